@@ -263,11 +263,11 @@ def test_a_convolution_that_keeps_the_steps_may_stand_beside_its_input(tmp_path:
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_what_joins_steps_of_different_times_without_a_hold_does_not_stream(
+def test_what_joins_steps_of_different_times_and_is_not_aligned_does_not_stream(
     before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A residual around a window that looks ahead, as in earlier files; whole sequences run, and around a causal one streams agree."""
-    monkeypatch.setattr("qrnn.layers.build.with_holds", lambda model: model)
+    monkeypatch.setattr("qrnn.layers.build.with_aligned", lambda model: model)
     rng = np.random.default_rng(3)
     x = layers.input("x", 4)
     c = layers.conv(x, rng.normal(0, 0.4, (4, 4, 3, 1)), padding=(before, 2 - before))

@@ -43,7 +43,7 @@ class CountedFlow(Flow):
         self._check_places()
 
     def code_of(self, layer: QuantLayer) -> type[AnyCode]:
-        """Return the class that makes the C of a layer: another one for a hold that follows a layer."""
+        """Return the class that makes the C of a layer: another one for a layer of kind align that follows one."""
         return FollowingCode if layer.name in self._follows else super().code_of(layer)
 
     def functions(self) -> list[str]:

@@ -1,6 +1,6 @@
-"""A layer of kind hold follows the rows of what its output is joined with, in C whose rows are counted.
+"""A layer of kind align follows the rows of what its output is joined with, in C whose rows are counted.
 
-NAME_step gives the hold a row whenever its input has one, and takes the oldest one out whenever the other tensor has one: then both are of the
+NAME_step gives it a row whenever its input has one, and takes the oldest one out whenever the other tensor has one: then both are of the
 same step, in a step of the model as at the end of a sequence.
 """
 
@@ -11,15 +11,15 @@ from collections.abc import Container, Mapping, Sequence
 from qrnn.export.loops.values import Array
 from qrnn.export.ports import StateField
 from qrnn.export.steps_code import StepsCode
-from qrnn.model.kinds.hold import QuantHold
+from qrnn.model.kinds.align import QuantAlign
 from qrnn.model.quant_model import QuantModel
 
 
 def clocks_by_name(model: QuantModel, counting: Container[str], follows: Mapping[str, str]) -> dict[str, str]:
     """Return which layer counts the rows of each tensor over time, an empty text for those of the inputs.
 
-    ``counting`` has the names of the layers that count rows; ``follows`` those of holds, with the layer whose rows each follows. A tensor that
-    a layer joins of several is counted as the first of these.
+    ``counting`` has the names of the layers that count rows; ``follows`` those of layers of kind align, with the layer whose rows each follows.
+    A tensor that a layer joins of several is counted as the first of these.
     """
     found: dict[str, str] = {}
     for layer in model.layers:
@@ -30,13 +30,13 @@ def clocks_by_name(model: QuantModel, counting: Container[str], follows: Mapping
 
 
 def following(model: QuantModel, counting: Container[str]) -> dict[str, str]:
-    """Return the holds that can follow a layer that counts rows, with the name of that layer.
+    """Return the layers of kind align that can follow a layer that counts rows, with the name of that layer.
 
-    The hold's input has to have the rows from which, in the end, those of that layer come: then all of its steps are there when they are
-    asked for. Other holds count rows by themselves.
+    The input of such a layer has to have the rows from which, in the end, those of that layer come: then all of its steps are there when they
+    are asked for. Others count rows by themselves.
     """
     follows: dict[str, str] = {}
-    held = {layer.output: layer for layer in model.layers if isinstance(layer, QuantHold)}
+    held = {layer.output: layer for layer in model.layers if isinstance(layer, QuantAlign)}
     readers = [layer.inputs for layer in model.layers]
     readers += [tuple(t for t, _, _ in output.parts) for output in model.outputs if output.has_time]
     for tensors in readers:
@@ -63,8 +63,8 @@ def _above(model: QuantModel, leader: str, clocks: Mapping[str, str]) -> list[st
     return found
 
 
-class FollowingCode(StepsCode[QuantHold]):
-    """The C of a hold that follows another layer: its function takes a row, and one of the name NAME_taken gives the oldest one."""
+class FollowingCode(StepsCode[QuantAlign]):
+    """The C of a layer of kind align that follows another one: its function takes a row, and NAME_taken gives the oldest one."""
 
     @property
     def steps_past_end(self) -> int:
@@ -109,7 +109,7 @@ class FollowingCode(StepsCode[QuantHold]):
         return 1
 
     def step(self) -> list[str]:
-        """Return the statement that gives the hold a row."""
+        """Return the statement that gives it a row."""
         return [f"{self.name}({', '.join(self.arguments())});"]
 
     def taken(self) -> list[str]:
@@ -117,5 +117,5 @@ class FollowingCode(StepsCode[QuantHold]):
         return [f"{self.name}_taken(state, {self.own_place().at()});"]
 
     def ended(self) -> list[str]:
-        """Return the loop that tells the hold of the steps past the end of the sequence."""
+        """Return the loop that tells the layer of the steps past the end of the sequence."""
         return [f"for (uint32_t t = 0U; t < {self.layer.steps}U; t++) {{", f"    {self.name}(state, NULL);", "}"]

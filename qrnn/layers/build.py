@@ -10,8 +10,8 @@ import numpy as np
 from qrnn.errors import DataError, UnsupportedError
 from qrnn.layers.checks import place
 from qrnn.layers.tensors import Network, Node, Recurrent, Tensor, Tokens, tensor_name
+from qrnn.model.aligning import with_aligned
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, TensorInfo
-from qrnn.model.holds import with_holds
 
 
 def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> FloatModel:
@@ -46,7 +46,7 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> Floa
     graph_outputs = tuple(_output(key, [(tensor(t), t) for t in tensors]) for key, tensors in parts.items())
     made = FloatModel(name, tuple(graph_inputs), layers, graph_outputs, shapes)
     _check_lengths(where, made)
-    return with_holds(made)
+    return with_aligned(made)
 
 
 def _check_lengths(where: str, made: FloatModel) -> None:

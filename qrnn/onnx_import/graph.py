@@ -11,8 +11,8 @@ import onnx
 from onnx import checker, inliner
 
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
+from qrnn.model.aligning import with_aligned
 from qrnn.model.float_model import Cache, FloatModel, TensorInfo
-from qrnn.model.holds import with_holds
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.last_steps import LastSteps
 from qrnn.model.kinds.running import Running
@@ -460,7 +460,7 @@ def _finish(
                 f"state '{name}={output}': the graph does not give input '{name}' on by output '{output}'; leave this state out, or name the "
                 "output that holds its next value"
             )
-    return with_holds(with_memory(model, build.stream))
+    return with_aligned(with_memory(model, build.stream))
 
 
 def _live_layers(layers: list[Layer], wanted: set[str]) -> list[Layer]:

@@ -13,6 +13,8 @@ def remedy(operator: str, standard: bool, producer: str) -> str:
 
     Whatever is named leaves the network the same: what changes its function is no remedy.
     """
+    if operator.startswith("com.microsoft."):
+        return "give the file with standard ONNX operators only, as it was before ONNX Runtime's optimizer or quantizer wrote its own into it"
     if not standard:
         return "re-export with standard ONNX operators only"
     if operator == "If":

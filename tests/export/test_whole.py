@@ -148,8 +148,8 @@ def test_a_sequence_may_leave_a_layer_without_a_row(tmp_path: Path) -> None:
 def test_a_tensor_that_is_read_again_is_not_written_over(
     kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A function of single values takes the room of its input, if it is the last to read it; a model without holds needs whole sequences."""
-    monkeypatch.setattr("qrnn.layers.build.with_holds", lambda model: model)
+    """A function of single values takes the room of its input, if it is the last to read it. The model is not aligned."""
+    monkeypatch.setattr("qrnn.layers.build.with_aligned", lambda model: model)
     x = layers.input("x", 3)
     both = layers.add(x, layers.conv(x, np.random.default_rng(1).normal(size=(3, 3, 3)), padding=(1, 1)))
     squashed = layers.activation(both, "tanh")

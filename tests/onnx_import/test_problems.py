@@ -123,6 +123,12 @@ def test_the_remedy_fits_who_wrote_the_file(producer: str, says: str, never: str
     assert never not in message
 
 
+def test_operators_of_onnx_runtime_are_undone_not_exported_again() -> None:
+    proto = body(lambda g, y: g.node("FastGelu", [y], name="fast", domain="com.microsoft"))
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    refused(proto, "com.microsoft.FastGelu 'fast'", "standard ONNX operators", "before ONNX Runtime's optimizer")
+
+
 def test_a_graph_without_recurrence_has_its_other_problems_named() -> None:
     g = Graph()
     y = g.node("Conv", [g.input("x", [1, 4, 8]), g.random(4, 4, 1)], name="conv")

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from align_networks import NETWORKS, Weights, network
 from export.building import COMPILERS, check
 from export.test_devices import usable
 from export.whole import Builder
-from hold_networks import NETWORKS, Weights, network
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +26,9 @@ from qrnn.errors import ModelFileError
 from qrnn.export.expected import random_sequences
 from qrnn.export.folder import export_model, read_folder
 from qrnn.export.source import export_source
-from qrnn.model.holds import with_holds
-from qrnn.model.kinds.hold import Hold, QuantHold
+from qrnn.model.aligning import with_aligned
+from qrnn.model.kinds.align import Align, QuantAlign
+from qrnn.model.lateness import stream_facts, times_of
 from qrnn.model.quant_model import QuantModel
 
 pytestmark = pytest.mark.usefixtures("loops")
@@ -38,25 +39,35 @@ def made(which: str, ahead: int, seed: int) -> QuantModel:
     return quantize(model, {"x": np.random.default_rng(seed).normal(size=(3, 24, 2))})
 
 
-def without_holds(which: str, ahead: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+def not_aligned(which: str, ahead: int, monkeypatch: pytest.MonkeyPatch) -> Any:
     with monkeypatch.context() as patch:
-        patch.setattr("qrnn.layers.build.with_holds", lambda model: model)
+        patch.setattr("qrnn.layers.build.with_aligned", lambda model: model)
         return network(which, ahead, 0)
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 3])
 @pytest.mark.parametrize("which", NETWORKS)
 def test_whole_sequences_are_what_they_were(which: str, ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hold changes nothing over whole sequences, of any lengths; and the model has no uneven join any more."""
-    before, after = without_holds(which, ahead, monkeypatch), network(which, ahead, 0)
+    """Aligning changes nothing over whole sequences, of any lengths; and the model has no uneven join any more."""
+    before, after = not_aligned(which, ahead, monkeypatch), network(which, ahead, 0)
     assert before.uneven is not None
     assert after.uneven is None
-    assert any(isinstance(layer, Hold) for layer in after.layers)
+    assert any(isinstance(layer, Align) for layer in after.layers)
     assert any("is held for" in note for note in after.notes)
     x, lengths = np.random.default_rng(1).normal(size=(4, 9, 2)), np.array([9, 1, 0, 4])
     want, got = (run_oracle(m, {"x": x}, lengths).outputs for m in (before, after))
     for name, values in want.items():
         np.testing.assert_array_equal(got[name], values)
+
+
+@pytest.mark.parametrize("which", NETWORKS)
+def test_float_and_integer_layers_come_at_the_same_times(which: str) -> None:
+    model = network(which, 2, 0)
+    integers = quantize(model, {"x": np.random.default_rng(0).normal(size=(2, 24, 2))})
+    assert stream_facts(model) == stream_facts(integers)
+    assert stream_facts(model)["possible"]
+    found = [times_of(m.layers, lambda name: name in model.length_rules)[0] for m in (model, integers)]
+    assert found[0] == {name: times for name, times in found[1].items() if name in found[0]}
 
 
 def check_backend(backend: str, data: st.DataObject, N: int = 3, T: int = 14) -> None:
@@ -118,7 +129,7 @@ def test_backends_agree_on_more(backend: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("ahead", [1, 2])
 @pytest.mark.parametrize("which", NETWORKS)
 def test_c(which: str, ahead: int) -> None:
-    """Bits in C; a hold whose input comes before what it follows leaves the model its steps."""
+    """Bits in C; a layer of kind align whose input comes before what it follows leaves the model its steps."""
     model = made(which, ahead, 0)
     exported = export_source(model, "net", "plain")
     followed = which in ("residual", "outputs", "around_a_cell") or (which, ahead) == ("parallel", 1)
@@ -160,7 +171,7 @@ def test_c_of_drawn_models(data: st.DataObject) -> None:
     made.t = w.gru(made.t)
     model = layers.model("drawn", {"y": made.t, **{f"end{k}": end for k, end in enumerate(made.ends)}})
     quantized = quantize(model, {"x": np.random.default_rng(0).normal(size=(3, 40, model.inputs[0].features))})
-    assume(any(isinstance(layer, QuantHold) for layer in quantized.layers))
+    assume(any(isinstance(layer, QuantAlign) for layer in quantized.layers))
     assert quantized.uneven is None
     x = np.random.default_rng(1).normal(size=(2, 30, model.inputs[0].features))
     session = Session(quantized, "reference")
@@ -184,7 +195,7 @@ def test_bits_on_emulated_devices(name: str, tmp_path: Path) -> None:
     assert verify(folder, target, sequences).difference is None
 
 
-def test_the_file_keeps_holds(tmp_path: Path) -> None:
+def test_the_file_keeps_aligned_tensors(tmp_path: Path) -> None:
     model = made("residual", 2, 0)
     qrnn.save(model, tmp_path / "held.qrnn")
     again = qrnn.load(tmp_path / "held.qrnn")
@@ -193,14 +204,14 @@ def test_the_file_keeps_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1 << 16])
-def test_what_no_hold_can_be(steps: int) -> None:
+def test_what_no_such_layer_can_be(steps: int) -> None:
     with pytest.raises(ModelFileError, match="steps"):
-        QuantHold("h", "x", "y", 3, 2, steps)
+        QuantAlign("h", "x", "y", 3, 2, steps)
 
 
 def test_models_that_cannot_stream_anyway_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = without_holds("residual", 1, monkeypatch)
+    model = not_aligned("residual", 1, monkeypatch)
     (cell,) = model.recurrent_layers
     backward = replace(cell, directions=tuple(replace(d, reverse=True) for d in cell.directions))
     twisted = replace(model, layers=tuple(backward if layer is cell else layer for layer in model.layers))
-    assert with_holds(twisted) is twisted
+    assert with_aligned(twisted) is twisted

@@ -1,7 +1,7 @@
 """Where a stream would join steps of different times, the tensor that comes first is held until the other one is there.
 
 A window that looks ahead gives step j some steps after its own. Whole sequences join step j with step j all the same; a stream joins what
-comes out of one call. A layer of kind hold makes that one time. Where a tensor comes at a rate of its own, a delay that is no whole number of
+comes out of one call. A layer of kind align makes that one time. Where a tensor comes at a rate of its own, a delay that is no whole number of
 its steps is put in front of the layer that writes it, where steps are smaller, and so on up to the graph's inputs.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from qrnn.model.float_model import FloatModel, TensorInfo
-from qrnn.model.kinds.hold import Hold
+from qrnn.model.kinds.align import Align
 from qrnn.model.lateness import AT_ONCE, Times
 from qrnn.model.layer import Layer
 from qrnn.model.window import LARGEST_WINDOW
@@ -21,7 +21,7 @@ MOST_VISITS = 200_000
 """The most layers that are looked at, over all times that a delay is put further up: one for each layer that it passes."""
 
 
-def with_holds(model: FloatModel) -> FloatModel:
+def with_aligned(model: FloatModel) -> FloatModel:
     """Return ``model`` with tensors held, so that every layer and every output joins steps of one time; itself where all do.
 
     So is a model that cannot be streamed for another reason, since it reads sequences backwards or keeps nothing, and one whose delays
@@ -54,8 +54,8 @@ class _Attempt:
         self._model = model
         self._times: dict[str, Times] = {}
         self._writers = {name: layer for layer in model.layers for name in layer.outputs}
-        self._held: dict[tuple[str, int], Hold] = {}
-        self._behind: dict[str, list[Hold]] = {}
+        self._held: dict[tuple[str, int], Align] = {}
+        self._behind: dict[str, list[Align]] = {}
         self._names = {layer.name for layer in model.layers} | set(model.tensors)
         self.pushed: dict[str, int] = {}
         self.failed = False
@@ -79,12 +79,12 @@ class _Attempt:
             times = self._aligned(names)
             if self.pushed or self.failed:
                 return
-            held = {name: self._hold(name, steps).output if steps else name for name, steps in times.items()}
+            held = {name: self._align(name, steps).output if steps else name for name, steps in times.items()}
             parts = tuple((held.get(name, name), indices, positions) for name, indices, positions in output.parts)
             self._outputs.append(replace(output, parts=parts))
 
     def model(self) -> FloatModel:
-        """Return the model with its holds, each behind the layer that writes what it holds."""
+        """Return the model with its layers of kind align, each behind the layer that writes what it reads."""
         layers: list[Layer] = []
         for given in self._model.inputs:
             layers += self._behind.get(given.name, [])
@@ -93,8 +93,8 @@ class _Attempt:
             for name in layer.outputs:
                 layers += self._behind.get(name, [])
         tensors = dict(self._model.tensors)
-        for hold in self._held.values():
-            tensors[hold.output] = TensorInfo(tensors[hold.input].features, True)
+        for made in self._held.values():
+            tensors[made.output] = TensorInfo(tensors[made.input].features, True)
         notes = tuple(
             f"in streams '{h.input}' is held for {h.steps} {'step' if h.steps == 1 else 'steps'}, until what is joined with it has come"
             for h in self._held.values()
@@ -139,22 +139,22 @@ class _Attempt:
         """Return ``layer`` as it reads a tensor held for some steps."""
         if not steps:
             return layer
-        held = self._hold(name, steps).output
+        held = self._align(name, steps).output
         changed = layer.with_input(name, held)
         self.failed |= name in changed.inputs or held not in changed.inputs
         return changed
 
-    def _hold(self, name: str, steps: int) -> Hold:
+    def _align(self, name: str, steps: int) -> Align:
         """Return the layer that holds a tensor for some steps."""
         key = name, steps
         if key not in self._held:
             features = self._model.tensors[name].features
             self.failed |= steps >= LARGEST_WINDOW or (steps + 1) * features > MOST_ELEMENTS
-            unique, number = f"{name}/hold", 1
+            unique, number = f"{name}/align", 1
             while unique in self._names:
                 number += 1
-                unique = f"{name}/hold_{number}"
+                unique = f"{name}/align_{number}"
             self._names.add(unique)
-            self._held[key] = Hold(unique, name, unique, features, steps)
+            self._held[key] = Align(unique, name, unique, features, steps)
             self._behind.setdefault(name, []).append(self._held[key])
         return self._held[key]

@@ -1,4 +1,4 @@
-"""Layers of kind hold give each step as it is, but some steps later, so that what joins it with a later tensor has both at one time."""
+"""Layers of kind align give each step as it is, but some steps later, so that what joins it with a later tensor has both at one time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from qrnn.model.windowed import MOST_ELEMENTS
 
 
 @dataclass(frozen=True)
-class Hold(Layer):
+class Align(Layer):
     """Compute y[j] = x[j], [N, T, F], of F ``features``. In a stream step j comes out ``steps`` steps after its own, 1 or more.
 
-    Over a whole sequence it changes nothing. `qrnn.model.holds` puts it in front of what joins tensors that come at different times.
+    Over a whole sequence it changes nothing. `qrnn.model.aligning` puts it in front of what joins tensors that come at different times.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Hold(Layer):
         """Copy all steps in float64."""
         run.write(self.output, run.read(self.input))
 
-    def quantize(self, plan: Plan) -> QuantHold:
+    def quantize(self, plan: Plan) -> QuantAlign:
         """Give the output the format of the input."""
         frac = plan.frac(self.input, self.name)
         plan.copy_format(self.input, self.output)
-        return QuantHold(self.name, self.input, self.output, frac, self.features, self.steps)
+        return QuantAlign(self.name, self.input, self.output, frac, self.features, self.steps)
 
 
-def hold_step(contract: Any) -> Step:
+def align_step(contract: Any) -> Step:
     """Return the step that puts x into the ring of held steps and, when all of them are taken, gives the oldest one."""
 
     def step(n: int, t: int, k: int, x: Any, out: Any, held: Any, place: Any, phase: Any) -> int:
@@ -74,8 +74,8 @@ def hold_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantHold(QuantLayer):
-    """Compute `Hold` of integers; the output has the format of the input, with ``frac`` fraction bits and ``features`` features.
+class QuantAlign(QuantLayer):
+    """Compute `Align` of integers; the output has the format of the input, with ``frac`` fraction bits and ``features`` features.
 
     The state holds a ring of ``steps`` + 1 steps, the place in it that the next step takes, and how many steps pass before the first output.
     """
@@ -139,5 +139,5 @@ class QuantHold(QuantLayer):
         )
 
     def step_loop(self) -> StepLoop:
-        """Return the step that `hold_step` makes."""
-        return StepLoop(hold_step, ())
+        """Return the step that `align_step` makes."""
+        return StepLoop(align_step, ())
