@@ -21,29 +21,8 @@ from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
 from .builders import Graph
-from .random_loops import FEATURES, HIDDEN, Drawn, as_loop, as_nodes, networks
+from .random_loops import FEATURES, HIDDEN, PLAIN, Drawn, as_loop, as_nodes, networks
 from .running import agree, data
-
-PLAIN = Drawn(
-    op="GRU",
-    linear_before_reset=1,
-    scan=False,
-    backward=False,
-    reverse_out=False,
-    batch_first=True,
-    by_slice=False,
-    gemm=True,
-    one_bias=False,
-    split=True,
-    order=(0, 1, 2),
-    before=True,
-    behind=True,
-    given_state=False,
-    counter=False,
-    weights_carried=False,
-    baked=False,
-    seed=3,
-)
 
 
 def arrays(drawn: Drawn, steps: int = 7, batch: int = 3) -> dict[str, Any]:

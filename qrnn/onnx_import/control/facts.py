@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import defs, helper, shape_inference
+from onnx import checker, defs, helper, shape_inference
 
 from qrnn.errors import QrnnError
 from qrnn.onnx_import.budget import Budget, BudgetError, count
@@ -183,7 +183,7 @@ class Facts:
             values = self._values(node, operands)
         except BudgetError:
             raise
-        except (QrnnError, *DAMAGE, shape_inference.InferenceError):
+        except (QrnnError, *DAMAGE, shape_inference.InferenceError, checker.ValidationError):
             return []
         if values:
             kinds = [*(r.element_type for r in results), *[0] * len(values)]
