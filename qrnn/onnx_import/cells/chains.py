@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
+from qrnn.onnx_import.cells.alike import input_alike
 from qrnn.onnx_import.cells.check import check_first, check_step
-from qrnn.onnx_import.cells.elements import WHAT, Elements
+from qrnn.onnx_import.cells.elements import Elements
 from qrnn.onnx_import.cells.evaluate import Evaluation
 from qrnn.onnx_import.cells.forms import Form, NotACell, form
 from qrnn.onnx_import.cells.match import GATES, Cell, complete, gate_of, positions
@@ -122,17 +123,21 @@ class _Simple:
 def _chain(nodes: list[onnx.NodeProto], evaluation: Evaluation, steps: list[Pattern]) -> Chain:
     """Return the layer that these steps are; `NotACell` where they are not the same cell, or not one from the start."""
     elements = evaluation.elements
-    cells = [complete(elements, pattern, before.new_h) for before, pattern in itertools.pairwise(steps)]
-    cell = cells[0]
-    for k, other in enumerate(cells[1:], 2):
-        elements.budget.spend(WHAT, 8 * (cell.w.size + cell.r.size))
-        if not other.same_weights(cell):
-            raise NotACell(f"its weights are others in step {k} than in step 1 (counted from 0)")
+    cell = complete(elements, steps[1], steps[0].new_h)
+    inputs = [cell.x]
+    for k, (before, pattern) in enumerate(itertools.pairwise(steps[1:]), 2):
+        x = input_alike(elements, cell, before.new_h, pattern.old_c, pattern.new_h, pattern.new_c)
+        if x is None:
+            other = complete(elements, pattern, before.new_h)
+            if not other.same_weights(cell):
+                raise NotACell(f"its weights are others in step {k} than in step 1 (counted from 0)")
+            x = other.x
+        inputs.append(x)
     check_step(nodes, evaluation, cell)
     start = _start(evaluation, steps[0], cell)
     made = Chain(
         cell,
-        [start.x, *(c.x for c in cells)],
+        [start.x, *inputs],
         [p.new_h for p in steps],
         [p.new_c for p in steps if p.new_c is not None],
         start.h,
@@ -195,6 +200,8 @@ def _first(elements: Elements, pattern: Pattern, cell: Cell) -> _Start:
         gate = gate_of(elements, form(elements, pattern.gates[name]), np.zeros(0, np.int64), None)
         sign = -1.0 if name == "z" and pattern.negated else 1.0
         inputs, bias = _without_constants(elements, gate.inputs, gate.bias)
+        if cell.op == "GRU" and name == "h" and x is not None:  # its terms with the state are compared by `check_first`
+            inputs = [(at, m[:, np.isin(ids, x)], ids[np.isin(ids, x)]) for at, m, ids in inputs]
         ids = np.concatenate([np.zeros(0, np.int64), *(i for _, _, i in inputs)])
         _, order = np.unique(ids, return_index=True)
         own = np.ascontiguousarray(ids[np.sort(order)])

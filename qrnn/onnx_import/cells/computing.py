@@ -211,13 +211,23 @@ def clip(call: Call) -> Sequence[Result]:
     low, high = bounds
     if low != 0 or high is None or not 0 < high < 1e6:
         raise NotFollowed
-    scale, offset, ids = 1.0, 0.0, value.ids.reshape(-1)
-    block = call.elements.block_of(ids)
-    if block is not None and block.kind == "sum" and len(block.operands) == 1 and block.values is not None:
-        places = ids - block.start
-        factors, offsets = block.coefficients[0][places], block.values[places]
-        if (factors == factors[0]).all() and (offsets == offsets[0]).all():
-            scale, offset, ids = float(factors[0]), float(offsets[0]), block.operands[0][places]
+    ids = value.ids.reshape(-1)
+    offset, ids = _uniform(call, ids, scaled=False)
+    scale, ids = _uniform(call, ids, scaled=True)
     made = call.elements.unary(Function("HardSigmoid", scale / high, offset / high), ids, call.home)
     made = call.elements.total([(np.full(made.size, high), made)], np.zeros(made.size), call.home)
     return [Value(made.reshape(value.ids.shape), value.batch)]
+
+
+def _uniform(call: Call, ids: Array, scaled: bool) -> tuple[float, Array]:
+    """Return the one factor of elements, or the one number that is added to them, and what it is a factor of or added to."""
+    block = call.elements.block_of(ids)
+    nothing = 1.0 if scaled else 0.0
+    if block is None or block.kind != "sum" or len(block.operands) != 1 or block.values is None:
+        return nothing, ids
+    places = ids - block.start
+    factors, numbers = block.coefficients[0][places], block.values[places]
+    own, other = (factors, numbers) if scaled else (numbers, factors - 1)
+    if other.any() or (own != own[0]).any():
+        return nothing, ids
+    return float(own[0]), block.operands[0][places]

@@ -99,6 +99,13 @@ class Elements:
         """Return the place of each element's block among `blocks`."""
         return np.asarray(self._owner[ids])
 
+    def places_of(self, ids: Array) -> list[tuple[int, Array | slice]]:
+        """Return the blocks that elements belong to, each with the places of its elements among these."""
+        owners = self._owner[ids]
+        if not ids.size or (owners == owners[0]).all():
+            return [(int(owners[0]), slice(None))] if ids.size else []
+        return [(int(k), owners == k) for k in np.unique(owners)]
+
     def stops(self, ids: Array) -> bool:
         """Return whether these elements are all read by a function or a matrix, so that a sum of products ends with them."""
         return bool(self._stops[ids].all())

@@ -12,6 +12,9 @@ from qrnn.onnx_import.values import Array
 MOST_TERMS = 64
 """The most terms of a sum that is looked at, and the most steps to reach them."""
 
+EXPANSION_WORK = 20_000
+"""Nominal nanoseconds to look at one part of a sum of products."""
+
 MOST_MONOMIALS = 8
 """The most products of a sum that may be a state: those of a GRU are three."""
 
@@ -56,14 +59,12 @@ def form(elements: Elements, ids: Array) -> Form:
     steps = 0
     while left:
         at = left.pop(0)
-        owners = elements.owners(at.ids)
-        for k in np.unique(owners):
+        for k, here in elements.places_of(at.ids):
             steps += 1
             if steps > MOST_TERMS:
                 raise NotACell(f"its argument is a sum of more than {MOST_TERMS} terms")
             elements.budget.spend(WHAT, 8 * at.ids.size)
-            block = elements.blocks[int(k)]
-            here = owners == k
+            block = elements.blocks[k]
             rows, factors, own = at.rows[here], at.factors[here], at.ids[here]
             places = own - block.start
             if block.kind == "sum":
@@ -93,32 +94,38 @@ def ids_of(key: bytes) -> Array:
 
 def polynomial(elements: Elements, ids: Array) -> Polynomial:
     """Return elements as a sum of products of elements that a function, a matrix or nothing computes, or that one of those reads."""
-    return _expanded(elements, np.ascontiguousarray(ids), first=True, depth=10)
+    return _expanded(elements, np.ascontiguousarray(ids), {}, first=True, depth=10)
 
 
-def _expanded(elements: Elements, ids: Array, first: bool, depth: int) -> Polynomial:
+def _expanded(
+    elements: Elements, ids: Array, known: dict[bytes, Polynomial], first: bool = False, depth: int = 0
+) -> Polynomial:
+    """Return a sum of products; ``known`` are those of elements that were met before."""
+    name = ids.tobytes()
+    if name in known:
+        return known[name]
     block = elements.block_of(ids)
-    atom: Polynomial = {(ids.tobytes(),): np.ones(ids.size)}
+    elements.budget.spend(WHAT, EXPANSION_WORK + 64 * ids.size)
     if block is None or block.kind not in ("sum", "product", "const") or (elements.stops(ids) and not first):
-        return atom
+        known[name] = {(name,): np.ones(ids.size)}
+        return known[name]
     if depth == 0:
         raise NotACell("its equation is deeper than that of a cell")
-    elements.budget.spend(WHAT, 64 * ids.size)
     places = ids - block.start
+    made: Polynomial = {}
     if block.kind == "product":
-        a, b = (_expanded(elements, operand[places], False, depth - 1) for operand in block.operands)
-        made: Polynomial = {}
+        a, b = (_expanded(elements, operand[places], known, depth=depth - 1) for operand in block.operands)
         for left, x in a.items():
             for right, y in b.items():
                 _add(made, tuple(sorted([*left, *right])), x * y)
-        return made
-    assert block.values is not None
-    made = {}
-    if block.values[places].any():
-        _add(made, (), block.values[places])
-    for coefficient, operand in zip(block.coefficients, block.operands, strict=True):
-        for key, x in _expanded(elements, operand[places], False, depth - 1).items():
-            _add(made, key, coefficient[places] * x)
+    else:
+        assert block.values is not None
+        if block.values[places].any():
+            _add(made, (), block.values[places])
+        for coefficient, operand in zip(block.coefficients, block.operands, strict=True):
+            for key, x in _expanded(elements, operand[places], known, depth=depth - 1).items():
+                _add(made, key, coefficient[places] * x)
+    known[name] = made
     return made
 
 

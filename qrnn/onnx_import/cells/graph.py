@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from qrnn.onnx_import.budget import Budget
+from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.cells.evaluate import DYNAMIC, Evaluation, inferred
 from qrnn.onnx_import.cells.forms import NotACell
 from qrnn.onnx_import.cells.one_step import States, one_step_cells, rewritten
@@ -46,6 +46,27 @@ def with_cells(
     """
     if not any(n.op_type in NONLINEAR for n in nodes):
         return WithCells(graph)
+    try:
+        return _searched(graph, nodes, opset, inputs, _share(budget))
+    except BudgetError as error:
+        return WithCells(graph, refused=[f"cells that are written out are not looked for: {error}"])
+
+
+def _share(budget: Budget) -> Budget:
+    """Return a budget of its own for the search: three quarters of an import's work, and the memory that is left, which it gives back."""
+    share = Budget(0)
+    share.memory_limit = budget.memory_limit - budget.memory
+    share.work_limit = budget.work_limit * 3 // 4
+    return share
+
+
+def _searched(
+    graph: onnx.GraphProto,
+    nodes: Sequence[onnx.NodeProto],
+    opset: int,
+    inputs: dict[str, DeclaredInput],
+    budget: Budget,
+) -> WithCells:
     refused: dict[str, None] = {}
 
     @functools.cache

@@ -167,19 +167,23 @@ class Steps:
                 lifted = self._add(key, Lifted(block, 0, block.size, (functions,)))
                 self.function[own], self.time[own] = lifted.start + np.arange(block.size), time
         else:
-            times = np.stack([self.time[ids] for ids in block.operands])
-            for time in np.unique(times.max(0)):
-                here = np.flatnonzero(times.max(0) == time)
-                self._lift_elementwise(block, here, int(time))
+            latest = self.time[block.operands[0]]
+            for ids in block.operands[1:]:
+                latest = np.maximum(latest, self.time[ids])
+            if (latest == latest[0]).all():
+                self._lift_elementwise(block, np.arange(block.size), int(latest[0]))
+                return
+            for time in np.unique(latest):
+                self._lift_elementwise(block, np.flatnonzero(latest == time), int(time))
 
     def _one_time(self, operands: Sequence[Array]) -> int | None:
-        times = np.unique(np.concatenate([self.time[ids] for ids in operands]))
-        times = times[times != ALWAYS]
-        return int(times[0]) if times.size == 1 and times[0] >= 0 else None
+        times = np.concatenate([self.time[ids] for ids in operands])
+        latest = int(times.max(initial=NO_TIME))
+        return latest if latest >= 0 and ((times == latest) | (times == ALWAYS)).all() else None
 
     def _lift_elementwise(self, block: Block, here: Array, time: int) -> None:
         operands = [ids[here] for ids in block.operands]
-        if time < 0 or self._one_time(operands) is None:
+        if time < 0 or not all(((self.time[ids] == time) | (self.time[ids] == ALWAYS)).all() for ids in operands):
             return
         functions = tuple(np.ascontiguousarray(self.function[ids]) for ids in operands)
         values = None if block.values is None else block.values[here]
