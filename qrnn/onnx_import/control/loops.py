@@ -48,8 +48,6 @@ def _write(flat: Flattener, node: onnx.NodeProto, scope: Scope, make: MakeBody) 
     except (NotRecognised, NotACell) as error:
         reason = str(error)
     except (QrnnError, *DAMAGE) as error:
-        if __import__("os").environ.get("CTLDBG"):
-            raise
         reason = f"its body cannot be followed ({first_line(error)})"
     else:
         return
@@ -58,6 +56,8 @@ def _write(flat: Flattener, node: onnx.NodeProto, scope: Scope, make: MakeBody) 
     flat.refuse(node, scope, f"{where}: is not recognised as a recurrent layer: {reason}; {REMEDY}")
     for output in outputs:
         flat.facts.forget(output)
+        flat.sequences.forget(output)
+        flat.ends.pop(output, None)
 
 
 def _replace(flat: Flattener, body: Body) -> None:
