@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 import onnx
 from conformance_cases import own_cases
 from onnx import TensorProto, helper
-from onnx_import.builders import Graph, head, single
+from onnx_import.builders import GATES, Graph, head, single
+from onnx_import.random_loops import FLAGS, PLAIN, as_loop
 
 from fuzzing.outcome import ROOT
 
@@ -231,6 +233,10 @@ def _graphs() -> Iterator[tuple[str, onnx.ModelProto]]:
         yield f"exported states {op}", exported_states(op)
         yield f"computed weights {op}", computed_weights(op)
         yield f"one step {op}", one_step(op)
+        for flag in (False, True):
+            drawn = replace(PLAIN, op=op, order=tuple(range(GATES[op])), **dict.fromkeys(FLAGS, flag))
+            yield f"loop {op} {flag}", as_loop(drawn)
+            yield f"scan {op} {flag}", as_loop(replace(drawn, scan=True, reverse_out=not flag))
     for make in (
         *(tokens, two_ways, split_and_slices, masked_constants),
         *(in_function, outside_weights, in_branch, old_style),

@@ -61,29 +61,41 @@ class Drawn:
     seed: int
 
 
+PLAIN = Drawn(
+    op="GRU",
+    linear_before_reset=1,
+    scan=False,
+    backward=False,
+    reverse_out=False,
+    batch_first=True,
+    by_slice=False,
+    gemm=True,
+    one_bias=False,
+    split=True,
+    order=(0, 1, 2),
+    before=True,
+    behind=True,
+    given_state=False,
+    counter=False,
+    weights_carried=False,
+    baked=False,
+    seed=3,
+)
+"""A GRU as PyTorch has it, in a Loop."""
+
+FLAGS = (
+    *("backward", "batch_first", "by_slice", "gemm", "one_bias", "split", "before", "behind", "given_state", "counter"),
+    *("weights_carried", "baked"),
+)
+"""The fields of `Drawn` that are drawn by themselves."""
+
+
 @st.composite
 def networks(draw: st.DrawFn) -> Drawn:
     """Draw what a graph is like."""
     op = draw(st.sampled_from(["LSTM", "GRU", "RNN"]))
     scan = draw(st.booleans())
-    flags = {
-        name: draw(st.booleans())
-        for name in (
-            *(
-                "backward",
-                "batch_first",
-                "by_slice",
-                "gemm",
-                "one_bias",
-                "split",
-                "before",
-                "behind",
-                "given_state",
-                "counter",
-            ),
-            *("weights_carried", "baked"),
-        )
-    }
+    flags = {name: draw(st.booleans()) for name in FLAGS}
     return Drawn(
         op=op,
         linear_before_reset=draw(st.integers(0, 1)),

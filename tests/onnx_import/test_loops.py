@@ -21,29 +21,8 @@ from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
 from .builders import Graph
-from .random_loops import FEATURES, HIDDEN, Drawn, as_loop, as_nodes, networks
-from .running import agree, data
-
-PLAIN = Drawn(
-    op="GRU",
-    linear_before_reset=1,
-    scan=False,
-    backward=False,
-    reverse_out=False,
-    batch_first=True,
-    by_slice=False,
-    gemm=True,
-    one_bias=False,
-    split=True,
-    order=(0, 1, 2),
-    before=True,
-    behind=True,
-    given_state=False,
-    counter=False,
-    weights_carried=False,
-    baked=False,
-    seed=3,
-)
+from .random_loops import FEATURES, HIDDEN, PLAIN, Drawn, as_loop, as_nodes, networks
+from .running import agree, data, oracle, runtime
 
 
 def arrays(drawn: Drawn, steps: int = 7, batch: int = 3) -> dict[str, Any]:
@@ -120,7 +99,10 @@ def count(number: int) -> Change:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (count(3), "it is not known that it reads every step of 'x' once"),
+        (
+            count(3),
+            "it is not known that it reads every step of 'x' once (fix the size t, which the file leaves free, by --set t=3)",
+        ),
         (count(1 << 40), "nothing bounds its number of iterations"),
         (count(-5), ""),
         (lambda m: loop_of(m).input.__setitem__(0, ""), "nothing bounds its number of iterations"),
@@ -132,6 +114,16 @@ def test_numbers_of_trips_that_are_not_those_of_the_sequence(change: Change, say
     with pytest.raises(UnsupportedError) as caught:
         import_model(model, "test")
     assert says in str(caught.value)
+
+
+def test_a_free_number_of_steps_is_fixed_to_the_number_of_trips() -> None:
+    model = as_loop(PLAIN)
+    count(7)(model)
+    imported = import_model(model, "test", values={"t": 7})
+    feeds = arrays(PLAIN)
+    want = runtime(model, feeds)
+    for name, value in oracle(imported, feeds).items():
+        np.testing.assert_allclose(value, want[name], atol=1e-5)
 
 
 def test_fewer_trips_than_steps_of_a_fixed_number() -> None:

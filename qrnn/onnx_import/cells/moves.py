@@ -159,6 +159,7 @@ def concat(call: Call) -> Sequence[Result]:
     if len(batches) > 1 or axis in batches:
         raise NotFollowed
     batch = batches.pop() if batches else None
+    call.elements.budget.value("constants of recurrent cells", sum(_array(v).size for v in values))
     if all(isinstance(v, Known) for v in values):
         return [Known(np.concatenate([_array(v) for v in values], axis), batch)]
     parts = []

@@ -12,6 +12,7 @@ from qrnn.onnx_import.control.fixed import FixedValue, fix, sizes_of_data
 from qrnn.onnx_import.control.flatten import without_control_flow
 from qrnn.onnx_import.control.loops import LOOPS
 from qrnn.onnx_import.problems import Problems
+from qrnn.onnx_import.token_ids import with_plain_tokens
 
 __all__ = ["FixedValue", "PlainGraph", "plain_graph"]
 
@@ -33,7 +34,9 @@ def plain_graph(
     values: Mapping[str, FixedValue],
     shapes: Mapping[str, Sequence[int]],
 ) -> PlainGraph:
-    """Return ``graph`` with inputs and free sizes fixed, and then without its control flow; ``values`` and ``shapes`` are as for `load_onnx`.
+    """Return ``graph`` with inputs and free sizes fixed, without its control flow, and with tokens that are not computed.
+
+    ``values`` and ``shapes`` are as for `load_onnx`.
 
     The graph that is given is left as it is. What cannot be written out stays in the graph, and ``problems`` knows what to say of it.
     """
@@ -47,4 +50,4 @@ def plain_graph(
         fix(graph, sizes, budget)
         fixed.update(sizes)
     plain, notes = without_control_flow(graph, opset, budget, problems, LOOPS)
-    return PlainGraph(plain, notes, fixed)
+    return PlainGraph(with_plain_tokens(plain, opset, budget), notes, fixed)

@@ -150,6 +150,8 @@ def _sliced(facts: Facts, node: onnx.NodeProto, counts: Counts) -> Read | None:
         return None
     if end.plus(start, -1) != Count(offset=1) or not start.steps or not -len(dims) <= axis < len(dims):
         return None
+    if start.size is None and start.offset < 0:  # [-1:0] is nothing
+        return None
     return _read(node.output[0], node.input[0], axis % len(dims), start, dims, True)
 
 

@@ -79,7 +79,7 @@ def _leaves(
         node = facts.writer.get(name)
         value = facts.of(name).value
         named = [d.name for d in value.reshape(-1) if isinstance(d, Symbol)] if value is not None else []
-        if named and UNNAMED not in named:
+        if named and not any(name.startswith(UNNAMED) for name in named):
             sizes.update(dict.fromkeys(named))
         elif node is not None:
             left += [(i, by_size or node.op_type in ("Shape", "Size")) for i in node.input if i]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import defs, helper, shape_inference
+from onnx import checker, defs, helper, shape_inference
 
 from qrnn.errors import QrnnError
 from qrnn.onnx_import.budget import Budget, BudgetError, count
@@ -23,7 +23,7 @@ from qrnn.onnx_import.registry import HANDLERS
 from qrnn.onnx_import.values import BATCH, MOST_AXES, TIME, Array, Dim, Symbol, as_shape, as_value, is_shape
 
 UNNAMED = "?"
-"""The name of the symbol for a size of which nothing is known."""
+"""The beginning of the names of symbols for sizes that no input has."""
 
 LARGEST = 4096
 """The most elements of a value that is computed here: conditions, indices and lists of sizes have few."""
@@ -90,7 +90,9 @@ class Facts:
         dims: list[Dim | None] = []
         for k, dim in enumerate(kind.shape.dim):
             free = not dim.HasField("dim_value") or dim.dim_value <= 0
-            dims.append(self.symbol(dim.dim_param or f"{info.name}[{k}]") if free else int(dim.dim_value))
+            # a name that looks like one of those given here could be taken for another size
+            named = "" if "[" in dim.dim_param or dim.dim_param.startswith(UNNAMED) else dim.dim_param
+            dims.append(self.symbol(named or f"{info.name}[{k}]") if free else int(dim.dim_value))
         self.give(info.name, Known(tuple(dims), element_type=int(kind.elem_type)))
 
     def symbol(self, name: str) -> Symbol:
@@ -183,7 +185,7 @@ class Facts:
             values = self._values(node, operands)
         except BudgetError:
             raise
-        except (QrnnError, *DAMAGE, shape_inference.InferenceError):
+        except (QrnnError, *DAMAGE, shape_inference.InferenceError, checker.ValidationError):
             return []
         if values:
             kinds = [*(r.element_type for r in results), *[0] * len(values)]
@@ -266,17 +268,17 @@ class Facts:
             data,
             opset_imports=[helper.make_opsetid("", self._opset)],
         )
-        return [self._inferred(made.get(name)) for name in node.output]
+        return [self._inferred(name, made.get(name)) for name in node.output]
 
-    def _inferred(self, kind: onnx.TypeProto | None) -> Known:
+    def _inferred(self, name: str, kind: onnx.TypeProto | None) -> Known:
         if kind is None or not kind.HasField("tensor_type"):
             return NOTHING
         tensor = kind.tensor_type
         if not tensor.HasField("shape"):
             return Known(element_type=int(tensor.elem_type))
         dims = [
-            int(d.dim_value) if d.HasField("dim_value") else self.symbol(d.dim_param) if d.dim_param else None
-            for d in tensor.shape.dim
+            int(d.dim_value) if d.HasField("dim_value") else self.symbol(d.dim_param or f"{UNNAMED}{name}[{k}]")
+            for k, d in enumerate(tensor.shape.dim)
         ]
         return Known(tuple(dims), element_type=int(tensor.elem_type))
 

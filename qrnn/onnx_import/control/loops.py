@@ -12,6 +12,7 @@ from qrnn.onnx_import.budget import BudgetError
 from qrnn.onnx_import.cells.forms import NotACell
 from qrnn.onnx_import.control.bodies import BOOL, loop_body, scan_body
 from qrnn.onnx_import.control.body import Body, NotRecognised, Read, Write
+from qrnn.onnx_import.control.facts import UNNAMED
 from qrnn.onnx_import.control.flatten import Flattener
 from qrnn.onnx_import.control.lifting import Lifting
 from qrnn.onnx_import.control.node_cells import node_cells, write_node_cell
@@ -21,6 +22,7 @@ from qrnn.onnx_import.control.sequences import unsqueeze
 from qrnn.onnx_import.control.step import cells_of
 from qrnn.onnx_import.control.writer import Scope
 from qrnn.onnx_import.node import DAMAGE, first_line
+from qrnn.onnx_import.values import Dim, Symbol
 
 REMEDY = "export the model with its recurrent layers as LSTM, GRU or RNN nodes, or with the loop unrolled"
 
@@ -48,8 +50,6 @@ def _write(flat: Flattener, node: onnx.NodeProto, scope: Scope, make: MakeBody) 
     except (NotRecognised, NotACell) as error:
         reason = str(error)
     except (QrnnError, *DAMAGE) as error:
-        if __import__("os").environ.get("CTLDBG"):
-            raise
         reason = f"its body cannot be followed ({first_line(error)})"
     else:
         return
@@ -58,6 +58,8 @@ def _write(flat: Flattener, node: onnx.NodeProto, scope: Scope, make: MakeBody) 
     flat.refuse(node, scope, f"{where}: is not recognised as a recurrent layer: {reason}; {REMEDY}")
     for output in outputs:
         flat.facts.forget(output)
+        flat.sequences.forget(output)
+        flat.ends.pop(output, None)
 
 
 def _replace(flat: Flattener, body: Body) -> None:
@@ -121,7 +123,7 @@ def _steps(flat: Flattener, body: Body, read: Read, backward: bool) -> str:
     source = read.source
     if not whole:
         if not isinstance(steps, int) or not isinstance(size, int) or read.offset + steps > size:
-            raise NotRecognised(f"it is not known that it reads every step of '{source}' once")
+            raise NotRecognised(f"it is not known that it reads every step of '{source}' once{_fixed(steps, size)}")
         first = size - read.offset - steps if read.reverse else read.offset
         cut = flat.names.unique(f"{source}_steps")
         ends = {"from": first, "to": first + steps, "axis": read.axis}
@@ -140,6 +142,14 @@ def _steps(flat: Flattener, body: Body, read: Read, backward: bool) -> str:
         unsqueeze(flat, source, kept, read.axis + 1)
         source = kept
     return source
+
+
+def _fixed(steps: Dim | None, size: Dim | None) -> str:
+    """Return how to fix a free size, where only that keeps a number of iterations from being that of a sequence's steps."""
+    for number, free in ((steps, size), (size, steps)):
+        if isinstance(number, int) and isinstance(free, Symbol) and not free.name.startswith(UNNAMED):
+            return f" (fix the size {free.name}, which the file leaves free, by --set {free.name}={number})"
+    return ""
 
 
 def _write_steps(flat: Flattener, write: Write, lifting: Lifting, backward: bool) -> None:

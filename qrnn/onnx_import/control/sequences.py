@@ -37,6 +37,11 @@ class Sequences:
             name in names for names in (self._tensors, self._carried, self._appended, self._stacked, self._parts)
         )
 
+    def forget(self, name: str) -> None:
+        """Drop what is known of a sequence."""
+        for names in (self._tensors, self._appended, self._stacked, self._parts):
+            names.pop(name, None)
+
     def begin(self, name: str) -> None:
         """Take a name as that of a sequence which a loop carries."""
         self._carried.add(name)
