@@ -91,13 +91,17 @@ def place_inputs(
     values: dict[str, Any] = {}
     if build.one_step:
         build.baked[TIME].add(1)
+    known = _names(roles, inputs)
     for name, declared in inputs.items():
         values[name] = POISON
         if name not in used:
             build.notes.append(f"input '{name}' is not used by any output and is ignored")
             continue
         try:
-            values[name] = _place(build, _sized(build, declared, roles), roles.role(name), quiet)
+            role = roles.role(name)
+            if build.batch is not None and not build.one_step:
+                role = _by_name(declared, role, known)
+            values[name] = _place(build, _sized(build, declared, role, roles), role, quiet)
         except BudgetError:
             raise
         except UnsupportedError as error:
@@ -108,9 +112,35 @@ def place_inputs(
     return values
 
 
-def _sized(build: Builder, declared: DeclaredInput, roles: Roles) -> DeclaredInput:
+def _names(roles: Roles, inputs: dict[str, DeclaredInput]) -> dict[Symbol, set[str]]:
+    """Return the names that the file gives to the sizes of batch and time of those inputs of which these axes are known."""
+    found: dict[Symbol, set[str]] = {BATCH: set(), TIME: set()}
+    for name, declared in inputs.items():
+        role = roles.role(name)
+        for symbol, axis in ((BATCH, role.batch), (TIME, role.time)):
+            if axis is not None and declared.dims[axis] is None:
+                found[symbol].update(declared.names[axis : axis + 1])
+    return {symbol: names - {""} for symbol, names in found.items()}
+
+
+def _by_name(declared: DeclaredInput, role: InputRole, known: dict[Symbol, set[str]]) -> InputRole:
+    """Return the role of an input with axes that reach no recurrent layer, and have the name of the batch or the steps of one that does."""
+    for symbol in (BATCH, TIME):
+        axis = role.batch if symbol is BATCH else role.time
+        named = [k for k, name in enumerate(declared.names) if name in known[symbol] and declared.dims[k] is None]
+        others = known[BATCH if symbol is TIME else TIME]
+        if axis is not None or len(named) != 1 or declared.names[named[0]] in others:
+            continue
+        if symbol is BATCH and named[0] != role.time:
+            role = replace(role, batch=named[0])
+        elif symbol is TIME and named[0] != role.batch and role.kind in ("features", "tokens"):
+            role = replace(role, time=named[0])
+    return role
+
+
+def _sized(build: Builder, declared: DeclaredInput, role: InputRole, roles: Roles) -> DeclaredInput:
     """Return the input with the sizes of features that the file leaves open, where the nodes that read them say these."""
-    role, dims = roles.role(declared.name), list(declared.dims)
+    dims = list(declared.dims)
     for k, size in enumerate(dims):
         if size is None and k not in (role.batch, role.time) and (used := roles.size_of_use(declared.name, k)):
             dims[k] = used

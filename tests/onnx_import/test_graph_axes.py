@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
-from qrnn.errors import ModelFileError
+from qrnn.errors import ModelFileError, UnsupportedError
 from qrnn.model.axes import from_graph, to_graph
 from qrnn.model.batch import make_batch
 from qrnn.model.file import load, save
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.onnx_import import import_model
 from tests.onnx_import.builders import Graph
-from tests.onnx_import.running import agree, data
+from tests.onnx_import.running import agree, data, refused_with
 
 INT = np.int64
 
@@ -153,3 +153,35 @@ def test_merged_axes_that_are_not_side_by_side_are_no_model() -> None:
     model = quantize(import_model(logits(True), "test"), {"x": data(3, 6, 4)})
     with pytest.raises(ModelFileError, match="merged of the axes"):
         replace(model, outputs=tuple(replace(o, time_axis=2) for o in model.outputs))
+
+
+def two_inputs(joined: bool, over_time: bool, names: list[Any]) -> onnx.ModelProto:
+    """X [n, t, 4] → GRU, and z through other layers, joined behind the last step or not."""
+    g = Graph()
+    y = g.recurrent("GRU", g.node("Transpose", [g.input("x", ["n", "t", 4])], perm=[1, 0, 2]), 4, 5)[1]
+    z = g.input("z", names)
+    if over_time:
+        z = g.node("Conv", [g.node("Transpose", [z], perm=[0, 2, 1]), g.random(3, 3, 3)], pads=[1, 1])
+        z = g.node("ReduceMax", [g.node("Relu", [z])], axes=[2], keepdims=0)
+    else:
+        z = g.node("Tanh", [g.node("Gemm", [z, g.random(3, 3)])])
+    if joined:
+        g.node("Gemm", [g.node("Concat", [g.axes_op("Squeeze", y, [0]), z], axis=1), g.random(8, 3)], ["out"])
+    else:
+        g.axes_op("Squeeze", y, [0], "out")
+        g.node("Gemm", [z, g.random(3, 3)], ["other"])
+        g.output("other", 2)
+    g.output("out", 2)
+    return g.model()
+
+
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize("names", [["n", 3], [2, 3], ["n", "t", 3]])
+def test_an_input_that_reaches_no_recurrent_layer(joined: bool, names: list[Any]) -> None:
+    """Its batch axis is that of what it is joined to, or the one that the file names so; so is its time axis."""
+    over_time = len(names) == 3
+    proto = two_inputs(joined, over_time, names)
+    if not joined and 2 in names:
+        refused_with(UnsupportedError, proto, "input 'z' [2, 3] does not reach")
+    else:
+        agree(proto, {"x": data(2, 6, 4), "z": data(2, 6, 3) if over_time else data(2, 3)})

@@ -321,9 +321,20 @@ def test_examples_that_do_not_fit() -> None:
     with pytest.raises(DataError, match="cannot be called with the example"):
         qrnn.from_torch(nn.LSTM(3, 5), torch.randn(2, 4, 7))
     with pytest.raises(UnsupportedError, match="batch axis"):
-        qrnn.from_torch(nn.LSTM(3, 5), torch.randn(4, 3))
-    with pytest.raises(UnsupportedError, match="batch axis"):
         qrnn.from_torch(nn.LSTM(3, 5, proj_size=2), torch.randn(4, 3))
+
+
+def test_a_module_that_is_given_one_sequence() -> None:
+    """Without a batch axis; any number of sequences runs."""
+    torch.manual_seed(3)
+    module = nn.LSTM(3, 5)
+    model = qrnn.from_torch(module, torch.randn(4, 3))
+    assert model.inputs[0].batch_axis is None
+    x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
+    got = qrnn.run_oracle(model, {model.inputs[0].name: x}).outputs[model.outputs[0].name]
+    with torch.no_grad():
+        want = np.stack([module(torch.tensor(row))[0].numpy() for row in x])
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
