@@ -112,6 +112,10 @@ def step_at(node: Node, build: Builder, value: Features, step: int) -> Features:
                 f"takes step {step} of a graph that runs one step per call, which has no other than step 0"
             )
         return value
+    if abs(step) > LONGEST_SPAN:
+        raise node.refuse(
+            f"takes step {step} of the time axis, more than {LONGEST_SPAN} from an end; run this part outside the model"
+        )
     if step == -1:
         return build.last_step(node, value)
     if step < 0:

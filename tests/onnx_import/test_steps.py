@@ -470,3 +470,15 @@ def test_the_first_step_at_each_step_streams(tmp_path: Any) -> None:
         stream = session.stream(2)
         rows = [stream.step({"x": x_first[:, t]})["y"] for t in range(7)]
         np.testing.assert_array_equal(np.stack(rows, axis=1), session.run({"x": x_first}).outputs["y"])
+
+
+@pytest.mark.parametrize("part", [(-1, None), (0, 1), (1, None), (0, -2), (-3, None), (-4, -1), (2, 5)])
+def test_a_slice_of_reversed_steps(part: tuple[int, int | None]) -> None:
+    """Mirrored: the last step in reverse is the first one."""
+    g = Graph()
+    x = g.input("x", ["t", "n", 3])
+    y, _ = rnn(g, x, 3, 4, "r")
+    taken = time_slice(g, flip(g, y), *part)
+    g.node("ReduceMean", [g.node("Tanh", [taken])], ["y"], axes=[0], keepdims=0)
+    g.output("y", 2)
+    agree(g.model(), {"x": data(7, 2, 3)})

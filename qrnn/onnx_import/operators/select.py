@@ -102,7 +102,7 @@ def slice_(node: Node, build: Builder) -> Value:
         given, part = part, _of_axis(part, symbol, build, value)
         covers = _covers(part, symbol, build.sizes(value).get(symbol, set()))
         start, end, step = part
-        if covers == "last" and symbol is TIME:
+        if covers == "last" and symbol is TIME and reversed_by(build, value) is None:
             last = True
         elif symbol is TIME and covers != "all" and (found := _steps(node, build, value, part, given)) is not None:
             value = found
@@ -161,9 +161,7 @@ def _steps(node: Node, build: Builder, value: Features, part: Range, given: Rang
         start = 0
     if build.one_step:
         return None
-    if (
-        size is not None and start < 0 and last is not None and last >= 0
-    ):  # of a fixed number of steps either end may count
+    if size is not None and start < 0 <= (-1 if last is None else last):  # of a declared number either end may count
         start += size
     if (lengths := reversed_by(build, value)) is not None:
         return _of_reversed(node, build, value, (start, last, step), lengths)
