@@ -41,7 +41,9 @@ def convert(
     activations: Annotated[
         str | None, typer.Option(help="Bits of the matrix products' operands: 8, 16, or auto, chosen layer by layer.")
     ] = None,
-    weights: Annotated[int | None, typer.Option(help="Bits of the recurrent layers' weights: 8 or 4.")] = None,
+    weights: Annotated[
+        int | None, typer.Option(help="Bits of the weights of recurrent layers and convolutions: 8 or 4.")
+    ] = None,
     refine: Annotated[
         str | None,
         typer.Option(

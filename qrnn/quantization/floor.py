@@ -57,7 +57,7 @@ def floor_model(
     ----------
     model: the float model.
     batch: data from which the scales and offsets of graph inputs' features are taken.
-    weights: the width of recurrent layers' weights, 8 or 4 (`qrnn.Scheme.weights`); all others have 8 bits.
+    weights: the width of the weights of recurrent layers and convolutions, 8 or 4 (`qrnn.Scheme.weights`); all others have 8 bits.
     widths: those of single matrices, by keys such as ``lstm.W`` (`qrnn.Scheme.widths`); other keys do not matter here.
     """
     folded, layers = features_of(model, batch), []
@@ -88,9 +88,7 @@ def _of_layer(layer: Layer, folded: Mapping[str, Features], bits: Mapping[str, i
     """Return the layer with weights rounded to ``bits`` of W and R, and with biases that make up for what that changes at the offset."""
 
     def rounded(of: Layer) -> Layer:
-        return of.with_weights(
-            [_rounded(w, folded, bits["W" if w.reads else "R"] if w.recurrent else 8) for w in of.weights()]
-        )
+        return of.with_weights([_rounded(w, folded, bits.get(w.width, 8)) for w in of.weights()])
 
     offset = next((folded[name].offset for name in layer.inputs if name in folded and folded[name].offset.any()), None)
     if offset is None:

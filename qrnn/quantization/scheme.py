@@ -26,8 +26,8 @@ class Scheme:
     """How a model is quantized.
 
     ``activations``: bits of the matrix operands of hidden tensors, 8 or 16, or ``auto``, chosen by the conversion. ``weights``: bits of the
-    weights W and R of recurrent layers, 8 or 4; all other weights have 8. ``gates``: the gate functions, as
-    `qrnn.quantization.gate_choice.parse_gates` reads them.
+    weights W and R of recurrent layers and of the weights of convolutions (`qrnn.model.kinds.conv.eight_bits_for` says of which not), 8 or 4;
+    all other weights have 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
     ``calibrator``: robust (the largest values but for rare outliers, `qrnn.quantization.outliers`), minmax, percentile (99.99) or mse.
     ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale, ``8-per-feature`` or ``16-per-feature`` with scales that
     are folded into the weights' columns and offsets folded into the biases, or ``auto``, chosen by measured calibration error. ``refine``:
