@@ -108,6 +108,53 @@ static inline void qrnn_write_block(const int32_t sums[4], const int32_t multipl
 }
 
 #ifdef QRNN_USE_COLUMNS
+#if defined(QRNN_ASSEMBLY) && defined(QRNN_USE_NARROW)
+/* Whole blocks of rows, which are shifted neither before nor after, and weights of eight bits: in one loop, since a compiler takes more
+ * instructions for what stands between the products than the products of short rows take. */
+#define QRNN_WHOLE_BLOCKS
+
+static inline int qrnn_takes_whole_blocks(const qrnn_matrix *matrix)
+{
+    return (matrix->wide == 0U) && (matrix->four == 0U) && (matrix->left_shift == NULL) && (matrix->pre_shift == NULL);
+}
+
+#define QRNN_BLOCK_BEGIN "ldrd %[s0], %[s1], [%[row]], #8\n\tldrd %[s2], %[s3], [%[row]], #8\n\t"
+#define QRNN_BLOCK_ROW(x, sum) "vldrb.8 q2, [%[weight]], #16\n\tvmladava.s8 %[" sum "], q2, " x "\n\t"
+#define QRNN_BLOCK_COLUMNS(x) QRNN_BLOCK_ROW(x, "s0") QRNN_BLOCK_ROW(x, "s1") QRNN_BLOCK_ROW(x, "s2") QRNN_BLOCK_ROW(x, "s3")
+#define QRNN_BLOCK_END                                                                                               \
+    "vmov q3[2], q3[0], %[s0], %[s2]\n\tvmov q3[3], q3[1], %[s1], %[s3]\n\t"                                        \
+    "vldrw.32 q2, [%[row]], #16\n\tvrmulh.s32 q3, q3, q2\n\tvqmovnb.s32 q3, q3\n\tvstrh.32 q3, [%[y]], #8\n\t"
+
+/* y = saturate16(requantize(sum over k of weight[r, k] * operand[k] + bias[r])) of the rows of `blocks` blocks, at least one */
+static void qrnn_whole_blocks(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t *row, uint32_t blocks,
+                              int16_t *y)
+{
+    int32_t s0;
+    int32_t s1;
+    int32_t s2;
+    int32_t s3;
+
+    if (columns == 32U) { /* the operands stay in registers */
+        __asm__ __volatile__("vldrb.8 q0, [%[operand]]\n\tvldrb.8 q1, [%[operand], #16]\n\tdls lr, %[blocks]\n1:\n\t"
+                             QRNN_BLOCK_BEGIN QRNN_BLOCK_COLUMNS("q0") QRNN_BLOCK_COLUMNS("q1") QRNN_BLOCK_END "le lr, 1b"
+                             : [weight] "+r"(weight), [row] "+r"(row), [y] "+l"(y), [s0] "=&Te"(s0), [s1] "=&Te"(s1),
+                               [s2] "=&Te"(s2), [s3] "=&Te"(s3)
+                             : [operand] "r"(operand), [blocks] "r"(blocks)
+                             : "q0", "q1", "q2", "q3", "lr", "cc", "memory");
+    } else {
+        const uint32_t *x;
+
+        __asm__ __volatile__("1:\n\t" QRNN_BLOCK_BEGIN
+                             "mov %[x], %[operand]\n\tdls lr, %[times]\n2:\n\tvldrb.8 q0, [%[x]], #16\n\t" QRNN_BLOCK_COLUMNS("q0")
+                             "le lr, 2b\n\t" QRNN_BLOCK_END "subs %[blocks], %[blocks], #1\n\tbne 1b"
+                             : [weight] "+r"(weight), [row] "+r"(row), [y] "+l"(y), [s0] "=&Te"(s0), [s1] "=&Te"(s1),
+                               [s2] "=&Te"(s2), [s3] "=&Te"(s3), [x] "=&r"(x), [blocks] "+r"(blocks)
+                             : [operand] "r"(operand), [times] "r"(columns / 16U)
+                             : "q0", "q2", "q3", "lr", "cc", "memory");
+    }
+}
+#endif
+
 /* Operands that lie in several places become one vector, as qrnn_dot_mve.h has it: begin, then put all columns in whatever order, then end. */
 static inline void qrnn_begin_columns(uint32_t *operand)
 {
@@ -128,6 +175,33 @@ static inline void qrnn_put_columns(uint32_t *operand, uint32_t wide, uint32_t c
             const mve_pred16_t rest = vctp16q(count - k);
             vstrbq_p_s16(&to[k], vldrhq_z_s16(&from[k], rest), rest);
         }
+    }
+}
+
+#define QRNN_KEEPS_COLUMNS
+
+/* `qrnn_keep_operands`, of which the columns are put too */
+static inline void qrnn_keep_columns(const int16_t *values, uint32_t count, qrnn_operand_format format, int16_t *to, uint32_t *operand)
+{
+    uint32_t column = 0;
+
+    if ((values == NULL) || (format.wide != 0u)) {
+        qrnn_keep_operands(values, count, format, to);
+        qrnn_put_columns(operand, format.wide, 0u, to, count);
+        return;
+    }
+    for (; column + 8u <= count; column += 8u) {
+        const int16x8_t x = qrnn_clamp_operands(vldrhq_s16(&values[column]), format.shift, format.limit);
+
+        vstrhq_s16(&to[column], x);
+        vstrbq_s16((int8_t *)operand + column, x);
+    }
+    if (column != count) {
+        const mve_pred16_t rest = vctp16q(count - column);
+        const int16x8_t x = qrnn_operands(&values[column], count - column, format.shift, format.limit);
+
+        vstrhq_p_s16(&to[column], x, rest);
+        vstrbq_p_s16((int8_t *)operand + column, x, rest);
     }
 }
 
