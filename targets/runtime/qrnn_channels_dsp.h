@@ -110,9 +110,9 @@ static inline int qrnn_takes_whole_blocks(const qrnn_matrix *matrix)
  * of the rows and y are on the stack, where the caller put the number of blocks and y. It is `used` so that no compiler leaves parameters
  * out that it sees nobody read. */
 __attribute__((naked, noinline, used)) static void
-qrnn_whole_blocks(const int8_t *weight __attribute__((unused)), const uint32_t *operand __attribute__((unused)),
-                  uint32_t columns __attribute__((unused)), const int32_t *row __attribute__((unused)),
-                  uint32_t blocks __attribute__((unused)), int16_t *y __attribute__((unused)))
+qrnn_blocks(const int8_t *weight __attribute__((unused)), const uint32_t *operand __attribute__((unused)),
+            uint32_t columns __attribute__((unused)), const int32_t *row __attribute__((unused)),
+            uint32_t blocks __attribute__((unused)), int16_t *y __attribute__((unused)))
 {
     __asm__("push {r1, r4-r8, r10, r11, lr}\n\t"
             "ldr r4, [sp, #36]\n\tadd r4, r3, r4, lsl #5\n\tstr r4, [sp, #36]\n\tadd r2, r1, r2, lsl #1\n"
@@ -131,6 +131,12 @@ qrnn_whole_blocks(const int8_t *weight __attribute__((unused)), const uint32_t *
             "ldr r6, [sp, #40]\n\tstr r4, [r6], #4\n\tstr r8, [r6], #4\n\tstr r6, [sp, #40]\n\t"
             "ldr r4, [sp, #36]\n\tcmp r3, r4\n\tbne 4b\n\t"
             "pop {r1, r4-r8, r10, r11, pc}");
+}
+
+static inline void qrnn_whole_blocks(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row,
+                                     uint32_t blocks, int16_t *y)
+{
+    qrnn_blocks(weight, operand, matrix->columns, row, blocks, y);
 }
 #endif
 

@@ -26,7 +26,7 @@ QRNN_WHOLE void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, const u
     if (qrnn_takes_whole_blocks(matrix) && (rows >= QRNN_BLOCK_ROWS)) {
         const uint32_t blocks = rows / QRNN_BLOCK_ROWS;
 
-        qrnn_whole_blocks(weight, operand, matrix->columns, row, blocks, y);
+        qrnn_whole_blocks(matrix, weight, operand, row, blocks, y);
         rows -= QRNN_BLOCK_ROWS * blocks;
         if (rows == 0U) {
             return;
@@ -62,6 +62,12 @@ QRNN_WHOLE void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, const u
     (void)shift;
 }
 
+/* The columns of operands of 16 bits, with their padding; 0 for those of 8 bits */
+static inline uint32_t qrnn_wide_columns(const qrnn_convolution *conv)
+{
+    return (conv->format.wide == 0U) ? 0U : ((conv->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED);
+}
+
 /* The operands of a place for a group of channels, from the oldest step's first band on; zeros stand for bands that there are not. */
 QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const int16_t *past, uint32_t oldest, uint32_t p,
                                            uint32_t group, uint32_t *operand)
@@ -69,7 +75,7 @@ QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const i
     const qrnn_window *window = &conv->window;
     const uint32_t features = window->bands * window->channels;
     const uint32_t own = window->channels / conv->groups;
-    const uint32_t wide = conv->format.wide;
+    const uint32_t wide = qrnn_wide_columns(conv);
     uint32_t column = 0U;
     uint32_t step = oldest;
 
@@ -135,7 +141,7 @@ QRNN_FOR_EACH_LAYER uint32_t qrnn_conv(const qrnn_convolution *conv, const int16
     (void)one_step;
 #if defined(QRNN_KEEPS_COLUMNS)
     if ((one_step != 0U) && (window->bands == 1U)) {
-        qrnn_keep_columns(x, features, conv->format, past, operand);
+        qrnn_keep_columns(x, features, conv->format, past, operand, qrnn_wide_columns(conv));
     } else
 #endif
     {
@@ -143,7 +149,7 @@ QRNN_FOR_EACH_LAYER uint32_t qrnn_conv(const qrnn_convolution *conv, const int16
     }
     ended = qrnn_window_ends(window, place, phase);
     if (ended != 0U) {
-        qrnn_put_zeros(operand, conv->format.wide, conv->columns, padded - conv->columns);
+        qrnn_put_zeros(operand, qrnn_wide_columns(conv), conv->columns, padded - conv->columns);
         for (uint32_t p = 0U; p < window->places; p++) {
             for (uint32_t group = 0U; group < conv->groups; group++) {
                 const uint32_t *read = operand;
