@@ -226,7 +226,8 @@ What limits the default: against it, 16-bit operands give {wide} dB, finer gates
 
 ## Weights of four bits
 
-`--weights 4`: W and R of recurrent layers have four bits and a small integer for each 32 columns, dense layers and embeddings eight.
+`--weights 4`: W and R of recurrent layers, and the weights of convolutions, have four bits and a small integer for each 32 columns; dense
+layers and embeddings have eight.
 The option alone refines by `rounding,bias`, and a W that is under 15 % of its layer's weights keeps eight bits (docs/arithmetic.md,
 section 6); nothing is trained again. Widths are the default's; A16: with 16-bit activations.
 

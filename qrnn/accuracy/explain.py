@@ -243,7 +243,9 @@ def _weight_advice(model: QuantModel, found: LayerMatrix, refined: tuple[str, ..
         return "--refine rounding", "nothing at run time"
     if isinstance(found.matrix, QuantMatrix4):
         more = found.matrix.weight.size - found.matrix.weight_bytes
-        key = f"{found.part.where.rpartition('[')[0]}.{'R' if found.part.kind == 'recurrent weights' else 'W'}"
+        # a recurrent layer's parts are those of its directions, LAYER[d]; its other kinds of weights have eight bits
+        layer = found.part.where if found.part.kind == "weights" else found.part.where.rpartition("[")[0]
+        key = f"{layer}.{'R' if found.part.kind == 'recurrent weights' else 'W'}"
         return _widened(model, key, "8"), f"{more} bytes more for this matrix"
     return "nothing: weights have 8 bits at most", ""
 

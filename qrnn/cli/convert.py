@@ -47,8 +47,8 @@ def convert(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Bits of the recurrent layers' weights: 8 or 4. Or 16, those of all other layers, which takes twice their multiply-adds; "
-            "or auto, 16 where 8 are far too few."
+            help="Bits of the weights of recurrent layers and convolutions: 8 or 4. Or 16, those of all layers but recurrent ones, which takes "
+            "twice their multiply-adds; or auto, 16 where 8 are far too few."
         ),
     ] = None,
     refine: Annotated[

@@ -48,7 +48,7 @@ _PER_FEATURE = "-per-feature"
 
 def _floor_bits(scheme: Scheme) -> int:
     """Return the width of weights whose floor is aimed at: with refined roundings of four bits, that of eight."""
-    bits = scheme.weights if isinstance(scheme.weights, int) else scheme.recurrent_weights
+    bits = scheme.weights if isinstance(scheme.weights, int) else scheme.matrix_bits
     return max(8, bits) if "rounding" in scheme.methods else bits
 
 

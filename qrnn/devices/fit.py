@@ -11,7 +11,8 @@ from typing import Any
 from qrnn.devices.measure import Needs, layer_work, measure
 from qrnn.export.folder import export_model, read_folder
 from qrnn.export.layout import padded_columns
-from qrnn.model.parts import SCALE_COLUMNS, QuantMatrix
+from qrnn.model.kinds.conv import QuantConv
+from qrnn.model.parts import SCALE_COLUMNS, AnyMatrix, QuantMatrix
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels, Target
 
@@ -98,7 +99,10 @@ def judge(model: QuantModel, needs: Needs, period: float) -> Fit:
 
 def _smaller(model: QuantModel, kernels: Kernels, flash: int, most: int) -> list[str]:
     """Suggest weights of four bits, where they are enough, and say how much smaller the layers would have to be."""
-    matrices = [m for layer in model.recurrent_layers for d in layer.directions for m in (d.ih, d.hh)]
+    matrices: list[AnyMatrix | None] = [
+        m for layer in model.recurrent_layers for d in layer.directions for m in (d.ih, d.hh)
+    ]
+    matrices += [layer.matrix for layer in model.layers if isinstance(layer, QuantConv) and not layer.eight_bits_for]
     saved = sum(_saved_by_four_bits(m.weight.shape, kernels) for m in matrices if isinstance(m, QuantMatrix))
     found = ["weights of four bits (qrnn convert --weights 4)"] if saved and flash - saved <= most else []
     weights = sum(m.matrix.weight.size for m in model.matrices)

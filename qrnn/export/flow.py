@@ -7,7 +7,7 @@ sequences.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from qrnn.export.kinds import own_code
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.names import LOCALS, Names
 from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, output_port
+from qrnn.export.steps_code import StepsCode
 from qrnn.export.tensors import Site, Tensors
 from qrnn.export.translated import RowsCode, steps_code
 from qrnn.model.float_model import GraphOutput
@@ -65,6 +66,7 @@ class Flow:
         ]
         self._set_outputs()
         self._written = self._written_outputs()
+        self._passed = self._passed_outputs()
         self._find_places()
 
     def code_of(self, layer: QuantLayer) -> type[AnyCode]:
@@ -107,11 +109,20 @@ class Flow:
 
     def _written_outputs(self) -> dict[str, Port]:
         """Return the tensors that layers write straight into an output: those that are a whole output, and that nothing else reads."""
+        return self._outputs_of({code.layer.output for code in self.layers if code.writes_anywhere})
+
+    def _passed_outputs(self) -> dict[str, Port]:
+        """Return the tensors that layers with a state write into an output where it is asked for, and else into a variable."""
+        if not self.streams or self.counts_rows:
+            return {}
+        return self._outputs_of({code.layer.output for code in self.layers if isinstance(code, StepsCode)})
+
+    def _outputs_of(self, written: Collection[str]) -> dict[str, Port]:
+        """Return those tensors of ``written`` that are a whole output, and that nothing else reads, with the outputs."""
         reads = [tensor for layer in self.model.layers for tensor in layer.inputs]
         reads += [tensor for output in self.model.outputs for tensor, _, _ in output.parts]
-        by_layers = {code.layer.output for code in self.layers if code.writes_anywhere}
         wholes = {self.model.whole_tensor(o): port for o, port in zip(self.model.outputs, self.outputs, strict=True)}
-        return {t: port for t, port in wholes.items() if t is not None and t in by_layers and reads.count(t) == 1}
+        return {t: port for t, port in wholes.items() if t is not None and t in written and reads.count(t) == 1}
 
     def _find_places(self) -> None:
         """Find where tensors lie that need no variable of their own."""
@@ -119,6 +130,11 @@ class Flow:
         places |= {p.graph_name: Place(p.name) if self.streams else p.over_time for p in self.inputs}
         for tensor, port in self._written.items():
             places[tensor] = Place(port.name) if self.streams else port.over_time
+        for tensor, port in self._passed.items():
+            room = self.tensors.place(tensor).at()
+            to = self.tensors.names.new(f"to_{tensor}")
+            self.tensors.declare(f"{port.kind} *const {to} = ({port.name} == NULL) ? {room} : {port.name};")
+            places[tensor] = Place(to)
         places |= self._room_places()
         for layer in self.layers:
             places |= layer.places()
@@ -148,7 +164,7 @@ class Flow:
         """Return statements that fill an output, of a step where it is over time, from its tensors."""
         to = Place(port.name) if self.streams else port.over_time
         whole = self.model.whole_tensor(output)
-        if whole in self._written:
+        if whole in self._written or whole in self._passed:
             return []
         if whole is not None:
             return [copy(to.at(), self.tensors.place(whole).at(), port.count, port.kind)]

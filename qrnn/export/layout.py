@@ -25,13 +25,18 @@ def padded_columns(columns: int, kernels: Kernels, four: bool = False) -> int:
     return -(-columns // step) * step
 
 
-def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
-    """Return the bytes of four rows (4, K) of weights in [-127, 127], with zero columns, for `qrnn_dot4` or, wide, `qrnn_dot4_wide`.
+def operand_offset(kernels: Kernels, wide: bool) -> int:
+    """Return what is taken off each operand as the dot products of `kernels` read it; the biases of rows make up for it."""
+    return 128 if kernels == "mve" and wide else 0
+
+
+def pack_block(weight: Int8Array, kernels: Kernels) -> bytes:
+    """Return the bytes of four rows (4, K) of weights in [-127, 127], with zero columns, for `qrnn_dot4` and `qrnn_dot4_wide`.
 
     - plain: column by column; the column's four bytes are w0 + 128, w1 + 128, w2 + 128 and w3.
     - dsp: two columns by two columns, for each two rows by two rows: a0, b0, a1, b1 with a_k = w[r, k] and b_k = w[r+1, k],
       minus 1 where a_k < 0. So the halfword of column k is the integer a_k + 256 * w[r+1, k].
-    - mve: 16 columns by 16 columns (wide: 8 by 8), row by row the weights of these columns.
+    - mve: 16 columns by 16 columns, row by row the weights of these columns.
     """
     rows, columns = weight.shape
     if rows != BLOCK_ROWS:
@@ -43,7 +48,7 @@ def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
     if kernels == "dsp":
         w[1::2] -= w[0::2] < 0
         return w.reshape(2, 2, -1, 2).transpose(2, 0, 3, 1).tobytes()
-    return w.reshape(rows, -1, 8 if wide else 16).transpose(1, 0, 2).tobytes()
+    return w.reshape(rows, -1, 16).transpose(1, 0, 2).tobytes()
 
 
 def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool) -> bytes:
@@ -55,7 +60,7 @@ def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool
     - plain, not wide: two columns k, k + 1 by two columns: u[0, k], u[2, k], u[0, k+1], u[2, k+1], and the same of rows 1 and 3.
     - plain, wide, and dsp, not wide: column by column u[0], u[1], u[2], q[3].
     - dsp, wide: column by column u[0], u[1], u[2], u[3].
-    - mve: row by row, of the 32 columns (wide: of 16 and then the other 16) each one of the first half with the one 16 (wide: 8) columns on.
+    - mve: row by row, of the 32 columns each one of the first half with the one 16 columns on.
     """
     rows, columns = q.shape
     if rows != BLOCK_ROWS:
@@ -64,8 +69,7 @@ def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool
     w[:, :columns] = q
     groups = w.reshape(rows, -1, SCALE_COLUMNS).transpose(1, 0, 2)  # [group, row, column]
     if kernels == "mve":
-        half = 8 if wide else 16
-        nibbles = groups.reshape(len(groups), rows, -1, 2, half).transpose(0, 1, 2, 4, 3)
+        nibbles = groups.reshape(len(groups), rows, 2, 16).transpose(0, 1, 3, 2)
     else:
         signed = wide == (kernels == "plain")
         biased = groups + np.array([8, 8, 8, 0 if signed else 8], np.int8)[:, None]

@@ -9,7 +9,7 @@ import numpy as np
 
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import array, fields, words
-from qrnn.export.layout import BLOCK_ROWS, pack_block, pack_block_four, padded_columns
+from qrnn.export.layout import BLOCK_ROWS, operand_offset, pack_block, pack_block_four, padded_columns
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Int32Array, Int64Array, Matrix, QuantMatrix4
 from qrnn.targets import Kernels
 
@@ -58,7 +58,11 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
             f"{name}: rows of {matrix.weight.shape[1]} columns, an export takes at most {MOST_COLUMNS}; make the layer smaller"
         )
     packed = _packed(matrix, rows, kernels, wide, four)
-    row = np.stack([_with_zeros(v, rows).reshape(-1, BLOCK_ROWS) for v in (matrix.bias, matrix.multiplier)], axis=1)
+    bias = matrix.bias + operand_offset(kernels, wide) * matrix.weight.sum(
+        axis=1, dtype=np.int64
+    )  # modulo 2^32, as sums are
+    bias = bias.astype(np.uint32).view(np.int32)
+    row = np.stack([_with_zeros(v, rows).reshape(-1, BLOCK_ROWS) for v in (bias, matrix.multiplier)], axis=1)
     found = [array("uint32_t", f"{name}_weight", words(b"".join(packed)), f"blocks of {len(packed[0])} bytes")]
     found.append(array("int32_t", f"{name}_row", row, "four biases, four multipliers"))
     pointers = {}
@@ -106,7 +110,7 @@ def _packed(matrix: Matrix, rows: Int64Array, kernels: Kernels, wide: bool, four
         blocks = zip(q.reshape(-1, BLOCK_ROWS, q.shape[1]), scale.reshape(-1, BLOCK_ROWS, scale.shape[1]), strict=True)
         return [pack_block_four(*block, kernels, wide) for block in blocks]
     picked = _with_zeros(matrix.weight, rows)
-    return [pack_block(block, kernels, wide) for block in picked.reshape(-1, BLOCK_ROWS, picked.shape[1])]
+    return [pack_block(block, kernels) for block in picked.reshape(-1, BLOCK_ROWS, picked.shape[1])]
 
 
 def _with_zeros(values: IntArray, rows: Int64Array) -> IntArray:

@@ -126,12 +126,12 @@ class Weights:
     """A matrix of weights of a float layer, [R, K].
 
     ``reads``: the tensor whose features its columns multiply, K of them or, of several steps, a multiple of them; empty for a matrix that reads
-    a state of the layer. ``recurrent``: whether it may have four bits (`Scheme.weights`).
+    a state of the layer. ``width``: the part of `Layer.width_parts` that says its bits; empty for a matrix that has eight.
     """
 
     values: FloatArray
     reads: str = ""
-    recurrent: bool = False
+    width: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from qrnn.model.layer_facts import Chosen, LayerMatrix, Part, Reading, Rounding,
 from qrnn.model.parts import (
     LEFT_OUT,
     STATE_MAX,
+    AnyMatrix,
     FloatArray,
     Int8Array,
     Int32Array,
     Operand,
-    QuantMatrix,
     TensorFormat,
     check_pre_shift,
     require,
@@ -71,26 +71,30 @@ class MatrixLayer(Layer):
         scaled = self.with_output_scaled(scale)
         return None if scaled is None else replace(scaled, bias=scaled.bias + offset)
 
+    def weight_bits(self, plan: Plan) -> int:
+        """Return the bits of the integer weights, 8 or 4."""
+        return 8
+
     def input_row_sum(self, plan: Plan, unit: FloatArray) -> float:
         """Return the largest sum of a row of the integer matrix."""
         columns = self.columns
-        return plan.row_sum(columns * np.resize(unit, columns.shape[1]))
+        return plan.row_sum(columns * np.resize(unit, columns.shape[1]), self.weight_bits(plan))
 
     def quantized_parts(self, plan: Plan) -> MatrixParts:
         """Return the integers of the matrix; the format of its output is decided and recorded here."""
         out = output_format(plan, self.output)
-        columns = self.columns
+        columns, of_weights = self.columns, self.weight_bits(plan)
         bits = plan.width(self.name, "x")
-        operand = plan.operand(self.input, plan.observed(self.input, bits), plan.row_sum(columns), bits)
+        operand = plan.operand(self.input, plan.observed(self.input, bits), plan.row_sum(columns, of_weights), bits)
         weight = columns * np.resize(plan.unit(self.input, operand), columns.shape[1])
         fracs = np.full(len(weight), out.frac, np.int64)
         bias = self.bias + plan.fold(self.input, columns) - out.offset * 2.0**-out.frac
-        pre_shift = plan.pre_shift(f"layer {self.name}", weight, bias, fracs, operand.limit)
+        pre_shift = plan.pre_shift(f"layer {self.name}", weight, bias, fracs, operand.limit, of_weights)
         plan.decide(f"{self.output}: int16 with {out.frac} fraction bits ({out.reason})")
         plan.note_shift(self.name, pre_shift)
-        plan.note_bias(f"{self.name}.weight", weight, bias)
+        plan.note_bias(f"{self.name}.weight", weight, bias, of_weights)
         plan.set_format(self.output, out.frac, offset=(out.offset,))
-        matrix = plan.matrix(weight, bias, fracs, pre_shift, operand.limit)
+        matrix = plan.matrix_of(of_weights, weight, bias, fracs, pre_shift, operand.limit)
         return MatrixParts(matrix, pre_shift, operand, out.frac, out.offset)
 
 
@@ -109,7 +113,7 @@ class MatrixNumbers(NamedTuple):
 class MatrixParts(NamedTuple):
     """The integers of a matrix layer, by the names of the fields of `QuantMatrixLayer`."""
 
-    matrix: QuantMatrix
+    matrix: AnyMatrix
     pre_shift: Int8Array
     operand: Operand
     out_frac: int
@@ -126,7 +130,7 @@ class QuantMatrixLayer(QuantLayer):
     name: str
     input: str
     output: str
-    matrix: QuantMatrix
+    matrix: AnyMatrix
     pre_shift: Int8Array
     operand: Operand
     out_frac: int

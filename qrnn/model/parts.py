@@ -265,6 +265,12 @@ class QuantMatrix(Matrix):
 SCALE_COLUMNS = 32
 """The number of consecutive columns of a row of four-bit weights that share a scale."""
 
+
+def is_less_in_four_bits(columns: int) -> bool:
+    """Return whether a row of weights takes less room in whole groups of `SCALE_COLUMNS`, with a byte for each scale, than in bytes."""
+    return -(-columns // SCALE_COLUMNS) * (SCALE_COLUMNS // 2 + 1) < columns
+
+
 SCALE_LIMIT = 15
 """The largest magnitude of a scale: weights q · scale with q in -8…7 lie in ±120."""
 

@@ -181,8 +181,8 @@ class Plan(InputRanges, Protocol):
     ) -> QuantMatrix:
         """Return a matrix of 8-bit weights whose results have ``fracs`` [R] fraction bits."""
 
-    def recurrent_matrix(
-        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int, bits: int
+    def matrix_of(
+        self, bits: int, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
     ) -> AnyMatrix:
         """Return a matrix of weights of ``bits``, 8 or 4, whose results have ``fracs`` [R] fraction bits."""
 

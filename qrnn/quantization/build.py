@@ -198,7 +198,7 @@ class Builder:
         A source has one width for all matrices that read it.
         """
         if part in ("W", "R"):
-            return int(self._widths.get(f"{layer}.{part}", self.scheme.recurrent_weights))
+            return int(self._widths.get(f"{layer}.{part}", self.scheme.matrix_bits))
         general = 8 if self.scheme.activations == AUTO else self.scheme.activations
         key = f"{layer}.{part}"
         value = str(self._widths.get(key, general))
@@ -311,8 +311,8 @@ class Builder:
         """Return a matrix of 8-bit weights whose results have ``fracs`` [R] fraction bits."""
         return quantize_matrix(weight, bias, fracs, pre_shift, limit)
 
-    def recurrent_matrix(
-        self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int, bits: int
+    def matrix_of(
+        self, bits: int, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
     ) -> AnyMatrix:
         """Return a matrix of weights of ``bits``, 8 or 4, whose results have ``fracs`` [R] fraction bits."""
         make = quantize_matrix if bits == 8 else quantize_matrix4

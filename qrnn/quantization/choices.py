@@ -51,7 +51,7 @@ class Choice:
         """Return the width that ``scheme`` gives where ``scheme.widths`` does not name the key; ``auto`` where the conversion chooses."""
         if not self.part:
             return scheme.input
-        return str(scheme.recurrent_weights if self.part in ("W", "R") else scheme.activations)
+        return str(scheme.matrix_bits if self.part in ("W", "R") else scheme.activations)
 
 
 def choices(model: FloatModel) -> tuple[Choice, ...]:

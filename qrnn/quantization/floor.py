@@ -58,8 +58,8 @@ def floor_model(
     ----------
     model: the float model.
     batch: data from which the scales and offsets of graph inputs' features are taken.
-    weights: the width of recurrent layers' weights, 8 or 4 (`qrnn.Scheme.weights`), while all others have 8 bits; or 16 for these others,
-        whose rounding then does not count, beside 8 for recurrent layers.
+    weights: the width of the weights of recurrent layers and convolutions, 8 or 4 (`qrnn.Scheme.weights`), while all others have 8 bits; or 16,
+        with which those of recurrent layers have 8 bits, and the rounding of all others does not count.
     widths: those of single matrices, by keys such as ``lstm.W`` (`qrnn.Scheme.widths`); other keys do not matter here.
     """
     folded, layers = features_of(model, batch), []
@@ -91,9 +91,7 @@ def _of_layer(layer: Layer, folded: Mapping[str, Features], bits: Mapping[str, i
     """Return the layer with weights rounded to ``bits`` of W and R, and with biases that make up for what that changes at the offset."""
 
     def rounded(of: Layer) -> Layer:
-        return of.with_weights(
-            [_rounded(w, folded, bits["W" if w.reads else "R"] if w.recurrent else 8) for w in of.weights()]
-        )
+        return of.with_weights([_rounded(w, folded, bits.get(w.width, 8)) for w in of.weights()])
 
     offset = next((folded[name].offset for name in layer.inputs if name in folded and folded[name].offset.any()), None)
     if offset is None:

@@ -26,10 +26,10 @@ class Scheme:
     """How a model is quantized.
 
     ``activations``: bits of the matrix operands of hidden tensors, 8 or 16, or ``auto``, chosen by the conversion. ``weights``: bits of the
-    weights W and R of recurrent layers, 8 or 4; all other weights have 8. With 16, these others have about 16, as two matrices of 8
+    weights W and R of recurrent layers and of the weights of convolutions (`qrnn.model.kinds.conv.eight_bits_for` says of which not), 8 or 4;
+    all other weights have 8. With 16, all but those of recurrent layers have about 16, as two matrices of 8
     (`qrnn.quantization.fine_weights`), and those of recurrent layers 8; ``auto`` is 16 where the floor of 8 is low and that of 16 higher
-    (`qrnn.conversion.weights`), else 8. ``gates``: the gate functions, as
-    `qrnn.quantization.gate_choice.parse_gates` reads them.
+    (`qrnn.conversion.weights`), else 8. ``gates``: the gate functions, as `qrnn.quantization.gate_choice.parse_gates` reads them.
     ``calibrator``: robust (the largest values but for rare outliers, `qrnn.quantization.outliers`), minmax, percentile (99.99) or mse.
     ``input``: bits of the graph inputs and embeddings, ``8`` or ``16`` with one scale, ``8-per-feature`` or ``16-per-feature`` with scales that
     are folded into the weights' columns and offsets folded into the biases, or ``auto``, chosen by measured calibration error. ``refine``:
@@ -86,8 +86,8 @@ class Scheme:
         return fields
 
     @property
-    def recurrent_weights(self) -> int:
-        """The bits of the weights of recurrent layers that ``widths`` does not name."""
+    def matrix_bits(self) -> int:
+        """The bits of the weights of recurrent layers, and of each matrix of a convolution, that ``widths`` does not name."""
         return 4 if self.weights == 4 else 8
 
     @property

@@ -5,8 +5,8 @@
     TENSOR     how matrices read a source, which is a graph input or an embedding
     LAYER.x    how the layer's matrix reads its input, where that is a hidden tensor: 8, 8-per-feature, 16
     LAYER.h    how the layer's matrices read its own state: 8, 16
-    LAYER.W    bits of the weights that multiply the input of a recurrent layer: 8, 4
-    LAYER.R    bits of the weights that multiply its state: 8, 4
+    LAYER.W    bits of the weights that multiply the input of a recurrent layer, or of a convolution's weights: 8, 4
+    LAYER.R    bits of the weights that multiply a recurrent layer's state: 8, 4
 
 `qrnn.quantization.choices` says which keys a model has.
 """

@@ -16,6 +16,7 @@ from qrnn.arithmetic.reals import operands, round_half_up
 from qrnn.backends.base import Trace
 from qrnn.model.batch import Batch
 from qrnn.model.gate_values import gate_values
+from qrnn.model.kinds.conv import QuantConv
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.matrix_layer import QuantMatrixLayer
@@ -26,10 +27,13 @@ from qrnn.running.session import Session
 CHUNK = 64
 """The number of sequences that run at a time."""
 
+MOST_OPERANDS = 1 << 22
+"""About the most operands of windows that are in memory at once."""
+
 
 @dataclass(frozen=True)
 class Seen:
-    """What one direction (or a dense layer) reads at M real steps: operands x [M, I] and h [M, P]; see `gather`.
+    """What one direction reads at M real steps: operands x [M, I] and h [M, P]; see `gather`.
 
     ``candidate`` [M, P] is what a GRU's candidate rows read in place of h: the operand of r·h, or h itself with linear_before_reset.
     ``reset`` [M, H] is r of a GRU with linear_before_reset, which multiplies those rows' sums.
@@ -63,7 +67,43 @@ def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch, mem
     return shifted
 
 
-def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantMatrixLayer) -> list[Seen]:
+@dataclass(frozen=True)
+class Moments:
+    """What is known of M vectors of operands x: Σ x xᵀ [K, K] as ``hessian``, their ``mean`` [K] and their number ``count``."""
+
+    hessian: FloatArray
+    mean: FloatArray
+    count: int
+
+    @classmethod
+    def of(cls, x: FloatArray) -> Moments:
+        """Return the moments of x [M, K], M > 0."""
+        return cls(x.T @ x, x.mean(axis=0), len(x))
+
+
+def matrix_moments(model: QuantModel, batch: Batch, layer: QuantMatrixLayer) -> list[Moments]:
+    """Return the moments of what the matrix of a dense layer or of a convolution reads, of each of the convolution's groups."""
+    session = Session(model)
+    groups, columns = layer.groups if isinstance(layer, QuantConv) else 1, layer.matrix.weight.shape[1]
+    squares, sums, count = np.zeros((groups, columns, columns)), np.zeros((groups, columns)), 0
+    for _, _, piece in batch.chunks(CHUNK):
+        _, tensors = session.run_batch(piece)
+        timed = layer.input in model.length_rules
+        x, own = tensors[layer.input], piece.paced(model.length_rules[layer.input]) if timed else piece
+        operands = operand_values(x, layer.operand)
+        if isinstance(layer, QuantConv):
+            blocks = layer.windows(operands, own.lengths, MOST_OPERANDS)
+        else:
+            blocks = iter([(operands[own.mask] if timed else operands)[:, None]])
+        for block in blocks:
+            by_group = block.transpose(1, 0, 2)
+            squares += by_group.transpose(0, 2, 1) @ by_group
+            sums += by_group.sum(axis=1)
+            count += len(block)
+    return [Moments(square, total / max(1, count), count) for square, total in zip(squares, sums, strict=True)]
+
+
+def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent) -> list[Seen]:
     """Return one `Seen` for each direction of ``layer``."""
     session = Session(model)
     found: list[list[Seen]] = []
@@ -72,12 +112,6 @@ def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent | QuantMatrixL
         _, tensors = session.run_batch(piece, trace=trace)
         timed = layer.input in model.length_rules
         x, own = tensors[layer.input], piece.paced(model.length_rules[layer.input]) if timed else piece
-        if isinstance(layer, QuantMatrixLayer):
-            rows = x[own.mask] if timed else x
-            operands = operand_values(rows, layer.operand)
-            nothing = np.zeros((len(operands), 0))
-            found.append([Seen(operands, nothing, None, None)])
-            continue
         start = session.initial_state(piece.size, piece.states).layers[layer.name][0]
         found.append(
             [

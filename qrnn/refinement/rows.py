@@ -11,6 +11,9 @@ Correction", ICCV 2019, section 4.2), with the means of real operands in place o
 two sets of weights on the *same* operands. Means of the float model's own arguments would take more error in, but what a layer's states
 have drifted by is then fitted as if it were constant: on the models of docs/accuracy.md that loses more often than it wins.
 
+The row of a dense layer or of a convolution is one without R: x̂ are the operands of each step, or of each place of the windows, of the row's
+group of channels.
+
 In a GRU the candidate's recurrent row reads the operand of r·h; or, with linear_before_reset, ĥ, and its sum is multiplied by r. There
 both its rows are rounded by themselves, the recurrent one under Σ_t r_t² ĥ_t ĥ_tᵀ with r_t² its mean over the units, and each keeps its
 own bias. So it is, without r, where a cell normalizes the sums of x and of h apart.
@@ -24,6 +27,7 @@ are rejected, all together are tried too, and kept where that is better still. W
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -33,11 +37,11 @@ from qrnn.arithmetic.reals import round_half_up
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.model.batch import Batch, evenly
 from qrnn.model.float_model import FloatModel
-from qrnn.model.kinds.dense import Dense, QuantDense
 from qrnn.model.kinds.recurrent import QuantRecurrent, Recurrent
 from qrnn.model.kinds.recurrent.definition import Direction
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.layer_facts import row_scale
+from qrnn.model.matrix_layer import MatrixLayer, QuantMatrixLayer
 from qrnn.model.parts import (
     ACCUMULATOR_LIMIT,
     SCALE_COLUMNS,
@@ -51,7 +55,7 @@ from qrnn.model.parts import (
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.four_bit import ENDS
 from qrnn.quantization.matrix import WEIGHT_LIMIT
-from qrnn.refinement.evidence import Seen, gather
+from qrnn.refinement.evidence import Moments, Seen, gather, matrix_moments
 from qrnn.refinement.held_out import noise, split
 from qrnn.refinement.rounding import Grid, objective, round_rows
 from qrnn.running.session import Session
@@ -138,10 +142,10 @@ def _refined(
             refined, share = _direction(layer, d, r, s, model.tensors[layer.input].scales, methods)
             directions.append(refined)
             notes.append(_note(f"{layer.name}[{number}]", share, methods))
-        better: QuantRecurrent | QuantDense = replace(layer, directions=tuple(directions))
-    elif isinstance(layer, QuantDense) and isinstance(real, Dense):
-        seen = gather(model, batch, layer)
-        better, share = _dense(layer, real, seen[0], model.tensors[layer.input].scales, methods)
+        better: QuantRecurrent | QuantMatrixLayer = replace(layer, directions=tuple(directions))
+    elif isinstance(layer, QuantMatrixLayer) and isinstance(real, MatrixLayer):
+        moments = matrix_moments(model, batch, layer)
+        better, share = _matrix_layer(layer, real, moments, model.tensors[layer.input].scales, methods)
         notes.append(_note(layer.name, share, methods))
     else:
         return model, []
@@ -240,34 +244,35 @@ def _integers(before: AnyMatrix, scale: FloatArray, rows: _Rows, correction: Flo
     return provable(matrix, before)
 
 
-def _hessian(operands: FloatArray) -> FloatArray:
-    result: FloatArray = operands.T @ operands
-    return result
-
-
 def _matrix_of_x(
-    matrix: AnyMatrix, scale: FloatArray, rows: _Rows, x: FloatArray, methods: tuple[str, ...]
+    matrix: AnyMatrix, scale: FloatArray, rows: _Rows, seen: Sequence[Moments], methods: tuple[str, ...]
 ) -> tuple[AnyMatrix, float]:
-    """Return a refined matrix whose rows read operands x [M, K] and nothing else, and what is left of its sums' error energy."""
-    hessian = _hessian(x)
-    if "rounding" in methods:
-        rows.value = round_rows(rows.weight, rows.grid, hessian)
-    now, plain = rows.energy(hessian)
-    correction = None
-    if "bias" in methods:
-        correction = (rows.weight - rows.value) @ x.mean(axis=0)
-        now -= len(x) * float((correction**2).sum())
-    return _integers(matrix, scale, rows, correction), now / plain if plain else 1.0
+    """Return a refined matrix of as many groups of rows as there are moments of operands, and what is left of its sums' error energy."""
+    correction = np.zeros(len(rows.weight)) if "bias" in methods else None
+    now = plain = 0.0
+    size = len(rows.weight) // len(seen)
+    for number, of_group in enumerate(seen):
+        part = slice(number * size, (number + 1) * size)
+        own = rows.take(part)
+        if "rounding" in methods:
+            own.value = rows.value[part] = round_rows(own.weight, own.grid, of_group.hessian)
+        after, before = own.energy(of_group.hessian)
+        now, plain = now + after, plain + before
+        if correction is not None:
+            correction[part] = (own.weight - own.value) @ of_group.mean
+            now -= of_group.count * float((correction[part] ** 2).sum())
+    return _integers(matrix, scale, rows, correction), _share(now, plain)
 
 
-def _dense(
-    layer: QuantDense, real: Dense, seen: Seen, unit: FloatArray, methods: tuple[str, ...]
-) -> tuple[QuantDense, float]:
+def _matrix_layer(
+    layer: QuantMatrixLayer, real: MatrixLayer, seen: Sequence[Moments], unit: FloatArray, methods: tuple[str, ...]
+) -> tuple[QuantMatrixLayer, float]:
+    """Return the refined dense layer or convolution, and what is left of its sums' error energy."""
     fracs = np.full(len(layer.pre_shift), layer.out_frac, np.int64)
     scale = row_scale(layer.matrix, layer.pre_shift, fracs)
-    rows = _rows(layer.matrix, scale, real.weight * (unit * 2.0**layer.operand.shift))
-    matrix, share = _matrix_of_x(layer.matrix, scale, rows, seen.x, methods)
-    assert isinstance(matrix, QuantMatrix)
+    columns = real.columns
+    rows = _rows(layer.matrix, scale, columns * np.resize(unit * 2.0**layer.operand.shift, columns.shape[1]))
+    matrix, share = _matrix_of_x(layer.matrix, scale, rows, seen, methods)
     return replace(layer, matrix=matrix), share
 
 
@@ -280,8 +285,8 @@ def _direction(
     scale_ih = row_scale(d.ih, d.pre_shift, fracs)
     ih = _rows(d.ih, scale_ih, real.weight_ih * (unit * 2.0**layer.x_operand.shift))
     if d.hh is None or real.weight_hh is None:
-        matrix, share = _matrix_of_x(d.ih, scale_ih, ih, seen.x, methods)
-        return replace(d, ih=matrix), max(share, 0.0)
+        matrix, share = _matrix_of_x(d.ih, scale_ih, ih, [Moments.of(seen.x)], methods)
+        return replace(d, ih=matrix), share
     scale_hh = row_scale(d.hh, d.pre_shift, layer.recurrent_fracs(d))
     normalized_apart = d.norms is not None and d.norms.recurrent != ()
     hh = _rows(d.hh, scale_hh, real.weight_hh * 2.0 ** (layer.h_operand.shift - layer.h_frac))
@@ -297,7 +302,7 @@ def _direction(
             of_h = h if reset is None else h * np.sqrt((reset**2).mean(axis=1))[:, None]
             groups = [([ih], seen.x), ([hh], of_h)]
         for members, operands in groups:
-            joined, hessian = _side_by_side([m.take(part) for m in members]), _hessian(operands)
+            joined, hessian = _side_by_side([m.take(part) for m in members]), operands.T @ operands
             if "rounding" in methods:
                 joined.value = round_rows(joined.weight, joined.grid, hessian)
                 ends = np.cumsum([m.weight.shape[1] for m in members])[:-1]

@@ -22,6 +22,21 @@ QRNN_WHOLE void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, const u
     const int32_t *row = &matrix->row[2U * QRNN_BLOCK_ROWS * block];
     uint32_t shift = QRNN_BLOCK_ROWS * block;
 
+#if defined(QRNN_WHOLE_BLOCKS)
+    if (qrnn_takes_whole_blocks(matrix) && (rows >= QRNN_BLOCK_ROWS)) {
+        const uint32_t blocks = rows / QRNN_BLOCK_ROWS;
+
+        qrnn_whole_blocks(matrix, weight, operand, row, blocks, y);
+        rows -= QRNN_BLOCK_ROWS * blocks;
+        if (rows == 0U) {
+            return;
+        }
+        weight = &weight[matrix->block_bytes * blocks];
+        row = &row[2U * QRNN_BLOCK_ROWS * blocks];
+        shift += QRNN_BLOCK_ROWS * blocks;
+        y = &y[QRNN_BLOCK_ROWS * blocks];
+    }
+#endif
     for (uint32_t left = rows;; left -= QRNN_BLOCK_ROWS) {
         const uint8_t *left_shift = NULL;
         const uint8_t *pre_shift = NULL;
@@ -47,6 +62,12 @@ QRNN_WHOLE void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, const u
     (void)shift;
 }
 
+/* The columns of operands of 16 bits, with their padding; 0 for those of 8 bits */
+static inline uint32_t qrnn_wide_columns(const qrnn_convolution *conv)
+{
+    return (conv->format.wide == 0U) ? 0U : ((conv->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED);
+}
+
 /* The operands of a place for a group of channels, from the oldest step's first band on; zeros stand for bands that there are not. */
 QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const int16_t *past, uint32_t oldest, uint32_t p,
                                            uint32_t group, uint32_t *operand)
@@ -54,12 +75,14 @@ QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const i
     const qrnn_window *window = &conv->window;
     const uint32_t features = window->bands * window->channels;
     const uint32_t own = window->channels / conv->groups;
-    const uint32_t wide = conv->format.wide;
+    const uint32_t wide = qrnn_wide_columns(conv);
     uint32_t column = 0U;
     uint32_t step = oldest;
 
     qrnn_begin_columns(operand);
-    if ((window->bands == 1U) && (window->band_taps == 1U) && (window->dilation == 1U) && (conv->groups == 1U)) {
+    if ((window->span == 1U) && (window->band_taps == 1U) && (conv->groups == 1U)) { /* numbers are constants */
+        qrnn_put_columns(operand, wide, 0U, &past[p * window->band_stride * window->channels], conv->columns);
+    } else if ((window->bands == 1U) && (window->band_taps == 1U) && (window->dilation == 1U) && (conv->groups == 1U)) {
         column = (window->span - oldest) * features;
         qrnn_put_columns(operand, wide, 0U, &past[oldest * features], column);
         qrnn_put_columns(operand, wide, column, past, oldest * features);
@@ -111,17 +134,40 @@ QRNN_FOR_EACH_LAYER uint32_t qrnn_conv(const qrnn_convolution *conv, const int16
     const uint32_t features = window->bands * window->channels;
     const uint32_t blocks = (conv->rows + QRNN_BLOCK_ROWS - 1U) / QRNN_BLOCK_ROWS;
     const uint32_t padded = (conv->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED;
+    const uint32_t one_step = ((window->span == 1U) && (window->band_taps == 1U) && (conv->groups == 1U)) ? 1U : 0U;
     uint32_t ended;
 
     QRNN_PHASE(QRNN_PHASE_WINDOWS);
-    qrnn_keep_operands(x, features, conv->format, &past[(uint32_t)*place * features]);
+    (void)one_step;
+#if defined(QRNN_KEEPS_COLUMNS)
+    if ((one_step != 0U) && (window->bands == 1U)) {
+        qrnn_keep_columns(x, features, conv->format, past, operand, qrnn_wide_columns(conv));
+    } else
+#endif
+    {
+        qrnn_keep_operands(x, features, conv->format, &past[(uint32_t)*place * features]);
+    }
     ended = qrnn_window_ends(window, place, phase);
     if (ended != 0U) {
-        qrnn_put_zeros(operand, conv->format.wide, conv->columns, padded - conv->columns);
+        qrnn_put_zeros(operand, qrnn_wide_columns(conv), conv->columns, padded - conv->columns);
         for (uint32_t p = 0U; p < window->places; p++) {
             for (uint32_t group = 0U; group < conv->groups; group++) {
-                qrnn_gather_place(conv, past, (uint32_t)*place, p, group, operand);
-                qrnn_convolve(&conv->matrix, group * blocks, operand, conv->rows, y);
+                const uint32_t *read = operand;
+
+#if defined(QRNN_READS_STEPS)
+                const int16_t *const from = &past[p * window->band_stride * window->channels];
+
+                if ((one_step != 0U) && (padded == conv->columns) && ((conv->rows % QRNN_BLOCK_ROWS) == 0U) &&
+                    qrnn_takes_whole_blocks(&conv->matrix) && (((uintptr_t)from % sizeof(uint32_t)) == 0U)) {
+                    read = (const uint32_t *)(const void *)from;
+                } else
+#elif defined(QRNN_KEEPS_COLUMNS)
+                if ((one_step == 0U) || (window->bands != 1U))
+#endif
+                {
+                    qrnn_gather_place(conv, past, (uint32_t)*place, p, group, operand);
+                }
+                qrnn_convolve(&conv->matrix, group * blocks, read, conv->rows, y);
                 y = &y[conv->rows];
             }
         }

@@ -29,16 +29,28 @@
 #endif
 #define QRNN_WIDE_OPERAND_WORDS(columns) QRNN_OPERAND_WORDS(columns)
 
-/* Two of clamp((v + 2^(shift - 1)) >> shift, -limit, limit). What is clamped fits 16 bits: for shift 0 it is v, else at most 2^14.
- * min(v, limit) is (v + up) - up where the sum saturates at 32767 = limit + up, and max(v, -limit) likewise. */
-static inline uint32_t qrnn_operands(int32_t low, int32_t high, uint32_t shift, int32_t limit)
+/* clamp((v + 2^(shift - 1)) >> shift, -limit, limit) of both halves of a word. It is (floor(v / 2^(shift - 1)) + 1) >> 1 before it is clamped:
+ * a product with 2^(17 - shift), of which SMLAWB and SMLAWT keep what is above 16 bits, and SHADD16. min(v, limit) is (v + up) - up where the
+ * sum saturates at 32767 = limit + up, and max(v, -limit) likewise. */
+static inline uint32_t qrnn_operands(uint32_t pair, uint32_t shift, int32_t limit)
 {
-    const int32_t rounding = (INT32_C(1) << shift) >> 1;
     const int32_t up = (32767 - limit) * 0x10001;
     const int32_t down = (32768 - limit) * 0x10001;
-    uint32_t pair = (uint32_t)((low + rounding) >> shift) & 0xFFFFu;
-    pair |= (uint32_t)((high + rounding) >> shift) << 16;
-    return (uint32_t)__qadd16(__qsub16(__qsub16(__qadd16((int32_t)pair, up), up), down), down);
+    int32_t both = (int32_t)pair;
+
+    if (shift != 0u) {
+        const int32_t factor = INT32_C(1) << (17u - shift);
+        const uint32_t low = (uint32_t)__smlawb(factor, both, 0) & 0xFFFFu;
+        const uint32_t high = (uint32_t)__smlawt(factor, both, 0) << 16;
+        both = __shadd16((int32_t)(low | high), 0x10001);
+    }
+#if defined(QRNN_GNU_ASSEMBLY) && (defined(QRNN_ARM_THUMB_2) || defined(QRNN_ARM_ARM))
+    if (limit == 127) { /* one instruction limits both to -128 … 127 */
+        __asm("ssat16 %0, #8, %1" : "=r"(both) : "r"(both));
+        return (uint32_t)__qadd16(__qsub16(both, down), down);
+    }
+#endif
+    return (uint32_t)__qadd16(__qsub16(__qsub16(__qadd16(both, up), up), down), down);
 }
 
 #if defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR)
@@ -65,11 +77,13 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
     uint32_t *const first = operand;
 #endif
     while (values != end) {
-        *operand++ = qrnn_operands(values[0], values[1], shift, limit);
+        uint32_t pair;
+        QRNN_COPY(&pair, values, sizeof pair);
+        *operand++ = qrnn_operands(pair, shift, limit);
         values += 2;
     }
     if ((count & 1u) != 0u) {
-        *operand++ = qrnn_operands(values[0], 0, shift, limit);
+        *operand++ = qrnn_operands((uint32_t)values[0] & 0xFFFFu, shift, limit);
     }
     for (; padding != 0u; padding--) {
         *operand++ = 0;

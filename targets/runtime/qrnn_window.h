@@ -27,7 +27,7 @@ static inline uint32_t qrnn_window_ends(const qrnn_window *window, int32_t *plac
 {
     const int32_t next = *place + 1;
 
-    *place = (next == (int32_t)window->span) ? 0 : next;
+    *place = ((window->span == 1U) || (next == (int32_t)window->span)) ? 0 : next;
     if (*phase > 0) {
         (*phase)--;
         return 0U;

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from backends.raw_layers import ends, int16, matrix
+from backends.raw_layers import any_matrix, ends, int16
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.conv import QuantConv
 from qrnn.model.kinds.max_pool import QuantMaxPool
@@ -37,8 +37,8 @@ class ConvShape:
     shift: int = 0
 
 
-def raw_conv(rng: Rng, shape: ConvShape) -> QuantConv:
-    """A convolution from x to y."""
+def raw_conv(rng: Rng, shape: ConvShape, matrix: Any = any_matrix) -> QuantConv:
+    """A convolution from x to y, whose weights have eight or four bits unless ``matrix`` makes them."""
     rows, columns = shape.groups * shape.rows, shape.time.taps * shape.band.taps * shape.own
     pre_shift = np.where(rng.random(rows) < 0.7, 0, ends(rng, 0, 15, rows)).astype(np.int8)
     return QuantConv(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.generators import QUIET, eager
-from backends.raw_layers import ends
+from backends.raw_layers import ends, matrix
 from backends.raw_windows import (
     ConvShape,
     bands_of,
@@ -172,7 +172,7 @@ def test_streams_of_pools(
 def test_everything_at_its_ends(isa: str, limit: int, sign: int) -> None:
     """The largest weights and inputs, with padding beside them: sums as near to 32 bits as the proof lets them come."""
     shape = ConvShape(Window(3, 1, 1, 1, 1), Window(3, 1, 1, 1, 1), 5, 1, 6, 9, limit)
-    layer = raw_conv(np.random.default_rng(0), shape)
+    layer = raw_conv(np.random.default_rng(0), shape, matrix)
     m = layer.matrix
     m.weight[:] = 127 * sign
     m.left_shift[:] = 0

@@ -16,7 +16,7 @@ from installed import SANITIZERS, compiler, cross_compiler, tool
 
 from export.building import COMPILERS
 from qrnn.arithmetic.reals import operands
-from qrnn.export.layout import COLUMNS, Kernels, pack_block, pack_block_four, padded_columns
+from qrnn.export.layout import COLUMNS, Kernels, operand_offset, pack_block, pack_block_four, padded_columns
 
 HERE = Path(__file__).parent / "dot"
 RUNTIME = Path(__file__).parents[2] / "targets" / "runtime"
@@ -73,24 +73,27 @@ class Case:
     limit: int
     wide: bool
 
-    def sums(self) -> list[int]:
+    @property
+    def weights(self) -> npt.NDArray[np.int64]:
         weight = self.weight.astype(np.int64)
         if self.scale is not None:
             weight *= np.repeat(self.scale, 32, axis=1)[:, : len(self.values)]
-        sums = self.bias + weight @ operands(self.values, self.shift, self.limit)
+        return weight
+
+    def sums(self) -> list[int]:
+        sums = self.bias + self.weights @ operands(self.values, self.shift, self.limit)
         assert (np.abs(sums) < 2**31).all()
         return [int(s) for s in sums]
 
     def pack(self, kernels: Kernels) -> bytes:
         count, four = len(self.values), self.scale is not None
         if self.scale is None:
-            packed = pack_block(self.weight, kernels, self.wide)
+            packed = pack_block(self.weight, kernels)
         else:
             packed = pack_block_four(self.weight, self.scale, kernels, self.wide)
         columns = padded_columns(count, kernels, four)
-        head = struct.pack(
-            "<IIIIIIi4i", self.wide, four, count, columns, len(packed), self.shift, self.limit, *self.bias
-        )
+        bias = (self.bias + operand_offset(kernels, self.wide) * self.weights.sum(axis=1)) & 0xFFFFFFFF
+        head = struct.pack("<IIIIIIi4I", self.wide, four, count, columns, len(packed), self.shift, self.limit, *bias)
         return head + self.values.tobytes() + packed
 
 
@@ -190,8 +193,7 @@ def test_emulated(core: str, optimization: str) -> None:
 def test_a_block_has_a_byte_for_each_weight(kernels: Kernels) -> None:
     for columns in (1, 7, 8, 16, 33):
         weight = np.full((4, columns), -127, np.int8)
-        for wide in (False, True):
-            assert len(pack_block(weight, kernels, wide)) == 4 * padded_columns(columns, kernels)
+        assert len(pack_block(weight, kernels)) == 4 * padded_columns(columns, kernels)
 
 
 @pytest.mark.parametrize("kernels", list(COLUMNS))
@@ -209,4 +211,4 @@ def test_a_block_has_four_rows() -> None:
     with pytest.raises(ValueError, match="4 rows"):
         pack_block_four(np.zeros((3, 8), np.int8), np.ones((3, 1), np.int8), "plain", False)
     with pytest.raises(ValueError, match="4 rows"):
-        pack_block(np.zeros((3, 8), np.int8), "plain", False)
+        pack_block(np.zeros((3, 8), np.int8), "plain")

@@ -2,7 +2,8 @@
 
 A row of a product is an output channel at a place of the bands, in lanes as a dense layer's rows are. With few channels, several places
 together fill the lanes, and their columns are the elements that any of them reads: weights of 0 stand where a place does not read one. The
-same holds for several groups of channels together. A weight of 0 adds nothing to a sum, so the sums are those of the definition.
+same holds for several groups of channels together. A weight of 0 adds nothing to a sum, so the sums are those of the definition. Weights of
+four bits are read as bytes, since all places of many windows share each read of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from qrnn.backends.cpu.matrix import AMX_GROUPS
 from qrnn.backends.cpu.packed import byte_parts_of
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.weight_layouts import layout_of
-from qrnn.model.parts import Int8Array, Operand, QuantMatrix
+from qrnn.model.parts import AnyMatrix, Int8Array, Operand, QuantMatrix
 from qrnn.model.window import Window
 
 MOST_PARTS = 4
@@ -35,7 +36,7 @@ class Convolution(Protocol):
     """What is asked of a layer of convolutions: the fields and properties of the integer layer of that kind."""
 
     @property
-    def matrix(self) -> QuantMatrix:
+    def matrix(self) -> AnyMatrix:
         """Return the matrix, whose rows are output channels, group after group."""
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields as fields_of
 
 import numpy as np
 
@@ -10,11 +10,11 @@ from qrnn.export.c_text import array, fields
 from qrnn.export.code import operand_format, operand_words
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.layout import BLOCK_ROWS, COLUMNS, channel_blocks, channel_constants, padded_columns
-from qrnn.export.matrices import MOST_COLUMNS, c_matrix, plain_rows
+from qrnn.export.matrices import MOST_COLUMNS, c_matrix, plain_rows, stays_four_bit
 from qrnn.export.translated import CountingCode, TranslatedSteps
 from qrnn.export.windows import WindowCode, window_fields, within
 from qrnn.model.kinds.conv import QuantConv
-from qrnn.model.parts import Int8Array
+from qrnn.model.parts import AnyMatrix, Int8Array, QuantMatrix
 from qrnn.targets import Kernels
 
 BLOCK_WORK = 48
@@ -40,7 +40,7 @@ class ConvCode(WindowCode[QuantConv]):
         layer, name, code = self.layer, self.name, self.code
         joined = joined_groups(layer, code.kernels)
         groups, rows = layer.groups // joined, len(layer.pre_shift) // layer.groups * joined
-        matrix = replace(layer.matrix, weight=joined_weight(layer, joined))
+        matrix = joined_matrix(layer, joined)
         blocks = plain_rows(rows)
         order = np.concatenate([np.where(blocks < 0, -1, blocks + rows * g) for g in range(groups)])
         found = c_matrix(f"{name}_matrix", matrix, layer.pre_shift, order, code.kernels)
@@ -97,6 +97,8 @@ def by_channels(layer: QuantConv) -> bool:
 def joined_groups(layer: QuantConv, kernels: Kernels) -> int:
     """Return how many groups are computed as one, with weights of zero in between, so that blocks of rows are filled at the least work."""
     rows, columns = len(layer.pre_shift) // layer.groups, layer.matrix.weight.shape[1]
+    if stays_four_bit(layer.matrix, kernels):  # the zeros in between would divide the columns that share a scale
+        return 1
 
     def work(joined: int) -> int:
         blocks = -(-rows * joined // BLOCK_ROWS)
@@ -108,6 +110,14 @@ def joined_groups(layer: QuantConv, kernels: Kernels) -> int:
         if layer.groups % joined == 0 and padded_columns(columns * joined, kernels) <= MOST_COLUMNS
     ]
     return min(fitting, key=work, default=1)
+
+
+def joined_matrix(layer: QuantConv, joined: int) -> AnyMatrix:
+    """Return the matrix with `joined_weight`; its own where each group is computed by itself."""
+    if joined == 1:
+        return layer.matrix
+    rows = {f.name: getattr(layer.matrix, f.name) for f in fields_of(QuantMatrix) if f.name != "weight"}
+    return QuantMatrix(weight=joined_weight(layer, joined), **rows)
 
 
 def joined_weight(layer: QuantConv, joined: int) -> Int8Array:

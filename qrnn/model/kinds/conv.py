@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from qrnn.model.layer_facts import LayerMatrix, PartSize, Scratch, StateArray, Step, StepLoop, Weights
 from qrnn.model.matrix_layer import MatrixLayer, QuantMatrixLayer
-from qrnn.model.parts import LEFT_OUT, FloatArray, require
+from qrnn.model.parts import LEFT_OUT, FloatArray, IndexArray, is_less_in_four_bits, require
 from qrnn.model.surroundings import Checks, Equations, Plan
 from qrnn.model.window import EACH, Window
 from qrnn.model.windowed import QuantWindowed, Windowed
@@ -50,7 +50,8 @@ class Conv(Windowed, MatrixLayer):
 
     def weights(self) -> tuple[Weights, ...]:
         """Return the matrix, `columns`."""
-        return (Weights(self.columns, self.input if self.reads_features else ""),)
+        reads, width = self.input if self.reads_features else "", "" if self.eight_bits_for else "W"
+        return (Weights(self.columns, reads, width),)
 
     @property
     def input_weights(self) -> tuple[FloatArray, ...]:
@@ -60,8 +61,19 @@ class Conv(Windowed, MatrixLayer):
         return tuple(np.ascontiguousarray(self.weight[:, :, k, 0]) for k in range(self.weight.shape[2]))
 
     def width_parts(self) -> dict[str, PartSize]:
-        """Return the operand of the input."""
-        return {"x": PartSize(self.weight.size * self.places, self.bands * self.weight.shape[1] * self.groups)}
+        """Return the operand of the input, and the weights where they can have four bits."""
+        products = self.weight.size * self.places
+        found = {"x": PartSize(products, self.bands * self.weight.shape[1] * self.groups)}
+        return found if self.eight_bits_for else {**found, "W": PartSize(products, self.weight.size)}
+
+    @property
+    def eight_bits_for(self) -> str:
+        """Return why the weights have eight bits whatever a scheme says, in words; empty where they can have four."""
+        return eight_bits_for(self.groups, self.weight.shape[1], int(self.weight[0].size))
+
+    def weight_bits(self, plan: Plan) -> int:
+        """Return what the scheme says, or 8 where that is all that the weights can have."""
+        return 8 if self.eight_bits_for else plan.width(self.name, "W")
 
     def with_output_scaled(self, scale: FloatArray) -> Conv | None:
         """Return the convolution that writes y · ``scale`` [places · O], where all bands of a channel have the same scale."""
@@ -92,11 +104,20 @@ class Conv(Windowed, MatrixLayer):
 
     def quantize(self, plan: Plan) -> QuantConv:
         """Make the integer matrix and the integer layer."""
+        if self.eight_bits_for and plan.width(self.name, "W") == 4:
+            plan.decide(f"{self.name}.W: eight bits, since {self.eight_bits_for}")
         parts = self.quantized_parts(plan)._asdict()
         geometry: Mapping[str, Any] = {
             "time": self.time, "band": self.band, "bands": self.bands, "groups": self.groups,
         }  # fmt: skip
         return QuantConv(self.name, self.input, self.output, **parts, **geometry)
+
+
+def eight_bits_for(groups: int, channels: int, columns: int) -> str:
+    """Return why rows of ``columns`` weights, over ``channels`` of each group, have eight bits in every scheme; empty where they need not."""
+    if groups > 1 and channels == 1:
+        return "each channel reads one channel alone, by few weights"
+    return "" if is_less_in_four_bits(columns) else f"rows of {columns} weights take no less room in four"
 
 
 def conv_step(contract: Any) -> Step:
@@ -178,6 +199,26 @@ class QuantConv(QuantWindowed, QuantMatrixLayer):
     def channels(self) -> int:
         """Return the number of channels of the input."""
         return int(self.matrix.weight.shape[1] // (self.time.taps * self.band.taps) * self.groups)
+
+    @property
+    def eight_bits_for(self) -> str:
+        """Return why the weights have eight bits in every scheme; see `Conv.eight_bits_for`."""
+        return eight_bits_for(self.groups, self.channels // self.groups, int(self.matrix.weight.shape[1]))
+
+    def windows(self, x: FloatArray, lengths: IndexArray, most: int) -> Iterator[FloatArray]:
+        """Yield the operands that the matrix multiplies, [M, groups, K], about ``most`` at a time.
+
+        They are those of all places of sequences ``x`` [N, T, F], of which the first ``lengths`` [N] steps count.
+        """
+        seen = [rows for _, _, rows in self.taps(x, np.arange(x.shape[1]) < lengths[:, None], 0.0)]
+        size, steps, places, channels = seen[0].shape
+        real = np.arange(steps) < np.array([self.time.count(int(length)) for length in lengths])[:, None]
+        at_once = max(1, most // max(1, size * places * channels * len(seen)))
+        for first in range(0, steps, at_once):
+            part = slice(first, first + at_once)
+            block = np.stack([rows[:, part] for rows in seen], axis=3)[real[:, part]]
+            by_group = block.reshape(-1, len(seen), self.groups, channels // self.groups).transpose(0, 2, 1, 3)
+            yield by_group.reshape(len(by_group), self.groups, -1)
 
     def check(self, checks: Checks) -> None:
         """Refuse tensors without time, an input without the features of one step, and an output without those of one place."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from qrnn.model.layer_facts import Loop, RowLoop
 from qrnn.model.matrix_layer import MatrixLayer, QuantMatrixLayer
-from qrnn.model.parts import FloatArray
+from qrnn.model.parts import FloatArray, QuantMatrix
 from qrnn.model.surroundings import Checks, Equations, Plan
 
 
@@ -66,6 +66,8 @@ class QuantDense(QuantMatrixLayer):
     """Compute y = saturate16_shifted(requantize(weight · operand + bias), pre_shift), int16 with out_frac fraction bits."""
 
     folds_offset: ClassVar[bool] = True
+
+    matrix: QuantMatrix
 
     def check(self, checks: Checks) -> None:
         """Refuse an input that does not have one feature per column, and an output that does not have one feature per row."""

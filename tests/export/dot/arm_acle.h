@@ -34,6 +34,21 @@ static inline int32_t __qsub16(int32_t a, int32_t b)
     return join(saturated(half(a, 0) - half(b, 0)), saturated(half(a, 1) - half(b, 1)));
 }
 
+static inline int32_t __smlawb(int32_t a, int32_t b, int32_t sum)
+{
+    return sum + (int32_t)((int64_t)a * half(b, 0) >> 16);
+}
+
+static inline int32_t __smlawt(int32_t a, int32_t b, int32_t sum)
+{
+    return sum + (int32_t)((int64_t)a * half(b, 1) >> 16);
+}
+
+static inline int32_t __shadd16(int32_t a, int32_t b)
+{
+    return join((half(a, 0) + half(b, 0)) >> 1, (half(a, 1) + half(b, 1)) >> 1);
+}
+
 static inline int64_t __smlald(int32_t a, int32_t b, int64_t sum)
 {
     return sum + (int64_t)half(a, 0) * half(b, 0) + (int64_t)half(a, 1) * half(b, 1);

@@ -115,6 +115,12 @@ static inline int32_t vmladavq_s16(int16x8_t a, int16x8_t b)
     return vmladavaq_s16(0, a, b);
 }
 
+static inline int16x8_t veorq_s16(int16x8_t a, int16x8_t b)
+{
+    EACH_LANE(8) a.lane[k] = (int16_t)((uint16_t)a.lane[k] ^ (uint16_t)b.lane[k]);
+    return a;
+}
+
 static inline int8x16_t vdupq_n_s8(int8_t a)
 {
     int8x16_t v;

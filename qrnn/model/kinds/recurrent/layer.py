@@ -26,9 +26,9 @@ class Recurrent(RecurrentDefinition):
         """Return each direction's weight_ih [G·H, I] and, where it has them, its weight_hh [G·H, P] and projection [P, H]."""
         found = []
         for d in self.directions:
-            found.append(Weights(d.weight_ih, self.input, recurrent=True))
+            found.append(Weights(d.weight_ih, self.input, "W"))
             if d.weight_hh is not None:
-                found.append(Weights(d.weight_hh, recurrent=True))
+                found.append(Weights(d.weight_hh, width="R"))
             if d.projection is not None:
                 found.append(Weights(d.projection.weight))
         return tuple(found)

@@ -234,10 +234,10 @@ def _direction(
         pre_shift = np.maximum(pre_shift, of_hh)
     plan.note_shift(owner, pre_shift)
     plan.note_bias(f"{owner}.weight_ih", weight_ih, bias_ih, w_bits)
-    ih, hh = plan.recurrent_matrix(weight_ih, bias_ih, fracs, pre_shift, x_operand.limit, w_bits), None
+    ih, hh = plan.matrix_of(w_bits, weight_ih, bias_ih, fracs, pre_shift, x_operand.limit), None
     if weight_hh is not None:
         plan.note_bias(f"{owner}.weight_hh", weight_hh, bias_hh, r_bits)
-        hh = plan.recurrent_matrix(weight_hh, bias_hh, fracs_hh, pre_shift, h_operand.limit, r_bits)
+        hh = plan.matrix_of(r_bits, weight_hh, bias_hh, fracs_hh, pre_shift, h_operand.limit)
     out_frac = fracs - pre_shift
     return QuantDirection(
         reverse=d.reverse,
