@@ -56,6 +56,8 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     last = layers.last_step(mean)
     late = layers.delay(product, 1)
     weighted = layers.attention_pool(dense, product)
+    inner = layers.matmul(product, dense, 2, 2, groups=1)
+    groups = layers.group_softmax(inner, 2)
     power = simple_layer(
         "power",
         None,
@@ -70,7 +72,8 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "max_pool": pooled, "recurrent": h, "layer_norm": normal,
              "dense": dense, "pointwise": bent, "multiply": product, "average_pool": averaged, "running": mean, "last_step": last,
              "softmax": layers.softmax(last), "delay": late, "combine": share, "magnitude": size, "log_power": loud, "log_softmax": odds,
-             "argmax": layers.argmax(odds), "function": power, "attention_pool": weighted}  # fmt: skip
+             "argmax": layers.argmax(odds), "function": power, "attention_pool": weighted, "matmul": inner,
+             "group_softmax": groups}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
     return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), scheme)

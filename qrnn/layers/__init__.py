@@ -13,7 +13,7 @@ said), with the layer, the array, the shape found and the shape expected. Handle
 
 from __future__ import annotations
 
-from qrnn.layers.attention import attention_pool
+from qrnn.layers.attention import attention_pool, group_softmax, matmul
 from qrnn.layers.build import model
 from qrnn.layers.by_feature import affine, argmax, log_softmax, prelu
 from qrnn.layers.elementwise import indrnn, min_gru
@@ -70,6 +70,7 @@ __all__ = [
     "divide",
     "elman",
     "embedding",
+    "group_softmax",
     "gru",
     "identity_rnn",
     "indrnn",
@@ -83,6 +84,7 @@ __all__ = [
     "log_softmax",
     "lstm",
     "magnitude",
+    "matmul",
     "max_pool",
     "min_gru",
     "model",

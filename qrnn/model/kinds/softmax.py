@@ -38,19 +38,21 @@ class Softmax(Layer):
 
 
 def softmax_rows(contract: Any) -> Loop:
-    """Return the loop that sets out_k to `exp_weight` of the distance of x_k from the row's largest element over the sum of all, in Q1.14."""
+    """Return the loop that sets out_k to `exp_weight` of the distance of x_k from the largest element of its group over the sum, in Q1.14."""
     exp_weight, softmax_divide = contract.exp_weight, contract.softmax_divide
 
-    def rows(first: int, last: int, table: Any, in_frac: int, x: Any, out: Any) -> None:
+    def rows(first: int, last: int, table: Any, in_frac: int, groups: int, x: Any, out: Any) -> None:
+        size = x.shape[1] // groups
         for m in range(first, last):
-            top = x[m, 0]
-            for k in range(x.shape[1]):
-                top = max(top, x[m, k])
-            total = 0
-            for k in range(x.shape[1]):
-                total += exp_weight(top - x[m, k], in_frac, table)
-            for k in range(x.shape[1]):
-                out[m, k] = softmax_divide(exp_weight(top - x[m, k], in_frac, table), total)
+            for g in range(groups):
+                top = x[m, g * size]
+                for k in range(size):
+                    top = max(top, x[m, g * size + k])
+                total = 0
+                for k in range(size):
+                    total += exp_weight(top - x[m, g * size + k], in_frac, table)
+                for k in range(size):
+                    out[m, g * size + k] = softmax_divide(exp_weight(top - x[m, g * size + k], in_frac, table), total)
 
     return rows
 
@@ -87,7 +89,7 @@ class QuantSoftmax(QuantLayer):
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop, which normalizes every row."""
-        return (RowLoop(softmax_rows, (self.table, self.in_frac), self.inputs),)
+        return (RowLoop(softmax_rows, (self.table, self.in_frac, 1), self.inputs),)
 
     def roundings(self) -> tuple[Rounding, ...]:
         """Return the one rounding of each probability, and the saturation of the argument of e^-d."""

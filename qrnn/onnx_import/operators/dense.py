@@ -11,8 +11,8 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import numbers, remember, term_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine, widened
-from qrnn.onnx_import.operators.attention import product_over_time
 from qrnn.onnx_import.operators.linear import linear, product_subscripts
+from qrnn.onnx_import.operators.matrices import product_of_two
 from qrnn.onnx_import.operators.two_tensors import two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.repeated import without_repeats
@@ -66,7 +66,7 @@ def _constants_only(node: Node, *operands: int) -> bool:
 
 @operator("MatMul")
 def matmul(node: Node, build: Builder) -> Value:
-    """Import MatMul, [.., I] · [I, O], as a Dense layer, and that of a softmax over time and values as attention pooling."""
+    """Import MatMul, [.., I] · [I, O], as a Dense layer, and that of two computed matrices."""
     if _constants_only(node, 0, 1):
         a, b = node.weights(0, "operand"), node.weights(1, "operand")
         if a.ndim > 2 or b.ndim > 2:
@@ -78,12 +78,7 @@ def matmul(node: Node, build: Builder) -> Value:
         return _linear(node, build, 1)
     value, other = node.features(0, "the first operand"), node.input(1)
     if isinstance(other, Features):
-        if (weighted := product_over_time(node, build, value, other)) is not None:
-            return weighted
-        raise node.refuse(
-            f"multiplies {value.describe()} and {other.describe()}; of two computed matrices only a softmax over time and values at the same "
-            "steps can be multiplied; run this part outside the model"
-        )
+        return product_of_two(node, build, value, other)
     if np.ndim(other) != 2 or value.axes[-1:] != (None,) or value.ids.size != value.ids.shape[-1]:
         return _linear(node, build, 0)
     weight = _weight(node, "the second operand")

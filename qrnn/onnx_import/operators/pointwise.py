@@ -13,6 +13,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import remember, term_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.attention import softmax_over_time
+from qrnn.onnx_import.operators.matrices import softmax_of_groups
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import TIME, Features, Tensor
@@ -92,6 +93,8 @@ def softmax(node: Node, build: Builder) -> Features:
             f"axis={axis} of {value.describe()} runs over batch or time; only the feature axis is supported"
         )
     if int(np.prod([value.ids.shape[k] for k in over])) != value.ids.size:
+        if node.op == "Softmax" and len(over) == 1:
+            return softmax_of_groups(node, build, value, axis)
         raise node.refuse(
             f"axis={axis} of {value.describe()} leaves other feature axes; only all features at once are supported"
         )

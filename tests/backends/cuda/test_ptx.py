@@ -47,6 +47,7 @@ from backends.loop_kinds import difference_rows, pooled_step
 from qrnn.backends.cuda import general, inputs, kinds, loops, steps
 from qrnn.backends.cuda.kernel_variants import BLOCK, GRID, LAUNCH, MOST_THREADS, StepKind
 from qrnn.model.cell_codes import GRU_RESET_AFTER, GRU_RESET_BEFORE, LSTM, RNN
+from qrnn.model.kinds.attention_pool import attention_pool_step
 from qrnn.model.kinds.average_pool import average_pool_step
 from qrnn.model.kinds.running import running_extreme_step, running_sum_step
 
@@ -210,23 +211,25 @@ def test_steps_that_only_their_definition_knows(capability: Capability, out: Any
     """Into an array of its own, or into a direction's columns of a wider one."""
     states, parameters, scratch = (WORDS2, WORDS2), (OCTETS2, WORDS, WORDS, N, N), (SHORTS2,)
     rest = types.Tuple((*states, *parameters, *scratch))
-    arguments = (LONGS, FLAG, N, FLAG, SHORTS3, out, LONGS, rest, SHORTS2, SHORTS3, WORDS2, WORDS3)
+    arguments = (LONGS, FLAG, N, FLAG, types.Tuple((SHORTS3,)), out, LONGS, rest, SHORTS2, SHORTS3, WORDS2, WORDS3)
     check(ptx_of(loops.step_loop_kernel(pooled_step), arguments, capability), capability, tmp_path)
 
 
-REDUCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "sum": (running_sum_step, (SHORTS2, WORDS2, WORDS2, *[N] * 6)),
-    "extreme": (running_extreme_step, (SHORTS3, *[N] * 3)),
-    "pool": (average_pool_step, (SHORTS3, SHORTS2, WORDS2, WORDS2, *[N] * 12)),
+REDUCTIONS: dict[str, tuple[Any, int, tuple[Any, ...]]] = {
+    "sum": (running_sum_step, 1, (SHORTS2, WORDS2, WORDS2, *[N] * 6)),
+    "extreme": (running_extreme_step, 1, (SHORTS3, *[N] * 3)),
+    "pool": (average_pool_step, 1, (SHORTS3, SHORTS2, WORDS2, WORDS2, *[N] * 12)),
+    "attention": (attention_pool_step, 2, (WORDS3, *[WORDS2] * 5, LONGS, LONGS, *[N] * 4, WORDS, *[WORDS2] * 3)),
 }
-"""The states and parameters of each step."""
+"""The number of inputs of each step, and its states, parameters and scratch arrays."""
 
 
 @pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_steps_of_reductions(name: str, tmp_path: Path) -> None:
-    make, rest = REDUCTIONS[name]
-    arguments = (LONGS, FLAG, N, FLAG, SHORTS3, SHORTS3, LONGS, types.Tuple(rest), SHORTS2, SHORTS3, WORDS2, WORDS3)
+    make, count, rest = REDUCTIONS[name]
+    inputs = types.Tuple((SHORTS3,) * count)
+    arguments = (LONGS, FLAG, N, FLAG, inputs, SHORTS3, LONGS, types.Tuple(rest), SHORTS2, SHORTS3, WORDS2, WORDS3)
     check(ptx_of(loops.step_loop_kernel(make), arguments, TURING), TURING, tmp_path)
 
 
