@@ -8,6 +8,9 @@ DEFAULTS = "## The default beside its floor"
 WINDOWS = "## Convolutions and whole models"
 """The section of docs/benchmarks/devices.md that tools/bench_windows.py writes."""
 
+EXPORTERS = "## Models as exporters write them"
+"""The section of docs/conformance.md that tools/exporters.py writes."""
+
 
 def section_of(page: str, title: str) -> str:
     """Return the section that begins with the line ``title``, or nothing."""
