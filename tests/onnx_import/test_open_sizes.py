@@ -111,6 +111,17 @@ def test_learned_states(how: str, batch: object) -> None:
     assert [i.name for i in model.inputs] == ["x"]
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_state_of_several_sequences_is_expanded_where_these_are_alike(alike: bool) -> None:
+    """A file that was exported with a batch of two has states of two."""
+    state = np.repeat(np.random.default_rng(4).normal(size=(1, 1, 5)), 2, axis=1)
+    if alike:
+        agree(learned("expand", state, 2), {"x": data(6, 2, 4)})
+    else:
+        state[0, 1, 3] += 1.0
+        refused_with(UnsupportedError, learned("expand", state, 2), "constants must not differ along the batch")
+
+
 def test_what_tile_cannot_repeat_is_refused() -> None:
     refused_with(UnsupportedError, learned("tile", np.zeros((1, 2, 5))), "repeats a constant of shape [1, 2, 5]")
 

@@ -124,10 +124,14 @@ def expand(node: Node, build: Builder) -> Value:
     broadcast = np.broadcast_to(value, result)
     if not any(axes):
         return broadcast
-    if any(axis is not None and result[k] != 1 for k, axis in enumerate(axes)):
-        raise node.refuse(
-            f"expands a constant of shape {list(value.shape)} to {list(target)}; constants must not differ along the batch"
-        )
+    for k, axis in enumerate(axes):
+        if axis is not None and result[k] != 1:
+            first = broadcast.take([0], axis=k)
+            if not (broadcast == first).all():
+                raise node.refuse(
+                    f"expands a constant of shape {list(value.shape)} to {list(target)}; constants must not differ along the batch"
+                )
+            broadcast = first
     return build.constant(_floats(node, broadcast), axes)
 
 
