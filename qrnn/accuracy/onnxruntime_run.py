@@ -93,6 +93,11 @@ def _groups(members: np.ndarray[Any, Any], size: int | None) -> list[np.ndarray[
     return [np.resize(members[k : k + size], size) for k in range(0, len(members), size)]
 
 
+def _nothing(declared: Any) -> np.ndarray[Any, Any]:
+    """Return zeros for an input that no output depends on, which ONNX Runtime asks for all the same."""
+    return np.zeros([size if isinstance(size, int) else 1 for size in declared.shape or ()], _TYPES[declared.type])
+
+
 def _rule(model: FloatModel, output: GraphOutput) -> LengthRule:
     """How many steps a graph output over time has."""
     return model.length_rules[output.parts[0][0]]
@@ -119,6 +124,8 @@ def _run_group(
     names = [o.name for o in model.outputs]
     by_name = {i.name: i for i in model.inputs}
     fixed = {name: _fixed(declared[name], value) for name, value in model.values.items() if name in declared}
+    known = {*by_name, *fixed, *(c.input for c in model.caches)}
+    fixed |= {name: _nothing(i) for name, i in declared.items() if name not in known}
     past: dict[str, Any] = {c.input: _zeros(c, len(group)).astype(_TYPES[declared[c.input].type]) for c in model.caches}
 
     def call(arrays: dict[str, Any]) -> dict[str, FloatArray]:

@@ -22,6 +22,7 @@ from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.lengths import INPUTS, Lengths, longer
 from qrnn.onnx_import.merging import merged_sizes, refuse_merged
+from qrnn.onnx_import.moved_padding import moved_padding
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Symbol, Tensor, TensorBook, TensorKind, TimeWeights
 
@@ -229,16 +230,10 @@ class Builder:
         return features
 
     def padding_of(self, value: Features) -> Padding:
-        """Return what ``value`` is padded of, and how; where it is not padded, or was rearranged since, itself without padding."""
+        """Return what ``value`` is padded of, and how; where it is not padded, or other features took part since, itself without padding."""
         features, padding = self._paddings.get(int(value.ids.reshape(-1)[0]) if value.ids.size else -1, (None, None))
-        if (
-            features is not None
-            and padding is not None
-            and features.axes == value.axes
-            and np.array_equal(features.ids, value.ids)
-        ):
-            return padding
-        return Padding(value, ((0, 0),) * value.ids.ndim)
+        moved = None if features is None or padding is None else moved_padding(padding, features, value)
+        return Padding(value, ((0, 0),) * value.ids.ndim) if moved is None else moved
 
     def _laid_out(self, node: Node, tensor: Tensor) -> IndexArray | None:
         """Return the ids of a padded tensor with zeros in the padding; None where batch or time is padded."""

@@ -210,6 +210,27 @@ def mul(node: Node, build: Builder) -> Value:
     return as_shape(result)
 
 
+@operator("ReduceProd")
+def product_of_sizes(node: Node, build: Builder) -> Value:
+    """Import ReduceProd of a list of sizes, by which TensorFlow merges the axes in front of a matrix product."""
+    sizes = node.input(0)
+    if isinstance(sizes, Features) or not is_shape(sizes) or sizes.ndim != 1:
+        raise node.refuse(
+            "multiplies features of a step with each other; only sizes can be multiplied, run this part outside the model"
+        )
+    noop, keep = bool(node.take("noop_with_empty_axes", 0)), bool(node.take("keepdims", 1))
+    attribute = node.take("axes")
+    axes = node.ints(1, "axes") if node.has_input(1) else [int(axis) for axis in attribute or ()]
+    if len(axes) > 1 or any(axis not in (0, -1) for axis in axes):
+        raise node.damaged(f"axes={axes} of a list of sizes, expected [0]")
+    if noop and not axes:
+        return as_shape(sizes)
+    product: Dim = 1
+    for size in sizes:
+        product = _times(node, size, product)
+    return as_shape(np.array([product] if keep else product, dtype=object))
+
+
 @axis_rule("Expand")
 def expand_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes of Expand's input, but for those of size 1 that become another axis."""
