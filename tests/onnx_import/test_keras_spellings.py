@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qrnn.errors import UnsupportedError
@@ -14,6 +14,7 @@ from tests.onnx_import.running import agree, data, refused_with
 INT = np.int64
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     before=st.integers(0, 2),
     after=st.integers(0, 2),
