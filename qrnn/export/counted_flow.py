@@ -13,7 +13,7 @@ from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import reads
 from qrnn.export.code import Code
 from qrnn.export.flow import Flow, Statements, code_of
-from qrnn.export.following import FollowingCode, following
+from qrnn.export.following import FollowingCode, clocks
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.ports import Place, Port
 from qrnn.model.float_model import GraphOutput
@@ -29,9 +29,10 @@ class CountedFlow(Flow):
 
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         counting = {layer.name for layer in model.layers if code_of(model, layer).counts_rows}
-        self._follows = following(model, counting)
+        self._names = clocks(model, counting)
         super().__init__(model, name, code)
         self._followers = [c for c in self.layers if isinstance(c, FollowingCode)]
+        self._twin_rows = {name: self.tensors.names.new("row") for name in self._names.twins}
         self._clocks = self._tensor_clocks()
         self._parents: dict[str, Clock] = {
             c.layer.name: self._clocks[c.layer.inputs[0]] for c in self.layers if c.counts_rows
@@ -44,7 +45,7 @@ class CountedFlow(Flow):
 
     def code_of(self, layer: QuantLayer) -> type[AnyCode]:
         """Return the class that makes the C of a layer: another one for a layer of kind align that follows one."""
-        return FollowingCode if layer.name in self._follows else super().code_of(layer)
+        return FollowingCode if layer.name in self._names.follows else super().code_of(layer)
 
     def functions(self) -> list[str]:
         """Return the functions that layers' rows drive, NAME_step, NAME_finish where a layer has a delay, and NAME_run."""
@@ -96,15 +97,16 @@ class CountedFlow(Flow):
         found: dict[str, Clock] = {i.name: None for i in self.model.inputs if i.has_time}
         by_name = {code.layer.name: code for code in self.layers}
         for code in self.layers:
-            if code.layer.name in self._follows:
-                found[code.layer.output] = by_name[self._follows[code.layer.name]]
+            if code.layer.name in self._names.follows:
+                found[code.layer.output] = by_name[self._names.follows[code.layer.name]]
                 continue
             given = [
                 t for t in code.layer.inputs if t in found
             ]  # all of one clock: see `qrnn.export.whole_flow.why_whole`
             for tensor in code.layer.outputs if given else ():
                 if self.model.tensors[tensor].has_time:
-                    found[tensor] = code if code.counts_rows else found[given[0]]
+                    own = by_name[self._names.twins.get(code.layer.name, code.layer.name)]
+                    found[tensor] = own if code.counts_rows else found[given[0]]
         return found
 
     def _output_clock(self) -> Clock:
@@ -174,9 +176,15 @@ class CountedFlow(Flow):
                 found.append((frozenset({output.name}), self.output(output, port)))
         return found
 
+    def _twins(self, code: AnyCode) -> list[AnyCode]:
+        """Return the layers whose rows come in the same calls as those of a layer, which drives what they would."""
+        return [c for c in self.layers if self._names.twins.get(c.layer.name) == code.layer.name]
+
     def _counting(self, code: AnyCode) -> list[str]:
-        """Return a step of a layer that counts rows, and what its rows drive."""
+        """Return a step of a layer that counts rows, and what its rows drive: nothing, where another layer does that for it."""
         call = code.call()
+        if code.layer.name in self._names.twins:
+            return [f"(void){call}"]
         stage = self._stage(code)
         if stage is None:
             return [f"(void){call}"]
@@ -186,14 +194,19 @@ class CountedFlow(Flow):
     def _each_row(self, code: AnyCode, stage: str) -> list[str]:
         """Return the loop over the rows that came out of a layer."""
         r, leads = self._index, self._leads(code, self._counted)
-        rows = code.own_place()
-        row = rows.base if code.most_rows == 1 else f"&{rows.base}[{code.features}U * {r}]"
-        arguments = ["state", row, *(self._further(port) for _, port in self._timed() if leads)]
+        row = self._row_at(code, r)
+        others = [self._row_at(twin, r) for twin in self._twins(code)]
+        arguments = ["state", row, *others, *(self._further(port) for _, port in self._timed() if leads)]
         call = f"{stage}({', '.join(arguments)});"
         if leads:
             self.tensors.declare(f"uint32_t {self._rows} = 0U;")
             call = f"{self._rows} += {call}"
         return [f"for (uint32_t {r} = 0U; {r} < {self._count}; {r}++) {{", f"    {call}", "}"]
+
+    def _row_at(self, code: AnyCode, r: str) -> str:
+        """Return where row ``r`` of those that came out of a layer lies."""
+        rows = code.own_place()
+        return rows.base if code.most_rows == 1 else f"&{rows.base}[{code.features}U * {r}]"
 
     def _further(self, port: Port) -> str:
         """Return where the next row of an output lies, behind those that came out."""
@@ -214,11 +227,13 @@ class CountedFlow(Flow):
         if any(f" {name}(" in text for text in self._stages):
             return name
         outer, self.tensors.declared = self.tensors.declared, []
-        place = self.tensors.places[code.layer.output]
-        self.tensors.places[code.layer.output] = Place(self._row)
+        rows = {code.layer.output: self._row}
+        rows |= {twin.layer.output: self._twin_rows[twin.layer.name] for twin in self._twins(code)}
+        places = {tensor: self.tensors.places[tensor] for tensor in rows}
+        self.tensors.places |= {tensor: Place(row) for tensor, row in rows.items()}
         body = self.conditioned(self._driven(code))
-        self.tensors.places[code.layer.output] = place
-        parameters = [f"{self.name}_state *state", f"const int16_t *{self._row}"]
+        self.tensors.places |= places
+        parameters = [f"{self.name}_state *state", *(f"const int16_t *{row}" for row in rows.values())]
         parameters += [f"{p.kind} *{p.name}" for _, p in self._timed() if leads]
         body += [self._returned(code)] if leads else []
         text = "\n".join([*self.tensors.declared, *body])
@@ -263,19 +278,19 @@ class CountedFlow(Flow):
 
     def _finish(self) -> str:
         body: list[str] = []
+        beside: dict[int, list[AnyCode]] = {}  # layers with one clock take their steps past the end by turns
         for code in self._delayed():
             self.tensors.places.pop(code.layer.output, None)  # a variable of another function
-            place = code.own_place()
-            nothing = ", ".join("NULL" for _ in code.layer.inputs)
-            call = f"{code.name}(state, {nothing}, {place.at()});"
-            stage = self._stage(code)
-            past = f"for (uint32_t t = 0U; t < {code.steps_past_end}U; t++) {{"
-            if stage is None:
-                body += [past, f"    (void){call}", "}"]
-            else:
-                self.tensors.declare(f"uint32_t {self._count};")
-                lines = [f"{self._count} = {call}", *self._each_row(code, stage)]
-                body += [past, *(f"    {line}" for line in lines), "}"]
+            beside.setdefault(id(self._parents[code.layer.name]), []).append(code)
+        for group in beside.values():
+            most = max(code.steps_past_end for code in group)
+            body.append(f"for (uint32_t t = 0U; t < {most}U; t++) {{")
+            for code in group:
+                lines = self._past(code)
+                if code.steps_past_end < most:
+                    lines = [f"if (t < {code.steps_past_end}U) {{", *(f"    {line}" for line in lines), "}"]
+                body += [f"    {line}" for line in lines]
+            body.append("}")
         body += [line for code in self._followers for line in code.ended()]
         self.tensors.declare(f"uint32_t {self._rows} = 0U;")
         body += self.conditioned(self._after())
@@ -283,6 +298,17 @@ class CountedFlow(Flow):
         unused = [p.name for p in (*self.inputs, *self.outputs) if (not p.has_time or p in self.outputs)]
         lines = [f"(void){p};" for p in unused if not reads(text, p)]
         return self._whole("finish", self._finish_parameters(), [*lines, *body, f"return {self._rows};"])
+
+    def _past(self, code: AnyCode) -> list[str]:
+        """Return a step past the end of a layer with a delay, and what its rows drive."""
+        place = code.own_place()
+        nothing = ", ".join("NULL" for _ in code.layer.inputs)
+        call = f"{code.name}(state, {nothing}, {place.at()});"
+        stage = None if code.layer.name in self._names.twins else self._stage(code)
+        if stage is None:
+            return [f"(void){call}"]
+        self.tensors.declare(f"uint32_t {self._count};")
+        return [f"{self._count} = {call}", *self._each_row(code, stage)]
 
     def _of_after(self) -> Iterable[str]:
         """Return tensors of layers without a time axis that lie in variables of the function that is being written."""

@@ -6,61 +6,97 @@ same step, in a step of the model as at the end of a sequence.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from qrnn.export.loops.values import Array
 from qrnn.export.ports import StateField
 from qrnn.export.steps_code import StepsCode
 from qrnn.model.kinds.align import QuantAlign
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.windowed import QuantWindowed
 
 
-def clocks_by_name(model: QuantModel, counting: Container[str], follows: Mapping[str, str]) -> dict[str, str]:
-    """Return which layer counts the rows of each tensor over time, an empty text for those of the inputs.
+@dataclass(frozen=True)
+class Clocks:
+    """Which layers drive others, by their names. ``counting`` are the layers that count rows.
 
-    ``counting`` has the names of the layers that count rows; ``follows`` those of layers of kind align, with the layer whose rows each follows.
-    A tensor that a layer joins of several is counted as the first of these.
+    ``twins`` are those among them that have their rows in the same calls as a later one, from rows of the same layer: that one drives what
+    both of them would. ``follows`` are layers of kind align, with the layer whose rows each of them follows.
     """
-    found: dict[str, str] = {}
-    for layer in model.layers:
-        given = next((found.get(t, "") for t in layer.inputs if t in model.length_rules), "")
-        own = follows.get(layer.name, layer.name if layer.name in counting else given)
-        found.update(dict.fromkeys(layer.outputs, own))
-    return found
+
+    counting: frozenset[str]
+    twins: Mapping[str, str]
+    follows: Mapping[str, str]
+    of_tensors: Mapping[str, str]
+    """The layer that counts the rows of each tensor over time; an empty text for those of the inputs."""
 
 
-def following(model: QuantModel, counting: Container[str]) -> dict[str, str]:
-    """Return the layers of kind align that can follow a layer that counts rows, with the name of that layer.
+def clocks(model: QuantModel, counting: Collection[str]) -> Clocks:
+    """Return which layers drive others, in C whose rows are counted.
 
-    The input of such a layer has to have the rows from which, in the end, those of that layer come: then all of its steps are there when they
-    are asked for. Others count rows by themselves.
+    A layer of kind align follows another one where its input has the rows from which, in the end, those of that layer come, or rows that
+    come beside them: then all of its steps are there when they are asked for. Others count rows by themselves.
     """
+    twins = _twins(model, counting)
     follows: dict[str, str] = {}
     held = {layer.output: layer for layer in model.layers if isinstance(layer, QuantAlign)}
     readers = [layer.inputs for layer in model.layers]
     readers += [tuple(t for t, _, _ in output.parts) for output in model.outputs if output.has_time]
+    found = _of_tensors(model, counting, twins, follows)
     for tensors in readers:
-        clocks = clocks_by_name(model, counting, follows)
         timed = [t for t in dict.fromkeys(tensors) if t in model.length_rules]
-        leaders = {clocks.get(t, "") for t in timed if t not in held or held[t].name in follows}
-        if len(leaders) != 1 or len(timed) < 2:
+        leaders = {found.get(t, "") for t in timed if t not in held or held[t].name in follows}
+        waiting = [held[t] for t in timed if t in held and held[t].name not in follows]
+        if len(leaders) != 1 or not waiting:
             continue
         (leader,) = leaders
-        above = _above(model, leader, clocks)
-        for tensor in timed:
-            if tensor in held and held[tensor].name not in follows and clocks.get(held[tensor].input, "") in above:
-                follows[held[tensor].name] = leader
-    return follows
+        above = _above(model, leader, found)
+        for layer in waiting:
+            own = found.get(layer.input, "")
+            if own in above or (above and own and own != leader and _above(model, own, found)[0] == above[0]):
+                follows[layer.name] = leader
+        found = _of_tensors(model, counting, twins, follows)
+    return Clocks(frozenset(counting), twins, follows, found)
 
 
-def _above(model: QuantModel, leader: str, clocks: Mapping[str, str]) -> list[str]:
+def _of_tensors(
+    model: QuantModel, counting: Collection[str], twins: Mapping[str, str], follows: Mapping[str, str]
+) -> dict[str, str]:
+    """Return which layer counts the rows of each tensor; one that a layer joins of several is counted as the first of these."""
+    found: dict[str, str] = {}
+    for layer in model.layers:
+        given = next((found.get(t, "") for t in layer.inputs if t in model.length_rules), "")
+        own = twins.get(layer.name, layer.name) if layer.name in counting else given
+        found.update(dict.fromkeys(layer.outputs, follows.get(layer.name, own)))
+    return found
+
+
+def _twins(model: QuantModel, counting: Collection[str]) -> dict[str, str]:
+    """Return the windows that have their rows in the same calls as a later one, from rows of the same layer, with that one."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    found: dict[str, str] = {}  # by tensor: the first layer of the group of the one that counts its rows
+    for layer in model.layers:
+        given = own = next((found.get(t, "") for t in layer.inputs if t in model.length_rules), "")
+        if layer.name in counting:
+            own = layer.name
+            if isinstance(layer, QuantWindowed):
+                rule = model.length_rules[layer.outputs[0]]
+                group = groups.setdefault((given, layer.comes_late, layer.steps_past_end, rule), [])
+                group.append(layer.name)
+                own = group[0]
+        found.update(dict.fromkeys(layer.outputs, own))
+    return {name: group[-1] for group in groups.values() for name in group[:-1]}
+
+
+def _above(model: QuantModel, leader: str, found: Mapping[str, str]) -> list[str]:
     """Return the layers that count the rows from which those of ``leader`` come, and the inputs."""
     inputs = {layer.name: layer.inputs[0] for layer in model.layers}
-    found = []
+    above = []
     while leader:
-        leader = clocks.get(inputs[leader], "")
-        found.append(leader)
-    return found
+        leader = found.get(inputs[leader], "")
+        above.append(leader)
+    return above
 
 
 class FollowingCode(StepsCode[QuantAlign]):

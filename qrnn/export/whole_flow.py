@@ -8,7 +8,7 @@ those after them go over as many.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from math import ceil
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import loop
 from qrnn.export.code import Code
 from qrnn.export.flow import Flow, Statements, code_of
-from qrnn.export.following import clocks_by_name, following
+from qrnn.export.following import clocks
 from qrnn.export.ports import Place
 from qrnn.export.whole import Linear, Whole
 from qrnn.model.quant_model import QuantModel
@@ -39,13 +39,13 @@ def why_whole(model: QuantModel) -> str | None:
     return _apart(model, {name for name, kind in kinds.items() if kind.counts_rows})
 
 
-def _apart(model: QuantModel, counting: Container[str]) -> str | None:
+def _apart(model: QuantModel, counting: Collection[str]) -> str | None:
     """Return in words what joins rows that different layers count, though they come out at the same steps; None where nothing does.
 
     ``counting`` has the names of the layers that count rows.
     """
     rules = model.length_rules
-    counted = clocks_by_name(model, counting, following(model, counting))
+    counted = clocks(model, counting).of_tensors
     for layer in model.layers:
         if len({counted.get(tensor, "") for tensor in layer.inputs if tensor in rules}) > 1:
             return f"layer {layer.name!r} joins rows that come out of different layers"

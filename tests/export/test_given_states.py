@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from qrnn.export.folder import export_model, read_folder
 from qrnn.export.given_states import Start, StatePort
 from qrnn.export.real_values import output_values
 from qrnn.export.source import Exported, export_source
+from qrnn.model.kinds.recurrent.definition import CellKind
 from qrnn.model.quant_model import QuantModel
 from qrnn.onnx_import import import_model
 from qrnn.targets import load_target
@@ -96,6 +98,23 @@ def test_states_of_drawn_models(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     with tempfile.TemporaryDirectory() as folder:
         check(quantized(make_model(shape, rng)), Path(folder), "gcc", seed=data.draw(st.integers(0, 99)))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_states_whose_elements_lie_in_any_order(cell: CellKind, tmp_path: Path) -> None:
+    """A layer begins with elements of the input that are no run; some of the input are not read at all, and are 0 when they are read back."""
+    rng = np.random.default_rng(5)
+    model = make_model(Shape(cell, 3, 5, states=True), rng)
+    (layer,) = model.recurrent_layers
+    (direction,) = layer.directions
+    assert direction.h_0.indices is not None
+    h_0 = replace(direction.h_0, indices=rng.permutation(direction.h_0.indices))
+    twisted = replace(layer, directions=(replace(direction, h_0=h_0),))
+    model = replace(model, layers=tuple(twisted if other is layer else other for other in model.layers))
+    made = quantized(model)
+    (state,) = export_source(made, "net", "plain").given
+    assert (len({int(e) for start in state.starts for e in start.elements}) < state.port.count) == (cell == "gru")
+    check(made, tmp_path, "gcc")
 
 
 def test_users_states_are_those_of_a_session() -> None:

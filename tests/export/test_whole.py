@@ -163,10 +163,25 @@ def test_a_tensor_that_is_read_again_is_not_written_over(
 
 
 def test_layers_that_count_the_same_rows_are_joined() -> None:
-    """Two convolutions with one stride side by side: the model streams, but C that goes step by step has each of them drive its own layers."""
+    """Two convolutions with one stride side by side: one of them drives what both would, step by step."""
     rng = np.random.default_rng(8)
     x = layers.input("x", 3)
     a, b = (layers.conv(x, rng.normal(size=(4, 3, 2)), stride=2, padding=(1, 0)) for _ in range(2))
+    joined = quantized(layers.model("joined", {"y": layers.add(a, b)}))
+    beside = quantized(layers.model("beside", {"a": a, "b": b}))
+    for model in (joined, beside):
+        assert model.uneven is None
+        assert export_source(model, "net", "plain").streams
+        check_on_host(model, "plain")
+
+
+def test_layers_that_count_rows_of_other_layers_are_not_joined_step_by_step() -> None:
+    """Two convolutions with one stride, of which one reads what a pool with a delay gives: no layer drives the other's rows."""
+    rng = np.random.default_rng(8)
+    x = layers.input("x", 3)
+    late = layers.max_pool(x, Window(2, after=1))
+    a = layers.conv(late, rng.normal(size=(4, 3, 2)), stride=2, padding=(1, 0))
+    b = layers.conv(x, rng.normal(size=(4, 3, 3)), stride=2, padding=(1, 1))
     joined = quantized(layers.model("joined", {"y": layers.add(a, b)}))
     beside = quantized(layers.model("beside", {"a": a, "b": b}))
     for model, why in (

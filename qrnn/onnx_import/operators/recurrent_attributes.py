@@ -154,9 +154,7 @@ def _activation(node: Node, build: Builder, where: str, name: str, left: dict[st
     """Return the function ``name``, with its parameters taken from the front of the lists ``left``; ``where`` names it in messages."""
     known = {n.lower(): kind for n, kind in ACTIVATIONS.items()}
     if name.lower() not in known:
-        raise node.refuse(
-            f"{where} is not supported, only {', '.join(ACTIVATIONS)}; re-export (and retrain) with one of these"
-        )
+        raise node.refuse(f"{where} is not supported, only {', '.join(ACTIVATIONS)}; run this layer outside the model")
     kind = known[name.lower()]
     values: dict[str, float] = {}
     for parameter in ACTIVATION_PARAMETERS[kind]:
