@@ -117,7 +117,7 @@ def _of_one_step(
     refused = [f"value '{name}' looks like the state of a cell, but {why}" for name, why in found.refused.items()]
     if not found.cells:
         return WithCells(graph, refused=refused)
-    writer = Writer(evaluation, set(evaluation.values))
+    writer = Writer(evaluation)
     try:
         made = rewritten(nodes, found, writer)
     except NotACell as error:

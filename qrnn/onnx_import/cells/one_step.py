@@ -29,7 +29,7 @@ class States:
     inputs: Sequence[str]
     outputs: Sequence[str]
     simple: bool
-    """Whether an RNN is looked for: its equation alone is that of a dense layer."""
+    """Whether nothing else is recurrent: then an RNN is looked for, whose equation alone is that of a dense layer."""
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -48,15 +48,21 @@ class States:
     def of(self, pattern: Pattern) -> Array | None:
         """Return the hidden state of a pattern before the step: elements of an input."""
         if pattern.op == "GRU":
-            return pattern.old_h if pattern.old_h is not None and self._given[pattern.old_h].all() else None
+            return pattern.old_h if self._is_state(pattern.old_h, pattern.new_h) else None
         if pattern.op == "LSTM":
-            if pattern.old_c is None or not self._given[pattern.old_c].all():
+            if not self._is_state(pattern.old_c, pattern.new_c):
                 return None
             return self._chosen(pattern, self._candidates(pattern))
         if not self.simple:
             return None
         candidates = self._candidates(pattern)
         return self._chosen(pattern, candidates) if candidates else None
+
+    def _is_state(self, old: Array | None, new: Array | None) -> bool:
+        """Return whether elements are of an input, and an output gives the new ones on: it need not where nothing else is recurrent."""
+        if old is None or new is None or not self._given[old].all():
+            return False
+        return self.simple or any(np.array_equal(before[new], old) for _, _, before in self._pairs)
 
     def _candidates(self, pattern: Pattern) -> list[tuple[str, str, Array]]:
         """Return the states that an output gives on as the new one and that the gates read, with the names of input and output."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ class Unrolled:
     def __init__(self, nodes: Sequence[onnx.NodeProto], steps: Steps) -> None:
         self.steps = steps
         self.evaluation: Evaluation = steps.evaluation
-        self.writer = Writer(self.evaluation, set(self.evaluation.values))
+        self.writer = Writer(self.evaluation)
         self._nodes = nodes
         self._made: dict[int, str] = {}
         self._vectors: dict[bytes, str] = {}
@@ -164,6 +165,10 @@ class Unrolled:
         if block.kind == "matmul":
             assert block.matrix is not None
             return writer.node("MatMul", [operands[0], writer.constant(block.matrix.T, f"{block.home}/weight")])
+        if block.layer is not None:
+            writer.reads += block.layer.constants
+            attributes: dict[str, Any] = dict(block.layer.attributes)
+            return writer.node(block.layer.op, [operands[0], *block.layer.constants], axis=-1, **attributes)
         if block.kind == "product":
             return writer.node("Mul", operands)
         if block.kind == "unary":
