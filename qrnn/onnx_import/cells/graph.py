@@ -11,6 +11,7 @@ import onnx
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.cells.evaluate import DYNAMIC, Evaluation, inferred
 from qrnn.onnx_import.cells.forms import NotACell
+from qrnn.onnx_import.cells.match import Cell
 from qrnn.onnx_import.cells.one_step import States, one_step_cells, rewritten
 from qrnn.onnx_import.cells.step import evaluate
 from qrnn.onnx_import.cells.unrolled import unrolled
@@ -105,7 +106,9 @@ def _over_time(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], evaluati
     made = unrolled(nodes, evaluation, [o.name for o in graph.output])
     if isinstance(made, list):
         return WithCells(graph, refused=made)
-    return WithCells(replaced(graph, *made, evaluation.elements.budget))
+    nodes, constants, layers = made
+    notes = [_note(chain.cell, chain.steps) for chain in layers]
+    return WithCells(replaced(graph, nodes, constants, evaluation.elements.budget), notes)
 
 
 def _of_one_step(
@@ -122,7 +125,14 @@ def _of_one_step(
         made = rewritten(nodes, found, writer)
     except NotACell as error:
         return WithCells(graph, refused=[*refused, f"a cell is recognised, but {error}"])
-    return WithCells(replaced(graph, made, writer.constants, evaluation.elements.budget), states.notes, refused)
+    notes = [_note(cell) for cell in found.cells] + states.notes
+    return WithCells(replaced(graph, made, writer.constants, evaluation.elements.budget), notes, refused)
+
+
+def _note(cell: Cell, steps: int = 0) -> str:
+    """Return what a model says about a cell that was recognised."""
+    over = f" over {steps} steps" if steps else ""
+    return f"value '{cell.home}' is a state of {cell.op}, {cell.hidden} units, which the graph writes out by hand{over}"
 
 
 def replaced(

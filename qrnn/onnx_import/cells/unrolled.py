@@ -210,6 +210,11 @@ class Unrolled:
             return writer.node("Reshape", [name, shape])
         return name
 
+    @property
+    def written(self) -> set[int]:
+        """The chains whose nodes were written."""
+        return set(self._finals)
+
     def finals(self, k: int) -> list[str]:
         """Return Y, Y_h and Y_c of a chain, whose node is written when it is first asked for."""
         if k not in self._finals:
@@ -252,8 +257,8 @@ def _ordered(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 def unrolled(
     nodes: Sequence[onnx.NodeProto], evaluation: Evaluation, outputs: Sequence[str]
-) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]] | list[str]:
-    """Return nodes over time for a graph that is written out over time, with new constants; or why what looks like a layer is none."""
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], list[Chain]] | list[str]:
+    """Return nodes over time for a graph that is written out over time, with new constants and the layers; or why what looks so is none."""
     found = chains(list(nodes), evaluation)
     refused = [
         f"value '{name}' looks like a layer written out over time, but {why}" for name, why in found.refused.items()
@@ -268,6 +273,7 @@ def unrolled(
         return refused
     made = Unrolled(nodes, steps)
     try:
-        return made.rewrite(outputs), made.writer.constants
+        rewritten = made.rewrite(outputs)
+        return rewritten, made.writer.constants, [steps.chains[k] for k in sorted(made.written)]
     except NotACell as error:
         return [*refused, f"a layer written out over time is recognised, but {error}"]
