@@ -325,6 +325,18 @@ def test_a_state_that_looks_like_the_input() -> None:
     assert direction.c_0.source == "c"
 
 
+def test_an_rnn_whose_input_is_as_wide_as_its_state() -> None:
+    """The names of input and output tell which is the state, and a note says which was taken."""
+    g = Graph()
+    h, x = g.input("h", ["n", 4]), g.input("x", ["n", 4])
+    new = step(Body(g, plain("RNN", features=4)), x, [h])
+    g.node("Identity", new, ["h_out"])
+    g.output("h_out", 2)
+    model = import_model(g.model(), "rnn")
+    assert layers_of(model)[0].directions[0].h_0.source == "h"
+    assert any("taken to be input 'h'; x would" in note for note in model.notes)
+
+
 def doubled(times: int) -> onnx.ModelProto:
     """A sum of a sum of a sum, each of two of the one before: 2^times terms."""
     g = Graph()

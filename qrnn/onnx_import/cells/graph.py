@@ -43,9 +43,13 @@ def with_cells(
 ) -> WithCells:
     """Return a graph with its cells as recurrent nodes, or the graph itself where it has none that is written out.
 
-    ``nodes`` are those of the graph that its outputs depend on.
+    ``nodes`` are those of the graph that its outputs depend on. A graph with control flow is left as it is.
     """
     if not any(n.op_type in NONLINEAR for n in nodes):
+        return WithCells(graph)
+    if any(
+        a.HasField("g") or a.graphs for n in nodes for a in n.attribute
+    ):  # their graphs may read any value of this one
         return WithCells(graph)
     try:
         return _searched(graph, nodes, opset, inputs, _share(budget))
@@ -125,7 +129,7 @@ def _of_one_step(
         made = rewritten(nodes, found, writer)
     except NotACell as error:
         return WithCells(graph, refused=[*refused, f"a cell is recognised, but {error}"])
-    notes = [_note(cell) for cell in found.cells] + states.notes
+    notes = [_note(cell) for cell in found.cells] + states.notes + refused
     return WithCells(replaced(graph, made, writer.constants, evaluation.elements.budget), notes, refused)
 
 
@@ -150,8 +154,8 @@ def replaced(
     made = onnx.GraphProto(name=graph.name)
     made.node.extend(live[::-1])
     made.initializer.extend([*own, *constants])
-    names = {t.name for t in own}
-    made.input.extend(i for i in graph.input if i.name in names or i.name not in {t.name for t in graph.initializer})
+    unused = {t.name for t in graph.initializer} - wanted
+    made.input.extend(i for i in graph.input if i.name not in unused)  # old files list their initializers as inputs too
     made.output.extend(graph.output)
     made.sparse_initializer.extend(graph.sparse_initializer)
     return made

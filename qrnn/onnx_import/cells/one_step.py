@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -83,7 +84,8 @@ class States:
             return self._only_input(pattern)
         if len({state.tobytes() for _, _, state in candidates}) > 1 and pattern.old_c is not None:
             candidates = self._beside(pattern, candidates) or candidates
-        old, _, state = candidates[-1]
+        # names tell, such as h and h_out; without any likeness the last one, since states come behind the input
+        old, _, state = max(candidates, key=lambda c: (len(os.path.commonprefix(c[:2])), self.inputs.index(c[0])))
         if len({s.tobytes() for _, _, s in candidates}) > 1:
             others = sorted({name for name, _, _ in candidates} - {old})
             self.notes.append(
