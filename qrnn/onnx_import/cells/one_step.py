@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -85,7 +84,7 @@ class States:
         if len({state.tobytes() for _, _, state in candidates}) > 1 and pattern.old_c is not None:
             candidates = self._beside(pattern, candidates) or candidates
         # names tell, such as h and h_out; without any likeness the last one, since states come behind the input
-        old, _, state = max(candidates, key=lambda c: (len(os.path.commonprefix(c[:2])), self.inputs.index(c[0])))
+        old, _, state = max(candidates, key=lambda c: (_alike(c[0], c[1]), self.inputs.index(c[0])))
         if len({s.tobytes() for _, _, s in candidates}) > 1:
             others = sorted({name for name, _, _ in candidates} - {old})
             self.notes.append(
@@ -139,6 +138,11 @@ class States:
         if len(groups) != 1:
             raise NotACell("which input is its hidden state is not clear; give its new state as an output of the graph")
         return next(iter(groups.values()))
+
+
+def _alike(a: str, b: str) -> int:
+    """Return how many characters two names begin with in common."""
+    return next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def one_step_cells(nodes: Sequence[onnx.NodeProto], states: States) -> Found:
