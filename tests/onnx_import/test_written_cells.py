@@ -20,7 +20,8 @@ from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
 from .running import agree, refused_with, runtime
-from .written_cells import Over, Spelling, one_step, one_step_node, overs, spellings, unrolled, unrolled_node
+from .written_cells import Spelling, spellings
+from .written_graphs import Over, one_step, one_step_node, overs, unrolled, unrolled_node
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qrnn.onnx_import.cells.elements import Function, Known, Value
+from qrnn.onnx_import.cells.elements import Function, Known, Layer, Value
 from qrnn.onnx_import.cells.evaluate import MOST_ELEMENTS, Call, NotFollowed, Result, rule
 from qrnn.onnx_import.cells.moves import one_row
 from qrnn.onnx_import.values import Array
@@ -21,8 +21,13 @@ FUNCTIONS: dict[str, tuple[float | None, float | None]] = {
     "LeakyRelu": (0.01, None),
     "Elu": (1.0, None),
     "ThresholdedRelu": (1.0, None),
+    "Erf": (None, None),
+    "Exp": (None, None),
+    "Sqrt": (None, None),
+    "Abs": (None, None),
+    "HardSwish": (None, None),
 }
-"""The operators that are activations of recurrent nodes too, with the defaults of their parameters."""
+"""The elementwise operators that are followed, with the defaults of their parameters."""
 
 
 def _aligned(call: Call, values: Sequence[Known | Value]) -> tuple[list[Array], int | None, tuple[int, ...]]:
@@ -62,7 +67,8 @@ def _numeric(call: Call, values: Sequence[Known | Value]) -> Result | None:
     if len(values) != 2:
         raise NotFollowed
     a, b, *_ = (v.array for v in values if isinstance(v, Known))
-    batches = {v.batch for v in values} - {None}
+    rank = max(a.ndim, b.ndim)
+    batches = {v.batch + rank - v.array.ndim for v in values if isinstance(v, Known) and v.batch is not None}
     if a.size * b.size and a.size * b.size > MOST_ELEMENTS * max(a.size, b.size):
         raise NotFollowed
     call.elements.budget.value("constants of recurrent cells", max(a.size, b.size))
@@ -71,7 +77,7 @@ def _numeric(call: Call, values: Sequence[Known | Value]) -> Result | None:
             result = np.trunc(a / b).astype(np.int64) if a.dtype.kind == b.dtype.kind == "i" else a / b
         else:
             result = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}[call.op](a, b)
-    if len(batches) > 1 or (batches and a.ndim != b.ndim) or not np.isfinite(result).all():
+    if len(batches) > 1 or not np.isfinite(result).all():
         raise NotFollowed
     return Known(result, batches.pop() if batches else None)
 
@@ -123,7 +129,7 @@ def multiply(call: Call) -> Sequence[Result]:
 
 
 def _product(call: Call, value: Known | Value, weights: Array) -> Value:
-    """Multiply the last axis by a matrix [n, m]."""
+    """Multiply the last axis by a matrix [n, m] that `Elements.matrix` gave."""
     ids = (
         value.ids
         if isinstance(value, Value)
@@ -133,18 +139,17 @@ def _product(call: Call, value: Known | Value, weights: Array) -> Value:
         raise NotFollowed
     if ids.size // ids.shape[-1] * len(weights) > MOST_ELEMENTS:
         raise NotFollowed
-    matrix = call.elements.constant(weights)
     rows = [
-        call.elements.matmul(matrix, row, call.home) for row in np.ascontiguousarray(ids.reshape(-1, ids.shape[-1]))
+        call.elements.matmul(weights, row, call.home) for row in np.ascontiguousarray(ids.reshape(-1, ids.shape[-1]))
     ]
     return Value(np.stack(rows).reshape(*ids.shape[:-1], len(weights)), value.batch)
 
 
-def _matrix(array: Array) -> Array:
-    """Return a matrix without axes of size 1 before it."""
+def _matrix(call: Call, array: Array, transposed: bool) -> Array:
+    """Return a matrix, which may have axes of size 1 before it."""
     if array.ndim < 2 or array.size != array.shape[-1] * array.shape[-2]:
         raise NotFollowed
-    return array.reshape(array.shape[-2:])
+    return call.elements.matrix(array, transposed)
 
 
 @rule("MatMul")
@@ -156,11 +161,11 @@ def matmul(call: Call) -> Sequence[Result]:
             if a.array.ndim != 2 or a.array.shape[0] not in (1, call.evaluation.batch_size):
                 raise NotFollowed
             a = Known(one_row(a.array, 0, call.evaluation.batch_size), 0)
-        return [_product(call, a, _matrix(b.array).T)]
+        return [_product(call, a, _matrix(call, b.array, transposed=True))]
     if not isinstance(a, Known) or b.ids.ndim < 2:
         raise NotFollowed
     batch = {b.ids.ndim - 1: b.ids.ndim - 2, b.ids.ndim - 2: b.ids.ndim - 1}.get(b.batch or 0, b.batch)
-    made = _product(call, Value(b.ids.swapaxes(-1, -2), batch), _matrix(a.array))
+    made = _product(call, Value(b.ids.swapaxes(-1, -2), batch), _matrix(call, a.array, transposed=False))
     return [Value(np.ascontiguousarray(made.ids.swapaxes(-1, -2)), b.batch)]
 
 
@@ -170,7 +175,7 @@ def gemm(call: Call) -> Sequence[Result]:
     a, b = call.operand(0), call.numbers(1)
     if call.attributes.get("transA", 0) or b.ndim != 2:
         raise NotFollowed
-    weights = call.attributes.get("alpha", 1.0) * (b if call.attributes.get("transB", 0) else b.T)
+    weights = call.elements.matrix(b, not call.attributes.get("transB", 0), float(call.attributes.get("alpha", 1.0)))
     if isinstance(a, Known) and a.batch is None:
         a = Known(one_row(a.array, 0, call.evaluation.batch_size), 0)
     made = _product(call, a, weights)
@@ -231,3 +236,22 @@ def _uniform(call: Call, ids: Array, scaled: bool) -> tuple[float, Array]:
     if other.any() or (own != own[0]).any():
         return nothing, ids
     return float(own[0]), block.operands[0][places]
+
+
+@rule("LayerNormalization", "Softmax", "LogSoftmax")
+def along_features(call: Call) -> Sequence[Result]:
+    """Take an operator along the last axis as a layer of a step."""
+    value = _elements(call)
+    rank = value.ids.ndim
+    first = 1 if call.op != "LayerNormalization" and call.evaluation.opset < 13 else -1
+    if call.attributes.pop("axis", first) not in (-1, rank - 1) or rank == 0 or value.batch == rank - 1:
+        raise NotFollowed
+    numbers = tuple(sorted((name, v) for name, v in call.attributes.items() if isinstance(v, float | int)))
+    if len(call.outputs) > 1 or len(numbers) < len(call.attributes):
+        raise NotFollowed
+    if not all(isinstance(v, Known) for v in call.inputs[1:]):
+        raise NotFollowed
+    layer = Layer(call.op, tuple(call.names[1:]), numbers)
+    rows = np.ascontiguousarray(value.ids.reshape(-1, value.ids.shape[-1]))
+    made = [call.elements.along(layer, row, call.home) for row in rows]
+    return [Value(np.stack(made).reshape(value.ids.shape), value.batch)]

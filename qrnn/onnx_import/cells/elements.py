@@ -7,6 +7,7 @@ the same elements, so that a graph that computes something twice computes it onc
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,10 +19,13 @@ from qrnn.onnx_import.values import Array
 
 WHAT = "recognising recurrent cells"
 
+HASH_WORK = 16
+"""Nominal nanoseconds to tell one number of a constant from those of others."""
+
 BLOCK_WORK = 20_000
 """Nominal nanoseconds to make one block, beside its elements."""
 
-Kind = Literal["leaf", "const", "matmul", "sum", "product", "unary"]
+Kind = Literal["leaf", "const", "matmul", "sum", "product", "unary", "layer"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,15 @@ class Function:
     name: str
     alpha: float | None = None
     beta: float | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operator along the last axis, with the names of its constants and its attributes; it is written again as it is."""
+
+    op: str
+    constants: tuple[str, ...]
+    attributes: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,7 @@ class Block:
 
     A leaf has no equation, only operands that it depends on; ``values`` are those of constants; ``matrix`` [size, m] multiplies the
     elements ``operands[0]`` [m]; a sum is ``values`` plus each of ``coefficients`` times the operand of that place; a product has two
-    operands, and ``function`` is applied to one.
+    operands, ``function`` is applied to one, and ``layer`` to all elements of one together.
     """
 
     kind: Kind
@@ -68,6 +81,7 @@ class Block:
     coefficients: tuple[Array, ...] = ()
     values: Array | None = None
     function: Function | None = None
+    layer: Layer | None = None
 
 
 @dataclass
@@ -80,13 +94,23 @@ class Elements:
     _owner: Array = field(default_factory=lambda: np.zeros(1024, np.int64))
     _stops: Array = field(default_factory=lambda: np.zeros(1024, bool))
     _made: dict[Any, Block] = field(default_factory=dict)
+    _matrices: dict[tuple[int, bool, float], tuple[Array, Array]] = field(default_factory=dict)
+    """By the constant that they were made from, which is kept so that no other is in its place in memory."""
     _arrays: dict[Any, Array] = field(default_factory=dict)
 
     def constant(self, array: Array) -> Array:
         """Return an array, the same object for the same contents, so that weights which a graph repeats are known as equal."""
+        self.budget.value(WHAT, array.size, cost=HASH_WORK)
         array = np.ascontiguousarray(array, np.float64)
-        self.budget.spend(WHAT, 4 * array.size)
-        return self._arrays.setdefault((array.shape, hash(array.tobytes()), array.tobytes()), array)
+        return self._arrays.setdefault((array.shape, hashlib.sha1(array.data, usedforsecurity=False).digest()), array)
+
+    def matrix(self, array: Array, transposed: bool, factor: float = 1.0) -> Array:
+        """Return ``factor`` times a constant matrix, or its transpose; the same object where it was asked for before."""
+        key = (id(array), transposed, factor)
+        if key not in self._matrices:
+            made = array.reshape(array.shape[-2:])
+            self._matrices[key] = (array, self.constant(factor * (made.T if transposed else made)))
+        return self._matrices[key][1]
 
     def block_of(self, ids: Array) -> Block | None:
         """Return the block that all of these elements belong to, None where they belong to several."""
@@ -144,6 +168,11 @@ class Elements:
         return self._add(
             ("unary", function, ids.tobytes()), Block("unary", 0, ids.size, home, (ids,), function=function)
         )
+
+    def along(self, layer: Layer, ids: Array, home: str) -> Array:
+        """Return the elements ``layer(ids)``."""
+        self._stops[ids] = True
+        return self._add(("layer", layer, ids.tobytes()), Block("layer", 0, ids.size, home, (ids,), layer=layer))
 
     def depends(self, ids: Array, on: Array) -> bool:
         """Return whether any of these elements is, or is computed from, any element of ``on``."""

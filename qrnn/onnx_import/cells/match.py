@@ -15,6 +15,11 @@ from qrnn.onnx_import.values import Array
 GATES = {"LSTM": ("i", "o", "f", "c"), "GRU": ("z", "r", "h"), "RNN": ("i",)}
 """The gates of each operator in ONNX's order."""
 
+ACTIVATIONS = frozenset(
+    ["Sigmoid", "Tanh", "Relu", "HardSigmoid", "LeakyRelu", "Elu", "ThresholdedRelu", "Softsign", "Softplus"]
+)
+"""The functions that a cell may have."""
+
 PEEPHOLES = ("i", "o", "f")
 
 
@@ -86,6 +91,8 @@ def gate_of(
     ``also`` are elements that a term is left for, as the reset state of a GRU is.
     """
     size = found.values.size
+    elements.budget.value(WHAT, 0, scratch=size * state.size + elements.count)
+    elements.budget.spend(WHAT, size * state.size + elements.count)
     place = positions(elements, state)
     gate = _Gate([], np.zeros((size, state.size)), found.values.copy(), np.zeros(size))
     inner = None if cell_state is None else positions(elements, cell_state)
@@ -104,6 +111,7 @@ def gate_of(
             elif (owner is not None and owner.kind in ("product", "unary")) or elements.depends(one.ids, state):
                 gate.left.append(one)
             else:
+                elements.budget.value(WHAT, one.ids.size**2)
                 gate.inputs.append((one.rows, np.diag(one.factors), one.ids))
         gate.bias += more.values
         dense, single = more.dense, more.single
@@ -114,7 +122,8 @@ def gate_of(
 
 def _sort(elements: Elements, gate: _Gate, term: Dense, place: Array, state: Array, more: Form) -> None:
     """Add a matrix's columns to W and R; what the state reaches through other matrices is written to ``more``."""
-    elements.budget.value(WHAT, term.places.size * term.ids.size)
+    elements.budget.value(WHAT, 0, scratch=2 * term.places.size * term.ids.size)
+    elements.budget.spend(WHAT, 8 * term.places.size * term.ids.size)
     matrix = term.factors[:, None] * term.matrix[term.places]
     hits = place[term.ids]
     recurrent = hits >= 0
@@ -150,15 +159,15 @@ def _sort(elements: Elements, gate: _Gate, term: Dense, place: Array, state: Arr
 def complete(elements: Elements, pattern: Pattern, state: Array) -> Cell:
     """Return the cell whose hidden state is ``state`` [H]; `NotACell` where the equation is another one."""
     hidden = pattern.new_h.size
+    if not all(f.name in ACTIVATIONS for f in pattern.functions):
+        raise NotACell(f"its functions are {', '.join(f.name for f in pattern.functions)}, which no cell of ONNX has")
     if state.size != hidden:
         raise NotACell(f"its state has {state.size} elements and its result {hidden}")
-    gates = {
-        name: gate_of(
-            elements, form(elements, pattern.gates[name]), state, pattern.new_c if name == "o" else pattern.old_c
-        )
-        for name in pattern.gates
-        if pattern.op != "GRU" or name != "h"
-    }
+    gates = {}
+    for name in pattern.gates:
+        if pattern.op != "GRU" or name != "h":
+            cell_state = pattern.new_c if name == "o" else pattern.old_c  # which peepholes read
+            gates[name] = gate_of(elements, form(elements, pattern.gates[name], cell_state), state, cell_state)
     linear_before_reset, candidate_bias = 0, np.zeros(hidden)
     if pattern.op == "GRU":
         gates["h"], reset, linear_before_reset, candidate_bias = _candidate(elements, pattern, state)
