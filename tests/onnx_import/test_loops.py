@@ -268,3 +268,23 @@ def test_a_mask_is_refused_with_what_to_do() -> None:
         UnsupportedError, match=r"keeps its state where a mask says so .* give each sequence its own length"
     ):
         import_model(model, "test")
+
+
+def test_an_index_that_reads_itself_many_times() -> None:
+    """An index of 2^60 additions in 60 nodes, and a condition of as many joined ones."""
+    model = as_loop(PLAIN)
+    body = body_of(model)
+    place = next(k for k, n in enumerate(body.node) if n.op_type == "Gather")
+    index, goes_on = body.node[place].input[1], "more"
+    for k in range(60):
+        body.node.insert(place + k, helper.make_node("Add", [index, index], [f"twice{k}"]))
+        index = f"twice{k}"
+    body.node[place + 60].input[1] = index
+    for k in range(80):
+        body.node.append(helper.make_node("And", [goes_on, goes_on], [f"joined{k}"]))
+        goes_on = f"joined{k}"
+    with pytest.raises(UnsupportedError, match="is not recognised as a recurrent layer"):
+        import_model(model, "test")
+    body.output[0].name = goes_on
+    with pytest.raises(UnsupportedError, match="is not recognised as a recurrent layer"):
+        import_model(model, "test")
