@@ -10,11 +10,11 @@ import onnx
 
 from qrnn.onnx_import.cells.alike import input_alike
 from qrnn.onnx_import.cells.check import check_first, check_step
-from qrnn.onnx_import.cells.elements import Elements
+from qrnn.onnx_import.cells.elements import WHAT, Elements
 from qrnn.onnx_import.cells.evaluate import Evaluation
 from qrnn.onnx_import.cells.forms import Form, NotACell, form
 from qrnn.onnx_import.cells.match import GATES, Cell, complete, gate_of, positions
-from qrnn.onnx_import.cells.patterns import Pattern, patterns_of
+from qrnn.onnx_import.cells.patterns import Pattern
 from qrnn.onnx_import.values import Array
 
 
@@ -50,9 +50,8 @@ class Chains:
 
 def chains(nodes: list[onnx.NodeProto], evaluation: Evaluation) -> Chains:
     """Find all chains of two steps or more."""
-    elements = evaluation.elements
     result = Chains()
-    for steps in _linked(elements):
+    for steps in _linked(evaluation):
         try:
             result.found.append(_chain(nodes, evaluation, steps))
         except NotACell as error:
@@ -61,15 +60,16 @@ def chains(nodes: list[onnx.NodeProto], evaluation: Evaluation) -> Chains:
     return result
 
 
-def _linked(elements: Elements) -> list[list[Pattern]]:
+def _linked(evaluation: Evaluation) -> list[list[Pattern]]:
     """Return lists of patterns of which each reads the states that the one before gives."""
+    elements = evaluation.elements
     by_state: dict[tuple[str, bytes], list[Pattern]] = {}
     before: dict[int, Pattern] = {}
     after: dict[int, list[Pattern]] = {}
     patterns: list[Pattern] = []
     simple: dict[int, _Simple] = {}
     for block in elements.blocks:
-        for pattern in patterns_of(elements, block):
+        for pattern in evaluation.patterns(block):
             previous = None
             if pattern.op == "RNN":
                 simple[block.start] = _Simple(elements, pattern)
@@ -209,6 +209,7 @@ def _first(elements: Elements, pattern: Pattern, cell: Cell) -> _Start:
             x = own
         if x is None or not np.isin(own, x).all():
             raise NotACell("its first step reads other inputs than the others")
+        elements.budget.value(WHAT, hidden * x.size)
         w = np.zeros((hidden, x.size))
         place = positions(elements, x)
         for at, matrix, i in inputs:
@@ -223,6 +224,7 @@ def _first(elements: Elements, pattern: Pattern, cell: Cell) -> _Start:
     h = pattern.start.get("h")
     if h is None:
         r = np.concatenate([cell.r[0][rows[name]] for name, _ in more])
+        elements.budget.spend(WHAT, r.size * hidden)
         h = _solved(r, np.concatenate([values for _, values in more]))
     c = pattern.start.get("c", np.zeros(hidden)) if cell.op == "LSTM" else None
     return _Start(x, h, c, False)

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.cells.elements import WHAT, Function, Known, Value
-from qrnn.onnx_import.cells.evaluate import DYNAMIC, Evaluation
+from qrnn.onnx_import.cells.evaluate import DYNAMIC, RULES, Evaluation, Unknown
 from qrnn.onnx_import.cells.forms import NotACell
 from qrnn.onnx_import.cells.match import Cell
 from qrnn.onnx_import.constants import EVALUATOR_WORK, FOLD_WORK
@@ -94,8 +94,13 @@ def region(
         if place is None:
             reads[name] = None
         elif place not in places:
+            node = nodes[place]
+            if node.op_type not in RULES or any(isinstance(evaluation.values[o], Unknown) for o in node.output if o):
+                raise NotACell(
+                    f"a step of it is computed by node '{node.name}' ({node.op_type}), which is not followed"
+                )
             places.add(place)
-            left += nodes[place].input
+            left += node.input
             if len(places) > MOST_NODES:
                 raise NotACell(f"a step of it is computed by more than {MOST_NODES} nodes")
     return [nodes[k] for k in sorted(places)], [*given, *reads]
@@ -149,7 +154,7 @@ class Trial:
 
     def feed(self, name: str) -> Array:
         """Return numbers for a value: those of a constant, those that its elements have, or random ones."""
-        value = self._evaluation.values.get(name)
+        value = self._evaluation.value(name)
         if isinstance(value, Known):
             if value.batch is None:
                 return value.array
@@ -241,6 +246,9 @@ def _tried(
     rows = np.sqrt((cell.w**2).sum(2) + (cell.r**2).sum(2)).max(initial=1e-30)
     trial = Trial(evaluation, 1 / float(rows))
     feeds = {name: trial.feed(name) for name in reads}
+    sizes = [v.ids.size for node in found for o in node.output if o and isinstance(v := evaluation.values[o], Value)]
+    evaluation.elements.budget.value(WHAT, 0, scratch=trial.sequences * sum(sizes))
+    evaluation.elements.budget.spend(WHAT, trial.sequences * sum(sizes) * FOLD_WORK)
     results = evaluated(found, evaluation.opset, feeds, wanted, evaluation.elements.budget)
     for name, result in zip(wanted, results, strict=True):
         trial.note(name, result)

@@ -123,7 +123,7 @@ def multiply(call: Call) -> Sequence[Result]:
 
 
 def _product(call: Call, value: Known | Value, weights: Array) -> Value:
-    """Multiply the last axis by a matrix [n, m]."""
+    """Multiply the last axis by a matrix [n, m] that `Elements.matrix` gave."""
     ids = (
         value.ids
         if isinstance(value, Value)
@@ -133,18 +133,17 @@ def _product(call: Call, value: Known | Value, weights: Array) -> Value:
         raise NotFollowed
     if ids.size // ids.shape[-1] * len(weights) > MOST_ELEMENTS:
         raise NotFollowed
-    matrix = call.elements.constant(weights)
     rows = [
-        call.elements.matmul(matrix, row, call.home) for row in np.ascontiguousarray(ids.reshape(-1, ids.shape[-1]))
+        call.elements.matmul(weights, row, call.home) for row in np.ascontiguousarray(ids.reshape(-1, ids.shape[-1]))
     ]
     return Value(np.stack(rows).reshape(*ids.shape[:-1], len(weights)), value.batch)
 
 
-def _matrix(array: Array) -> Array:
-    """Return a matrix without axes of size 1 before it."""
+def _matrix(call: Call, array: Array, transposed: bool) -> Array:
+    """Return a matrix, which may have axes of size 1 before it."""
     if array.ndim < 2 or array.size != array.shape[-1] * array.shape[-2]:
         raise NotFollowed
-    return array.reshape(array.shape[-2:])
+    return call.elements.matrix(array, transposed)
 
 
 @rule("MatMul")
@@ -156,11 +155,11 @@ def matmul(call: Call) -> Sequence[Result]:
             if a.array.ndim != 2 or a.array.shape[0] not in (1, call.evaluation.batch_size):
                 raise NotFollowed
             a = Known(one_row(a.array, 0, call.evaluation.batch_size), 0)
-        return [_product(call, a, _matrix(b.array).T)]
+        return [_product(call, a, _matrix(call, b.array, transposed=True))]
     if not isinstance(a, Known) or b.ids.ndim < 2:
         raise NotFollowed
     batch = {b.ids.ndim - 1: b.ids.ndim - 2, b.ids.ndim - 2: b.ids.ndim - 1}.get(b.batch or 0, b.batch)
-    made = _product(call, Value(b.ids.swapaxes(-1, -2), batch), _matrix(a.array))
+    made = _product(call, Value(b.ids.swapaxes(-1, -2), batch), _matrix(call, a.array, transposed=False))
     return [Value(np.ascontiguousarray(made.ids.swapaxes(-1, -2)), b.batch)]
 
 
@@ -170,7 +169,7 @@ def gemm(call: Call) -> Sequence[Result]:
     a, b = call.operand(0), call.numbers(1)
     if call.attributes.get("transA", 0) or b.ndim != 2:
         raise NotFollowed
-    weights = call.attributes.get("alpha", 1.0) * (b if call.attributes.get("transB", 0) else b.T)
+    weights = call.elements.matrix(b, not call.attributes.get("transB", 0), float(call.attributes.get("alpha", 1.0)))
     if isinstance(a, Known) and a.batch is None:
         a = Known(one_row(a.array, 0, call.evaluation.batch_size), 0)
     made = _product(call, a, weights)

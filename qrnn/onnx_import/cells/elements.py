@@ -7,6 +7,7 @@ the same elements, so that a graph that computes something twice computes it onc
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,9 @@ from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.values import Array
 
 WHAT = "recognising recurrent cells"
+
+HASH_WORK = 16
+"""Nominal nanoseconds to tell one number of a constant from those of others."""
 
 BLOCK_WORK = 20_000
 """Nominal nanoseconds to make one block, beside its elements."""
@@ -80,13 +84,23 @@ class Elements:
     _owner: Array = field(default_factory=lambda: np.zeros(1024, np.int64))
     _stops: Array = field(default_factory=lambda: np.zeros(1024, bool))
     _made: dict[Any, Block] = field(default_factory=dict)
+    _matrices: dict[tuple[int, bool, float], tuple[Array, Array]] = field(default_factory=dict)
+    """By the constant that they were made from, which is kept so that no other is in its place in memory."""
     _arrays: dict[Any, Array] = field(default_factory=dict)
 
     def constant(self, array: Array) -> Array:
         """Return an array, the same object for the same contents, so that weights which a graph repeats are known as equal."""
+        self.budget.value(WHAT, array.size, cost=HASH_WORK)
         array = np.ascontiguousarray(array, np.float64)
-        self.budget.spend(WHAT, 4 * array.size)
-        return self._arrays.setdefault((array.shape, hash(array.tobytes()), array.tobytes()), array)
+        return self._arrays.setdefault((array.shape, hashlib.sha1(array.data, usedforsecurity=False).digest()), array)
+
+    def matrix(self, array: Array, transposed: bool, factor: float = 1.0) -> Array:
+        """Return ``factor`` times a constant matrix, or its transpose; the same object where it was asked for before."""
+        key = (id(array), transposed, factor)
+        if key not in self._matrices:
+            made = array.reshape(array.shape[-2:])
+            self._matrices[key] = (array, self.constant(factor * (made.T if transposed else made)))
+        return self._matrices[key][1]
 
     def block_of(self, ids: Array) -> Block | None:
         """Return the block that all of these elements belong to, None where they belong to several."""

@@ -16,7 +16,8 @@ from onnx import helper
 
 from qrnn.errors import QrnnError
 from qrnn.onnx_import.budget import NODE_WORK, BudgetError
-from qrnn.onnx_import.cells.elements import WHAT, Elements, Known, Value
+from qrnn.onnx_import.cells.elements import WHAT, Block, Elements, Known, Value
+from qrnn.onnx_import.cells.patterns import Pattern, patterns_of
 from qrnn.onnx_import.constants import FOLDABLE, fold, to_numpy
 from qrnn.onnx_import.node import DAMAGE
 from qrnn.onnx_import.problems import DEFAULT_DOMAINS
@@ -27,6 +28,10 @@ DYNAMIC = 1_000_003
 
 MOST_ELEMENTS = 1 << 18
 """The most elements of a value that is followed."""
+
+
+MOST_WEIGHTS = 1 << 24
+"""The most numbers of a matrix that is followed."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,25 @@ class Evaluation:
     values: dict[str, Result] = field(default_factory=dict)
     names: dict[bytes, str] = field(default_factory=dict)
     """The first value that holds these elements, in order."""
+    stored: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    """Constants of the file, which become values when they are first read."""
     writer: dict[str, int] = field(default_factory=dict)
     """The node that computes a value, by its place."""
+    _patterns: dict[int, list[Pattern]] = field(default_factory=dict)
+
+    def patterns(self, block: Block) -> list[Pattern]:
+        """Return the cells of which a block may be the new hidden state (`patterns.patterns_of`)."""
+        if block.start not in self._patterns:
+            self._patterns[block.start] = patterns_of(self.elements, block)
+        return self._patterns[block.start]
+
+    def value(self, name: str) -> Result:
+        """Return a value, `Unknown` for one that nothing computes; large tables are not followed."""
+        if name in self.stored and name not in self.values:
+            tensor = self.stored[name]
+            if np.prod([1.0, *tensor.dims]) <= MOST_WEIGHTS and all(d >= 0 for d in tensor.dims):
+                self.values[name] = Known(to_numpy(tensor, f"initializer '{name}'", self.elements.budget))
+        return self.values.get(name, Unknown())
 
     def set(self, name: str, value: Result) -> None:
         """Give a value its name."""
@@ -144,7 +166,7 @@ class Evaluation:
         """Evaluate nodes in order; `BudgetError` where they cost too much."""
         for place, node in enumerate(nodes):
             self.elements.budget.spend(WHAT, NODE_WORK)
-            inputs = [self.values.get(name, Unknown()) if name else None for name in node.input]
+            inputs = [self.value(name) if name else None for name in node.input]
             results = self._followed(node, inputs)
             for k, name in enumerate(node.output):
                 if name:
@@ -209,12 +231,18 @@ def inferred(
 ) -> dict[str, list[int | None]]:
     """Return the shapes of values that ONNX infers; large constants take part by their shapes alone."""
     small, infos = [], list(inputs)
+    kept = [n for n in nodes if not any(a.HasField("g") or a.graphs for a in n.attribute)]
+    tables = {n.output[0]: a.t for n in kept for a in n.attribute if n.op_type == "Constant" and a.HasField("t")}
+    large = {name: t for name, t in tables.items() if np.prod([1.0, *t.dims]) > 256}
+    for name, tensor in large.items():
+        infos.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    kept = [n for n in kept if n.output[0] not in large]
     for tensor in constants:
         if np.prod([1.0, *tensor.dims]) <= 256:
             small.append(tensor)
         else:
             infos.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    graph = helper.make_graph(nodes, "shapes", infos, [], initializer=small)
+    graph = helper.make_graph(kept, "shapes", infos, [], initializer=small)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     try:
         found = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info

@@ -53,10 +53,10 @@ def with_cells(
 
 
 def _share(budget: Budget) -> Budget:
-    """Return a budget of its own for the search: three quarters of an import's work, and the memory that is left, which it gives back."""
+    """Return a budget of its own for the search: as much work as an import's, and the memory that is left, which it gives back."""
     share = Budget(0)
     share.memory_limit = budget.memory_limit - budget.memory
-    share.work_limit = budget.work_limit * 3 // 4
+    share.work_limit = budget.work_limit
     return share
 
 

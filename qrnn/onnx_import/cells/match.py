@@ -86,6 +86,8 @@ def gate_of(
     ``also`` are elements that a term is left for, as the reset state of a GRU is.
     """
     size = found.values.size
+    elements.budget.value(WHAT, 0, scratch=size * state.size + elements.count)
+    elements.budget.spend(WHAT, size * state.size + elements.count)
     place = positions(elements, state)
     gate = _Gate([], np.zeros((size, state.size)), found.values.copy(), np.zeros(size))
     inner = None if cell_state is None else positions(elements, cell_state)
@@ -104,6 +106,7 @@ def gate_of(
             elif (owner is not None and owner.kind in ("product", "unary")) or elements.depends(one.ids, state):
                 gate.left.append(one)
             else:
+                elements.budget.value(WHAT, one.ids.size**2)
                 gate.inputs.append((one.rows, np.diag(one.factors), one.ids))
         gate.bias += more.values
         dense, single = more.dense, more.single
@@ -114,7 +117,8 @@ def gate_of(
 
 def _sort(elements: Elements, gate: _Gate, term: Dense, place: Array, state: Array, more: Form) -> None:
     """Add a matrix's columns to W and R; what the state reaches through other matrices is written to ``more``."""
-    elements.budget.value(WHAT, term.places.size * term.ids.size)
+    elements.budget.value(WHAT, 0, scratch=2 * term.places.size * term.ids.size)
+    elements.budget.spend(WHAT, 8 * term.places.size * term.ids.size)
     matrix = term.factors[:, None] * term.matrix[term.places]
     hits = place[term.ids]
     recurrent = hits >= 0

@@ -99,6 +99,18 @@ class States:
                     found.append((old, new, state))
         return found
 
+    def _projected(self, pattern: Pattern) -> bool:
+        """Return whether an output that may be a state is a matrix times the new hidden state."""
+        elements = self.evaluation.elements
+        for _, new, _ in self._pairs:
+            value = self.evaluation.values[new]
+            assert isinstance(value, Value)
+            for k, _ in elements.places_of(value.ids.reshape(-1)):
+                block = elements.blocks[k]
+                if block.kind == "matmul" and np.isin(block.operands[0], pattern.new_h).all():
+                    return True
+        return False
+
     def _only_input(self, pattern: Pattern) -> Array:
         """Return the hidden state that no output gives on: the one group of elements of an input that has its size."""
         elements = self.evaluation.elements
@@ -111,6 +123,11 @@ class States:
                 own = ids[np.isin(ids, value.ids)]
                 if own.size == pattern.new_h.size:
                     groups[own.tobytes()] = own
+        if not groups and self._projected(pattern):
+            raise NotACell(
+                "its hidden state is projected before it is given on, and the projected one is an input; write the steps out over time, where "
+                "both matrices become one, or give the hidden state itself"
+            )
         if len(groups) != 1:
             raise NotACell("which input is its hidden state is not clear; give its new state as an output of the graph")
         return next(iter(groups.values()))

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qrnn.onnx_import.cells.elements import Block, Elements, Function
+from qrnn.onnx_import.cells.elements import WHAT, Block, Elements, Function
 from qrnn.onnx_import.cells.forms import NotACell, Polynomial, applied, ids_of, is_all, polynomial
 from qrnn.onnx_import.values import Array
 
 GATES = ("Sigmoid", "HardSigmoid")
 """The functions by which a gate is told from a candidate where the equation leaves both open."""
+
+
+PATTERN_WORK = 100_000
+"""Nominal nanoseconds to look at one sum or product."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def patterns_of(elements: Elements, block: Block) -> list[Pattern]:
         return [] if made is None else [Pattern("RNN", block.home, ids, {"i": made[1]}, (made[0],))]
     if block.kind not in ("sum", "product"):
         return []
+    elements.budget.spend(WHAT, PATTERN_WORK)
     try:
         terms = polynomial(elements, ids)
     except NotACell:

@@ -15,8 +15,7 @@ from qrnn.onnx_import.cells.elements import Elements, Known, Value
 from qrnn.onnx_import.cells.evaluate import DYNAMIC, Evaluation
 from qrnn.onnx_import.cells.forms import NotACell, form
 from qrnn.onnx_import.cells.match import Cell, complete
-from qrnn.onnx_import.cells.patterns import Pattern, patterns_of
-from qrnn.onnx_import.constants import to_numpy
+from qrnn.onnx_import.cells.patterns import Pattern
 from qrnn.onnx_import.values import Array
 
 assert moves  # imported for their rules
@@ -61,8 +60,10 @@ def evaluate(
     """
     evaluation = Evaluation(Elements(budget), opset, batch_size, shapes)
     for name, constant in constants.items():
-        array = constant if isinstance(constant, np.ndarray) else to_numpy(constant, f"initializer '{name}'", budget)
-        evaluation.set(name, Known(array))
+        if isinstance(constant, onnx.TensorProto):
+            evaluation.stored[name] = constant
+        else:
+            evaluation.set(name, Known(constant))
     for name, (shape, batch) in inputs.items():
         evaluation.input(name, shape, batch)
     evaluation.run(nodes)
@@ -103,7 +104,7 @@ def search(nodes: Sequence[onnx.NodeProto], evaluation: Evaluation, state_of: St
     elements = evaluation.elements
     for block in list(elements.blocks):
         reasons = []
-        for pattern in patterns_of(elements, block):
+        for pattern in evaluation.patterns(block):
             if pattern.first:
                 continue
             try:

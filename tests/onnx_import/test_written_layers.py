@@ -1,0 +1,274 @@
+"""Several cells a step, both directions, states in one input, projections: what graphs that are written out by hand hold beside a cell."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from qrnn.equations.oracle import run_oracle
+from qrnn.errors import UnsupportedError
+from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.onnx_import import import_model
+
+from .builders import Graph
+from .running import agree, data, refused_with, runtime
+from .written_cells import Body, Over, Spelling, one_step, unrolled
+
+OPS = pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+
+
+def plain(op: str, features: int = 3, hidden: int = 4, seed: int = 0) -> Spelling:
+    """The usual spelling of PyTorch's exporter."""
+    order = tuple({"LSTM": "ifco", "GRU": "rzh", "RNN": "i"}[op])
+    return Spelling(op, order, features, hidden, "split", "gemm", "both", "each", 1, 1, "", False, 17, seed)
+
+
+def zeros(g: Graph, x: str, hidden: int, op: str) -> list[str]:
+    n = g.node("Gather", [g.node("Shape", [x]), g.const(np.array([0]))], axis=0)
+    shape = g.node("Concat", [n, g.const(np.array([hidden]))], axis=0)
+    zero = onnx.numpy_helper.from_array(np.zeros(1, np.float32))
+    return [g.node("ConstantOfShape", [shape], value=zero)] * (2 if op == "LSTM" else 1)
+
+
+def step(body: Body, x: str, states: list[str]) -> list[str]:
+    h, c = body.step(x, *states)
+    return [h, c] if body.s.op == "LSTM" else [h]
+
+
+def layers_of(model: FloatModel) -> list[Recurrent]:
+    return [layer for layer in model.layers if isinstance(layer, Recurrent)]
+
+
+@OPS
+def test_two_cells_a_step(op: str) -> None:
+    """Two cells with a dense layer and Relu between them, and a head on each step."""
+    g = Graph()
+    x = g.input("x", ["n", 6, 3])
+    first, second = Body(g, plain(op)), Body(g, plain(op, features=5, hidden=2, seed=1))
+    weight, head = g.random(4, 5), g.random(2, 3)
+    a, b, given = zeros(g, x, 4, op), zeros(g, x, 2, op), []
+    for t in range(6):
+        a = step(first, g.node("Gather", [x, g.const(np.int64(t))], axis=1), a)
+        b = step(second, g.node("Relu", [g.node("MatMul", [a[0], weight])]), b)
+        given.append(g.axes_op("Unsqueeze", g.node("MatMul", [b[0], head]), [1]))
+    g.node("Concat", given, ["y"], axis=1)
+    g.output("y", 3)
+    model = agree(g.model(), {"x": data(2, 6, 3)})
+    assert [layer.hidden_size for layer in layers_of(model)] == [4, 2]
+    assert len(model.layers) == 5
+
+
+@OPS
+def test_both_directions(op: str) -> None:
+    g = Graph()
+    x = g.input("x", ["n", 5, 3])
+    columns = [g.node("Gather", [x, g.const(np.int64(t))], axis=1) for t in range(5)]
+    sides = []
+    for seed, order in enumerate([range(5), range(4, -1, -1)]):
+        body, states = Body(g, plain(op, seed=seed)), zeros(g, x, 4, op)
+        found = {}
+        for t in order:
+            states = step(body, columns[t], states)
+            found[t] = states[0]
+        sides.append(found)
+    both = [g.axes_op("Unsqueeze", g.node("Concat", [sides[0][t], sides[1][t]], axis=1), [1]) for t in range(5)]
+    g.node("Concat", both, ["y"], axis=1)
+    g.output("y", 3)
+    model = agree(g.model(), {"x": data(2, 5, 3)})
+    assert sorted(layer.directions[0].reverse for layer in layers_of(model)) == [False, True]
+
+
+def test_time_first_and_states_in_the_middle() -> None:
+    """X [T, N, F]; the hidden state of an inner step is an output beside the last ones."""
+    g = Graph()
+    x = g.input("x", [5, "n", 3])
+    body, states, inner = Body(g, plain("LSTM")), [g.input("h", ["n", 4]), g.input("c", ["n", 4])], ""
+    for t in range(5):
+        states = step(body, g.node("Gather", [x, g.const(np.int64(t))], axis=0), states)
+        inner = states[0] if t == 2 else inner
+    for name, value in zip(("y", "h5", "c5"), [states[0], *states], strict=True):
+        g.node("Identity", [value], [name])
+        g.output(name, 2)
+    model = agree(g.model(), {"x": data(5, 2, 3), "h": data(2, 4), "c": data(2, 4, seed=1)})
+    assert layers_of(model)[0].directions[0].h_0.source == "h"
+
+
+def packed() -> onnx.ModelProto:
+    """One step of two LSTMs whose states are all in one input [N, 2, 4, 2]."""
+    g = Graph(opset=11)
+    x, state = g.input("x", ["n", 1, 4]), g.input("state", ["n", 2, 4, 2])
+    row, new = g.axes_op("Squeeze", x, [1]), []
+    for k in range(2):
+        old = [g.axes_op("Squeeze", g.slice(state, [k, s], [k + 1, s + 1], [1, 3]), [1, 3]) for s in range(2)]
+        both = step(Body(g, replace(plain("LSTM", 4, 4, seed=k), opset=11)), row, old)
+        row = both[0]
+        new.append(
+            g.axes_op("Unsqueeze", g.node("Concat", [g.axes_op("Unsqueeze", v, [2]) for v in both], axis=2), [1])
+        )
+    g.node("Identity", [row], ["y"])
+    g.output("y", 2)
+    g.node("Concat", new, ["state_out"], axis=1)
+    g.output("state_out", 4)
+    return g.model()
+
+
+def test_states_of_several_cells_in_one_input() -> None:
+    proto = packed()
+    model = import_model(proto, "packed")
+    assert len(layers_of(model)) == 2
+    feeds = {"x": data(3, 1, 4), "state": data(3, 2, 4, 2, seed=3)}
+    want = runtime(proto, feeds)
+    got = run_oracle(model, feeds).outputs
+    for name, value in want.items():
+        np.testing.assert_allclose(got[name].reshape(value.shape), value, atol=1e-5)
+
+
+def projected(steps: int, changed: bool = False) -> onnx.ModelProto:
+    """An LSTM whose projected state is fed back, over steps, or one step a call with ``steps`` 0."""
+    g = Graph()
+    s = plain("LSTM", features=3, hidden=4)
+    x = g.input("x", ["n", steps, 3] if steps else ["n", 3])
+    body = Body(g, s)
+    body.r = g.rng.uniform(-0.5, 0.5, (16, 2)).astype(np.float32)
+    project = g.random(4, 2)
+    if steps:
+        h, c = zeros(g, x, 2, "GRU")[0], zeros(g, x, 4, "GRU")[0]
+    else:
+        h, c = g.input("h", ["n", 2]), g.input("c", ["n", 4])
+    for t in range(max(steps, 1)):
+        row = g.node("Gather", [x, g.const(np.int64(t))], axis=1) if steps else x
+        h, c = body.step(row, h, c)
+        h = g.node("MatMul", [h, project])
+        if changed:
+            h = g.node("Tanh", [h])
+    for name, value in ({"y": h} | ({} if steps else {"h_out": h, "c_out": c})).items():
+        g.node("Identity", [value], [name])
+        g.output(name, 2)
+    return g.model()
+
+
+def test_a_projection_that_is_fed_back() -> None:
+    """Its matrix and R are multiplied to one R of the whole state."""
+    model = agree(projected(5), {"x": data(3, 5, 3)})
+    assert layers_of(model)[0].directions[0].weight_hh.shape == (16, 4)
+
+
+def test_another_function_of_a_state_that_is_fed_back_is_refused() -> None:
+    refused_with(UnsupportedError, projected(5, changed=True), "more of the state than a matrix times it")
+
+
+def test_a_projected_state_given_as_an_input_is_refused_by_name() -> None:
+    refused_with(UnsupportedError, projected(0), "its hidden state is projected")
+
+
+def test_ordinary_gates_stay_as_they_are() -> None:
+    """A sum g · tanh(a) + (1 - g) · y of a layer's output is no GRU, though it ends like one."""
+    g = Graph()
+    x = g.input("x", ["t", "n", 4])
+    y = g.axes_op("Squeeze", g.recurrent("GRU", x, 4, 4)[0], [1])
+    gate = g.node("Sigmoid", [g.node("MatMul", [y, g.random(4, 4)])])
+    new = g.node("Tanh", [g.node("MatMul", [y, g.random(4, 4)])])
+    rest = g.node("Mul", [g.node("Sub", [g.const(np.float32(1)), gate]), y])
+    g.node("Add", [g.node("Mul", [gate, new]), rest], ["out"])
+    g.output("out", 3)
+    model = agree(g.model(), {"x": data(6, 2, 4)})
+    assert len(layers_of(model)) == 1
+
+
+def fed_back() -> onnx.ModelProto:
+    """Each step reads the result of the one before beside x."""
+    g = Graph()
+    x = g.input("x", ["n", 4, 3])
+    body, states = Body(g, plain("LSTM", features=5)), zeros(g, x, 4, "LSTM")
+    head, y = g.random(4, 2), zeros(g, x, 2, "RNN")[0]
+    for t in range(4):
+        row = g.node("Concat", [g.node("Gather", [x, g.const(np.int64(t))], axis=1), y], axis=1)
+        states = step(body, row, states)
+        y = g.node("Relu", [g.node("MatMul", [states[0], head])])
+    g.node("Identity", [y], ["out"])
+    g.output("out", 2)
+    return g.model()
+
+
+def test_a_result_that_is_fed_back_is_refused() -> None:
+    refused_with(UnsupportedError, fed_back(), "looks like a layer written out over time")
+
+
+@OPS
+def test_weights_that_change_are_refused(op: str) -> None:
+    """Step 3 has another matrix: no layer over time, and the message names the step."""
+    g = Graph()
+    x = g.input("x", ["n", 5, 3])
+    states = zeros(g, x, 4, op)
+    bodies = [Body(g, plain(op)), Body(g, plain(op, seed=1))]
+    for t in range(5):
+        states = step(bodies[t == 3], g.node("Gather", [x, g.const(np.int64(t))], axis=1), states)
+    g.node("Identity", [states[0]], ["y"])
+    g.output("y", 2)
+    refused_with(UnsupportedError, g.model(), "no recurrent node" if op == "RNN" else "others in step 3")
+
+
+@OPS
+def test_steps_in_another_order_are_refused(op: str) -> None:
+    g = Graph()
+    x = g.input("x", ["n", 4, 3])
+    body, states = Body(g, plain(op)), zeros(g, x, 4, op)
+    for t in (0, 2, 1, 3):
+        states = step(body, g.node("Gather", [x, g.const(np.int64(t))], axis=1), states)
+    g.node("Identity", [states[0]], ["y"])
+    g.output("y", 2)
+    refused_with(UnsupportedError, g.model(), "it reads the steps 0, 2, 1, 3, expected 0 to 3")
+
+
+def test_a_state_that_looks_like_the_input() -> None:
+    """With x, h and c of one size, the hidden state is the input that stands to c as the outputs stand to each other."""
+    model = import_model(one_step(plain("LSTM", features=4, hidden=4)), "alike")
+    direction = layers_of(model)[0].directions[0]
+    assert direction.h_0.source == "h"
+    assert direction.c_0 is not None
+    assert direction.c_0.source == "c"
+
+
+def doubled(times: int) -> onnx.ModelProto:
+    """A sum of a sum of a sum, each of two of the one before: 2^times terms."""
+    g = Graph()
+    x, h = g.input("x", ["n", 3]), g.input("h", ["n", 4])
+    value = g.node("Tanh", [g.node("MatMul", [x, g.random(3, 4)])])
+    for _ in range(times):
+        value = g.node("Add", [value, value])
+    g.node("Add", [g.node("Mul", [g.node("Sigmoid", [value]), h]), value], ["h_out"])
+    g.output("h_out", 2)
+    return g.model()
+
+
+@pytest.mark.parametrize("proto", [doubled(200), doubled(3000)], ids=["200", "3000"])
+def test_sums_of_sums_cost_no_more_than_their_nodes(proto: onnx.ModelProto) -> None:
+    start = time.process_time()
+    refused_with(UnsupportedError, proto, "no recurrent node")
+    assert time.process_time() - start < 5
+
+
+def test_many_cells_that_lack_something_cost_little() -> None:
+    """Two thousand ends of a GRU, each of the one before, over one matrix: no cell, and refused in time."""
+    g = Graph()
+    x, h = g.input("x", ["n", 3]), g.input("h", ["n", 4])
+    n = g.node("Tanh", [g.node("MatMul", [x, g.random(3, 4)])])
+    one = g.const(np.float32(1))
+    for _ in range(2000):
+        z = g.node("Sigmoid", [h])
+        h = g.node("Add", [g.node("Mul", [z, h]), g.node("Mul", [g.node("Sub", [one, z]), n])])
+    g.node("Identity", [h], ["y"])
+    g.output("y", 2)
+    start = time.process_time()
+    refused_with(UnsupportedError, g.model(), "no recurrent node")
+    assert time.process_time() - start < 5
+
+
+def test_a_long_sequence_is_one_layer() -> None:
+    proto = unrolled(plain("LSTM"), Over(150, False, True, True, "zeros", "split"))
+    assert len(layers_of(import_model(proto, "long"))) == 1
