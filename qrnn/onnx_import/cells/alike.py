@@ -43,7 +43,7 @@ def input_alike(
             pairs = _operands(own, other, a[here], b[here])
             if pairs is None:
                 return None
-            if own.kind != "matmul":
+            if own.kind not in ("matmul", "layer"):
                 left += pairs
             elif (own.start, other.start) not in seen:
                 seen.add((own.start, other.start))
@@ -57,7 +57,12 @@ def _operands(own: Block, other: Block, a: Array, b: Array) -> list[tuple[Array,
     if own.kind == "leaf":
         return [] if np.array_equal(a, b) else None
     places = a - own.start
-    if (own.kind, own.function, id(own.matrix)) != (other.kind, other.function, id(other.matrix)):
+    if (own.kind, own.function, own.layer, id(own.matrix)) != (
+        other.kind,
+        other.function,
+        other.layer,
+        id(other.matrix),
+    ):
         return None
     if not np.array_equal(places, b - other.start) or len(own.operands) != len(other.operands):
         return None
@@ -72,6 +77,6 @@ def _operands(own: Block, other: Block, a: Array, b: Array) -> list[tuple[Array,
     for mine, its in zip(own.coefficients, other.coefficients, strict=True):
         if not np.array_equal(mine[places], its[places]):
             return None
-    if own.kind == "matmul":
+    if own.kind in ("matmul", "layer"):
         return [(own.operands[0], other.operands[0])]
     return [(mine[places], its[places]) for mine, its in zip(own.operands, other.operands, strict=True)]

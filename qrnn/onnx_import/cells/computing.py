@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qrnn.onnx_import.cells.elements import Function, Known, Value
+from qrnn.onnx_import.cells.elements import Function, Known, Layer, Value
 from qrnn.onnx_import.cells.evaluate import MOST_ELEMENTS, Call, NotFollowed, Result, rule
 from qrnn.onnx_import.cells.moves import one_row
 from qrnn.onnx_import.values import Array
@@ -21,8 +21,13 @@ FUNCTIONS: dict[str, tuple[float | None, float | None]] = {
     "LeakyRelu": (0.01, None),
     "Elu": (1.0, None),
     "ThresholdedRelu": (1.0, None),
+    "Erf": (None, None),
+    "Exp": (None, None),
+    "Sqrt": (None, None),
+    "Abs": (None, None),
+    "HardSwish": (None, None),
 }
-"""The operators that are activations of recurrent nodes too, with the defaults of their parameters."""
+"""The elementwise operators that are followed, with the defaults of their parameters."""
 
 
 def _aligned(call: Call, values: Sequence[Known | Value]) -> tuple[list[Array], int | None, tuple[int, ...]]:
@@ -62,7 +67,8 @@ def _numeric(call: Call, values: Sequence[Known | Value]) -> Result | None:
     if len(values) != 2:
         raise NotFollowed
     a, b, *_ = (v.array for v in values if isinstance(v, Known))
-    batches = {v.batch for v in values} - {None}
+    rank = max(a.ndim, b.ndim)
+    batches = {v.batch + rank - v.array.ndim for v in values if isinstance(v, Known) and v.batch is not None}
     if a.size * b.size and a.size * b.size > MOST_ELEMENTS * max(a.size, b.size):
         raise NotFollowed
     call.elements.budget.value("constants of recurrent cells", max(a.size, b.size))
@@ -71,7 +77,7 @@ def _numeric(call: Call, values: Sequence[Known | Value]) -> Result | None:
             result = np.trunc(a / b).astype(np.int64) if a.dtype.kind == b.dtype.kind == "i" else a / b
         else:
             result = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}[call.op](a, b)
-    if len(batches) > 1 or (batches and a.ndim != b.ndim) or not np.isfinite(result).all():
+    if len(batches) > 1 or not np.isfinite(result).all():
         raise NotFollowed
     return Known(result, batches.pop() if batches else None)
 
@@ -230,3 +236,22 @@ def _uniform(call: Call, ids: Array, scaled: bool) -> tuple[float, Array]:
     if other.any() or (own != own[0]).any():
         return nothing, ids
     return float(own[0]), block.operands[0][places]
+
+
+@rule("LayerNormalization", "Softmax", "LogSoftmax")
+def along_features(call: Call) -> Sequence[Result]:
+    """Take an operator along the last axis as a layer of a step."""
+    value = _elements(call)
+    rank = value.ids.ndim
+    first = 1 if call.op != "LayerNormalization" and call.evaluation.opset < 13 else -1
+    if call.attributes.pop("axis", first) not in (-1, rank - 1) or rank == 0 or value.batch == rank - 1:
+        raise NotFollowed
+    numbers = tuple(sorted((name, v) for name, v in call.attributes.items() if isinstance(v, float | int)))
+    if len(call.outputs) > 1 or len(numbers) < len(call.attributes):
+        raise NotFollowed
+    if not all(isinstance(v, Known) for v in call.inputs[1:]):
+        raise NotFollowed
+    layer = Layer(call.op, tuple(call.names[1:]), numbers)
+    rows = np.ascontiguousarray(value.ids.reshape(-1, value.ids.shape[-1]))
+    made = [call.elements.along(layer, row, call.home) for row in rows]
+    return [Value(np.stack(made).reshape(value.ids.shape), value.batch)]

@@ -25,7 +25,7 @@ HASH_WORK = 16
 BLOCK_WORK = 20_000
 """Nominal nanoseconds to make one block, beside its elements."""
 
-Kind = Literal["leaf", "const", "matmul", "sum", "product", "unary"]
+Kind = Literal["leaf", "const", "matmul", "sum", "product", "unary", "layer"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,15 @@ class Function:
     name: str
     alpha: float | None = None
     beta: float | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operator along the last axis, with the names of its constants and its attributes; it is written again as it is."""
+
+    op: str
+    constants: tuple[str, ...]
+    attributes: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Block:
 
     A leaf has no equation, only operands that it depends on; ``values`` are those of constants; ``matrix`` [size, m] multiplies the
     elements ``operands[0]`` [m]; a sum is ``values`` plus each of ``coefficients`` times the operand of that place; a product has two
-    operands, and ``function`` is applied to one.
+    operands, ``function`` is applied to one, and ``layer`` to all elements of one together.
     """
 
     kind: Kind
@@ -72,6 +81,7 @@ class Block:
     coefficients: tuple[Array, ...] = ()
     values: Array | None = None
     function: Function | None = None
+    layer: Layer | None = None
 
 
 @dataclass
@@ -158,6 +168,11 @@ class Elements:
         return self._add(
             ("unary", function, ids.tobytes()), Block("unary", 0, ids.size, home, (ids,), function=function)
         )
+
+    def along(self, layer: Layer, ids: Array, home: str) -> Array:
+        """Return the elements ``layer(ids)``."""
+        self._stops[ids] = True
+        return self._add(("layer", layer, ids.tobytes()), Block("layer", 0, ids.size, home, (ids,), layer=layer))
 
     def depends(self, ids: Array, on: Array) -> bool:
         """Return whether any of these elements is, or is computed from, any element of ``on``."""

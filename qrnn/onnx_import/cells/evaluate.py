@@ -57,6 +57,8 @@ class Call:
     inputs: list[Result | None]
     attributes: dict[str, Any]
     outputs: list[str]
+    names: list[str]
+    """Those of the inputs."""
 
     @property
     def elements(self) -> Elements:
@@ -139,8 +141,14 @@ class Evaluation:
         """Return a value, `Unknown` for one that nothing computes; large tables are not followed."""
         if name in self.stored and name not in self.values:
             tensor = self.stored[name]
-            if np.prod([1.0, *tensor.dims]) <= MOST_WEIGHTS and all(d >= 0 for d in tensor.dims):
-                self.values[name] = Known(to_numpy(tensor, f"initializer '{name}'", self.elements.budget))
+            self.values[name] = Unknown()
+            if np.prod([1.0, *tensor.dims]) <= MOST_WEIGHTS:
+                try:
+                    self.values[name] = Known(to_numpy(tensor, f"initializer '{name}'", self.elements.budget))
+                except BudgetError:
+                    raise
+                except QrnnError:  # who reads it as weights says what is wrong with it
+                    pass
         return self.values.get(name, Unknown())
 
     def set(self, name: str, value: Result) -> None:
@@ -181,7 +189,7 @@ class Evaluation:
             found = RULES.get(node.op_type)
             if found is not None:
                 attributes = {a.name: self._attribute(a) for a in node.attribute}
-                return found(Call(self, node.op_type, inputs, attributes, list(node.output)))
+                return found(Call(self, node.op_type, inputs, attributes, list(node.output), list(node.input)))
             known = [i.array if isinstance(i, Known) else None for i in inputs]
             plain = all(i is None or (isinstance(i, Known) and i.batch is None) for i in inputs)
             if node.op_type in FOLDABLE and plain:

@@ -52,13 +52,16 @@ class Form:
     single: list[Single] = field(default_factory=list)
 
 
-def form(elements: Elements, ids: Array) -> Form:
-    """Return elements as a sum of what they are computed from, down to functions, products, leaves and operands of matrices."""
+def form(elements: Elements, ids: Array, kept: Array | None = None) -> Form:
+    """Return elements as a sum of what they are computed from, down to functions, products, leaves, operands of matrices and ``kept``."""
     found = Form(np.zeros(ids.size))
     left = [Single(np.arange(ids.size), np.ones(ids.size), ids)]
     steps = 0
     while left:
         at = left.pop(0)
+        if kept is not None and (own := np.isin(at.ids, kept)).any():
+            found.single.append(Single(at.rows[own], at.factors[own], at.ids[own]))
+            at = Single(at.rows[~own], at.factors[~own], at.ids[~own])
         for k, here in elements.places_of(at.ids):
             steps += 1
             if steps > MOST_TERMS:

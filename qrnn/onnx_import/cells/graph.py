@@ -11,6 +11,7 @@ import onnx
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.cells.evaluate import DYNAMIC, Evaluation, inferred
 from qrnn.onnx_import.cells.forms import NotACell
+from qrnn.onnx_import.cells.match import Cell
 from qrnn.onnx_import.cells.one_step import States, one_step_cells, rewritten
 from qrnn.onnx_import.cells.step import evaluate
 from qrnn.onnx_import.cells.unrolled import unrolled
@@ -42,9 +43,13 @@ def with_cells(
 ) -> WithCells:
     """Return a graph with its cells as recurrent nodes, or the graph itself where it has none that is written out.
 
-    ``nodes`` are those of the graph that its outputs depend on.
+    ``nodes`` are those of the graph that its outputs depend on. A graph with control flow is left as it is.
     """
     if not any(n.op_type in NONLINEAR for n in nodes):
+        return WithCells(graph)
+    if any(
+        a.HasField("g") or a.graphs for n in nodes for a in n.attribute
+    ):  # their graphs may read any value of this one
         return WithCells(graph)
     try:
         return _searched(graph, nodes, opset, inputs, _share(budget))
@@ -105,7 +110,9 @@ def _over_time(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], evaluati
     made = unrolled(nodes, evaluation, [o.name for o in graph.output])
     if isinstance(made, list):
         return WithCells(graph, refused=made)
-    return WithCells(replaced(graph, *made, evaluation.elements.budget))
+    nodes, constants, layers = made
+    notes = [_note(chain.cell, chain.steps) for chain in layers]
+    return WithCells(replaced(graph, nodes, constants, evaluation.elements.budget), notes)
 
 
 def _of_one_step(
@@ -117,12 +124,19 @@ def _of_one_step(
     refused = [f"value '{name}' looks like the state of a cell, but {why}" for name, why in found.refused.items()]
     if not found.cells:
         return WithCells(graph, refused=refused)
-    writer = Writer(evaluation, set(evaluation.values))
+    writer = Writer(evaluation)
     try:
         made = rewritten(nodes, found, writer)
     except NotACell as error:
         return WithCells(graph, refused=[*refused, f"a cell is recognised, but {error}"])
-    return WithCells(replaced(graph, made, writer.constants, evaluation.elements.budget), states.notes, refused)
+    notes = [_note(cell) for cell in found.cells] + states.notes + refused
+    return WithCells(replaced(graph, made, writer.constants, evaluation.elements.budget), notes, refused)
+
+
+def _note(cell: Cell, steps: int = 0) -> str:
+    """Return what a model says about a cell that was recognised."""
+    over = f" over {steps} steps" if steps else ""
+    return f"value '{cell.home}' is a state of {cell.op}, {cell.hidden} units, which the graph writes out by hand{over}"
 
 
 def replaced(
@@ -140,8 +154,8 @@ def replaced(
     made = onnx.GraphProto(name=graph.name)
     made.node.extend(live[::-1])
     made.initializer.extend([*own, *constants])
-    names = {t.name for t in own}
-    made.input.extend(i for i in graph.input if i.name in names or i.name not in {t.name for t in graph.initializer})
+    unused = {t.name for t in graph.initializer} - wanted
+    made.input.extend(i for i in graph.input if i.name not in unused)  # old files list their initializers as inputs too
     made.output.extend(graph.output)
     made.sparse_initializer.extend(graph.sparse_initializer)
     return made

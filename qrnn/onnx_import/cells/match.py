@@ -15,6 +15,11 @@ from qrnn.onnx_import.values import Array
 GATES = {"LSTM": ("i", "o", "f", "c"), "GRU": ("z", "r", "h"), "RNN": ("i",)}
 """The gates of each operator in ONNX's order."""
 
+ACTIVATIONS = frozenset(
+    ["Sigmoid", "Tanh", "Relu", "HardSigmoid", "LeakyRelu", "Elu", "ThresholdedRelu", "Softsign", "Softplus"]
+)
+"""The functions that a cell may have."""
+
 PEEPHOLES = ("i", "o", "f")
 
 
@@ -154,15 +159,15 @@ def _sort(elements: Elements, gate: _Gate, term: Dense, place: Array, state: Arr
 def complete(elements: Elements, pattern: Pattern, state: Array) -> Cell:
     """Return the cell whose hidden state is ``state`` [H]; `NotACell` where the equation is another one."""
     hidden = pattern.new_h.size
+    if not all(f.name in ACTIVATIONS for f in pattern.functions):
+        raise NotACell(f"its functions are {', '.join(f.name for f in pattern.functions)}, which no cell of ONNX has")
     if state.size != hidden:
         raise NotACell(f"its state has {state.size} elements and its result {hidden}")
-    gates = {
-        name: gate_of(
-            elements, form(elements, pattern.gates[name]), state, pattern.new_c if name == "o" else pattern.old_c
-        )
-        for name in pattern.gates
-        if pattern.op != "GRU" or name != "h"
-    }
+    gates = {}
+    for name in pattern.gates:
+        if pattern.op != "GRU" or name != "h":
+            cell_state = pattern.new_c if name == "o" else pattern.old_c  # which peepholes read
+            gates[name] = gate_of(elements, form(elements, pattern.gates[name], cell_state), state, cell_state)
     linear_before_reset, candidate_bias = 0, np.zeros(hidden)
     if pattern.op == "GRU":
         gates["h"], reset, linear_before_reset, candidate_bias = _candidate(elements, pattern, state)

@@ -29,7 +29,7 @@ class States:
     inputs: Sequence[str]
     outputs: Sequence[str]
     simple: bool
-    """Whether an RNN is looked for: its equation alone is that of a dense layer."""
+    """Whether nothing else is recurrent: then an RNN is looked for, whose equation alone is that of a dense layer."""
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -48,15 +48,21 @@ class States:
     def of(self, pattern: Pattern) -> Array | None:
         """Return the hidden state of a pattern before the step: elements of an input."""
         if pattern.op == "GRU":
-            return pattern.old_h if pattern.old_h is not None and self._given[pattern.old_h].all() else None
+            return pattern.old_h if self._is_state(pattern.old_h, pattern.new_h) else None
         if pattern.op == "LSTM":
-            if pattern.old_c is None or not self._given[pattern.old_c].all():
+            if not self._is_state(pattern.old_c, pattern.new_c):
                 return None
             return self._chosen(pattern, self._candidates(pattern))
         if not self.simple:
             return None
         candidates = self._candidates(pattern)
         return self._chosen(pattern, candidates) if candidates else None
+
+    def _is_state(self, old: Array | None, new: Array | None) -> bool:
+        """Return whether elements are of an input, and an output gives the new ones on: it need not where nothing else is recurrent."""
+        if old is None or new is None or not self._given[old].all():
+            return False
+        return self.simple or any(np.array_equal(before[new], old) for _, _, before in self._pairs)
 
     def _candidates(self, pattern: Pattern) -> list[tuple[str, str, Array]]:
         """Return the states that an output gives on as the new one and that the gates read, with the names of input and output."""
@@ -77,7 +83,8 @@ class States:
             return self._only_input(pattern)
         if len({state.tobytes() for _, _, state in candidates}) > 1 and pattern.old_c is not None:
             candidates = self._beside(pattern, candidates) or candidates
-        old, _, state = candidates[-1]
+        # names tell, such as h and h_out; without any likeness the last one, since states come behind the input
+        old, _, state = max(candidates, key=lambda c: (_alike(c[0], c[1]), self.inputs.index(c[0])))
         if len({s.tobytes() for _, _, s in candidates}) > 1:
             others = sorted({name for name, _, _ in candidates} - {old})
             self.notes.append(
@@ -131,6 +138,11 @@ class States:
         if len(groups) != 1:
             raise NotACell("which input is its hidden state is not clear; give its new state as an output of the graph")
         return next(iter(groups.values()))
+
+
+def _alike(a: str, b: str) -> int:
+    """Return how many characters two names begin with in common."""
+    return next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def one_step_cells(nodes: Sequence[onnx.NodeProto], states: States) -> Found:

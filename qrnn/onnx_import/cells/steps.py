@@ -159,11 +159,11 @@ class Steps:
         elif block.kind == "const":
             lifted = self._add(("const", block.start), Lifted(block, 0, block.size))
             self.function[own], self.time[own] = lifted.start + np.arange(block.size), ALWAYS
-        elif block.kind == "matmul":
+        elif block.kind in ("matmul", "layer"):
             time = self._one_time([block.operands[0]])
             if time is not None:
                 functions = self.function[block.operands[0]]
-                key = ("matmul", id(block.matrix), functions.tobytes())
+                key = (block.kind, id(block.matrix), block.layer, functions.tobytes())
                 lifted = self._add(key, Lifted(block, 0, block.size, (functions,)))
                 self.function[own], self.time[own] = lifted.start + np.arange(block.size), time
         else:

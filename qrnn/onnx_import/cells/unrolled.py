@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ class Unrolled:
     def __init__(self, nodes: Sequence[onnx.NodeProto], steps: Steps) -> None:
         self.steps = steps
         self.evaluation: Evaluation = steps.evaluation
-        self.writer = Writer(self.evaluation, set(self.evaluation.values))
+        self.writer = Writer(self.evaluation)
         self._nodes = nodes
         self._made: dict[int, str] = {}
         self._vectors: dict[bytes, str] = {}
@@ -164,6 +165,10 @@ class Unrolled:
         if block.kind == "matmul":
             assert block.matrix is not None
             return writer.node("MatMul", [operands[0], writer.constant(block.matrix.T, f"{block.home}/weight")])
+        if block.layer is not None:
+            writer.reads += block.layer.constants
+            attributes: dict[str, Any] = dict(block.layer.attributes)
+            return writer.node(block.layer.op, [operands[0], *block.layer.constants], axis=-1, **attributes)
         if block.kind == "product":
             return writer.node("Mul", operands)
         if block.kind == "unary":
@@ -204,6 +209,11 @@ class Unrolled:
             shape = writer.constant(np.array([0, 0, -1], np.int64), "shape")
             return writer.node("Reshape", [name, shape])
         return name
+
+    @property
+    def written(self) -> set[int]:
+        """The chains whose nodes were written."""
+        return set(self._finals)
 
     def finals(self, k: int) -> list[str]:
         """Return Y, Y_h and Y_c of a chain, whose node is written when it is first asked for."""
@@ -247,8 +257,8 @@ def _ordered(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 def unrolled(
     nodes: Sequence[onnx.NodeProto], evaluation: Evaluation, outputs: Sequence[str]
-) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]] | list[str]:
-    """Return nodes over time for a graph that is written out over time, with new constants; or why what looks like a layer is none."""
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], list[Chain]] | list[str]:
+    """Return nodes over time for a graph that is written out over time, with new constants and the layers; or why what looks so is none."""
     found = chains(list(nodes), evaluation)
     refused = [
         f"value '{name}' looks like a layer written out over time, but {why}" for name, why in found.refused.items()
@@ -263,6 +273,7 @@ def unrolled(
         return refused
     made = Unrolled(nodes, steps)
     try:
-        return made.rewrite(outputs), made.writer.constants
+        rewritten = made.rewrite(outputs)
+        return rewritten, made.writer.constants, [steps.chains[k] for k in sorted(made.written)]
     except NotACell as error:
         return [*refused, f"a layer written out over time is recognised, but {error}"]

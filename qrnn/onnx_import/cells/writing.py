@@ -23,13 +23,13 @@ AXES_ARE_INPUTS = 13
 class Writer:
     """New nodes and constants, with names that the graph does not have."""
 
-    def __init__(self, evaluation: Evaluation, used: set[str]) -> None:
+    def __init__(self, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.reads: list[str] = []
         """Values of the graph that the new nodes read."""
-        self._used = used
+        self._used = {*evaluation.values, *evaluation.stored}
         self._number = 0
 
     def name(self, stem: str) -> str:
