@@ -268,3 +268,77 @@ def test_a_mask_is_refused_with_what_to_do() -> None:
         UnsupportedError, match=r"keeps its state where a mask says so .* give each sequence its own length"
     ):
         import_model(model, "test")
+
+
+def test_an_index_that_reads_itself_many_times() -> None:
+    """An index of 2^60 additions in 60 nodes, and a condition of as many joined ones."""
+    model = as_loop(PLAIN)
+    body = body_of(model)
+    place = next(k for k, n in enumerate(body.node) if n.op_type == "Gather")
+    index, goes_on = body.node[place].input[1], "more"
+    for k in range(60):
+        body.node.insert(place + k, helper.make_node("Add", [index, index], [f"twice{k}"]))
+        index = f"twice{k}"
+    body.node[place + 60].input[1] = index
+    for k in range(80):
+        body.node.append(helper.make_node("And", [goes_on, goes_on], [f"joined{k}"]))
+        goes_on = f"joined{k}"
+    with pytest.raises(UnsupportedError, match="is not recognised as a recurrent layer"):
+        import_model(model, "test")
+    body.output[0].name = goes_on
+    with pytest.raises(UnsupportedError, match="is not recognised as a recurrent layer"):
+        import_model(model, "test")
+
+
+def with_lengths(drawn: Drawn, swapped: bool) -> onnx.ModelProto:
+    """A loop that keeps its states where the iteration is not below a sequence's length."""
+    model = as_loop(replace(drawn, behind=False))
+    body, g = body_of(model), Graph(opset=17)
+    below = g.node("Greater", ["lengths", "i"]) if swapped else g.node("Less", ["i", "lengths"])
+    mask = g.axes_op("Unsqueeze", below, [1])
+    names = ("h", "c")[: 1 + (drawn.op == "LSTM")]
+    for name in names:
+        g.node("Where", [mask, f"{name}_out", name], [f"{name}_kept"])
+    for info in body.output:
+        if info.name.removesuffix("_out") in names:
+            info.name = f"{info.name.removesuffix('_out')}_kept"
+    body.node.extend(g.nodes)
+    body.initializer.extend(g.initializers)
+    model.graph.input.append(helper.make_tensor_value_info("lengths", onnx.TensorProto.INT64, ["n"]))
+    steps = [o for o in model.graph.output if o.name == "y"]
+    for output in steps:
+        model.graph.output.remove(output)
+    return model
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_lengths_that_a_mask_is_made_of(op: str, swapped: bool) -> None:
+    drawn = replace(PLAIN, op=op, order=tuple(range({"LSTM": 4, "GRU": 3, "RNN": 1}[op])), counter=swapped)
+    feeds = {**arrays(drawn, batch=4), "lengths": np.array([7, 1, 4, 6])}
+    model = agree(with_lengths(drawn, swapped), feeds)
+    assert {i.name: i.kind for i in model.inputs} == {"x": "features", "lengths": "lengths"}
+
+
+def test_lengths_of_a_loop_that_runs_backward_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="reads padded sequences from their last step to their first"):
+        import_model(with_lengths(replace(PLAIN, backward=True), False), "test")
+
+
+def test_sizes_of_what_changes_from_step_to_step() -> None:
+    """PyTorch's chunk writes bounds by the size of what it cuts, before the cell."""
+    model = as_loop(replace(PLAIN, behind=False))
+    body = body_of(model)
+    place = next(k for k, n in enumerate(body.node) if n.op_type == "Relu")
+    g, x = Graph(opset=17), body.node[place].output[0]
+    body.node[place].output[0] = "before_cut"
+    size = g.node("Gather", [g.node("Shape", ["before_cut"]), g.const(np.array([1]))])
+    half = g.node("Div", [g.node("Add", [size, g.const(np.array([1]))]), g.const(np.array([2]))])
+    one = g.const(np.array([1]))
+    first = g.node("Slice", ["before_cut", g.const(np.array([0])), half, one])
+    rest = g.node("Slice", ["before_cut", half, size, one])
+    g.node("Concat", [rest, first], [x], axis=1)
+    for k, node in enumerate(g.nodes):
+        body.node.insert(place + 1 + k, node)
+    body.initializer.extend(g.initializers)
+    agree(model, arrays(PLAIN))

@@ -58,5 +58,5 @@ def test_the_index_is_the_token(spelling: str, kind: int, seed: int) -> None:
 
 
 def test_another_index_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"'ids'|tokens|not supported"):
+    with pytest.raises(UnsupportedError, match="Mod"):
         import_model(looked_up("mod", TensorProto.INT64, ROWS - 1), "test")

@@ -71,6 +71,7 @@ def loop_body(flat: Flattener, node: onnx.NodeProto, scope: Scope, where: str) -
         raise NotRecognised(steps)
     body.steps = steps
     take_reads(flat, body, counts)
+    body.counts = counts
     return body
 
 

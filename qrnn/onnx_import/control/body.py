@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import onnx
+from onnx import helper, numpy_helper
 
 from qrnn.onnx_import.budget import ITEM_WORK
 from qrnn.onnx_import.control.counting import Count, Counts
 from qrnn.onnx_import.control.facts import Facts, Known
 from qrnn.onnx_import.control.flatten import Flattener
-from qrnn.onnx_import.values import Dim, Symbol
+from qrnn.onnx_import.values import Array, Dim, Symbol
 
 
 class NotRecognised(Exception):  # noqa: N818
@@ -72,6 +73,8 @@ class Body:
     """The number of iterations; None where the reads say it."""
     inner: set[str] = field(default_factory=set)
     """The values that change from step to step."""
+    counts: Counts | None = None
+    """What counts iterations, in a Loop."""
 
 
 def writers(nodes: Iterable[onnx.NodeProto]) -> dict[str, onnx.NodeProto]:
@@ -97,10 +100,23 @@ def settle(flat: Flattener, body: Body, changing: Iterable[str]) -> None:
         flat.budget.spend("writing out control flow", ITEM_WORK * (len(node.input) + 1))
         if body.inner.isdisjoint(node.input):
             flat.nodes.append(node)
+        elif (numbers := _numbers(flat.facts, node)) is not None:
+            # sizes of what changes, which do not
+            tensor = numpy_helper.from_array(numbers, node.output[0])
+            constant = helper.make_node("Constant", [], node.output[:1], name=node.name, value=tensor)
+            flat.nodes.append(constant)
+            flat.facts.wrote(constant)
         else:
             inside.append(node)
             body.inner.update(filter(None, node.output))
     body.nodes = inside
+
+
+def _numbers(facts: Facts, node: onnx.NodeProto) -> Array | None:
+    """Return the whole numbers that a node computes, None where they are not known or other ones."""
+    if len(node.output) != 1 or facts.of(node.output[0]).element_type != onnx.TensorProto.INT64:
+        return None
+    return facts.value(node.output[0])
 
 
 def take_reads(flat: Flattener, body: Body, counts: Counts) -> None:

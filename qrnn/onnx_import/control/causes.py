@@ -66,6 +66,7 @@ def _leaves(
         if (name, by_size) in seen:
             continue
         seen.add((name, by_size))
+        facts.spend()
         if name in outputs:
             return [], [], name
         if name in inputs:

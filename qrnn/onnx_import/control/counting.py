@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,12 +58,19 @@ class Counts:
         self._facts = facts
         self.given = given
 
-    def of(self, name: str, nested: int = 0) -> Count | None:
+    def of(self, name: str) -> Count | None:
         """Return a value of one element as a count, None where it is none."""
+        return self._of(name, 0, {})
+
+    def _of(self, name: str, nested: int, found: dict[str, Count | None]) -> Count | None:
+        """Return a count, by those that were ``found`` of this expression: it may read one value many times."""
         if name in self.given:
             return self.given[name]
-        if nested > MOST_NESTED:
-            return None
+        if name not in found:
+            found[name] = None if nested > MOST_NESTED else self._computed(name, nested, found)
+        return found[name]
+
+    def _computed(self, name: str, nested: int, found: dict[str, Count | None]) -> Count | None:
         known = self._facts.number(name)
         if isinstance(known, Symbol):
             return Count(size=known)
@@ -74,10 +80,10 @@ class Counts:
         if node is None or not node.input:
             return None
         if node.op_type in KEEPS:
-            return self.of(node.input[0], nested + 1)
+            return self._of(node.input[0], nested + 1, found)
         if node.op_type not in ("Add", "Sub", "Neg", "Mul", "Div"):
             return None
-        operands = [self.of(i, nested + 1) for i in node.input[:2]]
+        operands = [self._of(i, nested + 1, found) for i in node.input[:2]]
         first, second = operands[0], operands[-1]
         if first is None or second is None:
             return None
@@ -95,7 +101,8 @@ class Counts:
     def less(self, condition: str) -> list[tuple[Count, Count]] | None:
         """Return pairs (a, b) such that a condition is that all a < b; None for another condition."""
         found: list[tuple[Count, Count]] = []
-        for name in self._joined(condition):
+        joined = self._joined(condition)
+        for name in joined or ():
             known = self._facts.number(name)
             if isinstance(known, bool | np.bool_) and known:
                 continue
@@ -104,21 +111,25 @@ class Counts:
             if pair is None:
                 return None
             found.append(pair)
-        return found
+        return None if joined is None else found
 
-    def _joined(self, condition: str) -> Iterator[str]:
-        """Yield what a condition joins by And."""
+    def _joined(self, condition: str) -> list[str] | None:
+        """Return what a condition joins by And; None for more than is looked at."""
+        joined: list[str] = []
         left, seen = [condition], 0
-        while left and seen < MOST_NESTED:
+        while left:
             name = left.pop()
             seen += 1
+            if seen > MOST_NESTED:
+                return None
             node = self._facts.writer.get(name)
             if node is not None and node.op_type == "And":
                 left += node.input
             elif node is not None and node.op_type in KEEPS and node.input:
                 left.append(node.input[0])
             else:
-                yield name
+                joined.append(name)
+        return joined
 
     def _pair(self, node: onnx.NodeProto) -> tuple[Count, Count] | None:
         if node.op_type == "Not":

@@ -14,7 +14,7 @@ import onnx
 from onnx import checker, defs, helper, shape_inference
 
 from qrnn.errors import QrnnError
-from qrnn.onnx_import.budget import Budget, BudgetError, count
+from qrnn.onnx_import.budget import ITEM_WORK, Budget, BudgetError, count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import FOLDABLE, fold, stored_bytes, to_numpy
 from qrnn.onnx_import.node import DAMAGE, Node
@@ -143,6 +143,10 @@ class Facts:
             for k, output in enumerate(node.output):
                 self._known[output] = results[k] if k < len(results) else NOTHING
         return self._known[name]
+
+    def spend(self) -> None:
+        """Count one value that was looked at."""
+        self._budget.spend("looking for what conditions depend on", ITEM_WORK)
 
     def value(self, name: str) -> Array | None:
         """Return a value that is known in full."""

@@ -15,6 +15,7 @@ from qrnn.onnx_import.control.body import Body, NotRecognised, Read, Write
 from qrnn.onnx_import.control.facts import UNNAMED
 from qrnn.onnx_import.control.flatten import Flattener
 from qrnn.onnx_import.control.lifting import Lifting
+from qrnn.onnx_import.control.masks import take_lengths
 from qrnn.onnx_import.control.node_cells import node_cells, write_node_cell
 from qrnn.onnx_import.control.recurrent import write_cell
 from qrnn.onnx_import.control.reversals import reverse, reversed_of
@@ -80,6 +81,7 @@ def _replace(flat: Flattener, body: Body) -> None:
                 "it keeps its state where a mask says so (Keras: Masking, mask_zero), and only the lengths of sequences are supported; leave "
                 "the mask out and give each sequence its own length"
             )
+    lengths = take_lengths(flat, body)
     nodes = node_cells(flat, body)
     own = [state for cell in nodes for state in (cell.h, cell.c) if state is not None]
     evaluation, cells = cells_of(flat, body, [state for state in body.states if state not in own])
@@ -93,9 +95,9 @@ def _replace(flat: Flattener, body: Body) -> None:
         lifting.give(read.name, _steps(flat, body, read, backward))
     ends: dict[str, str] = {}
     for node_cell in nodes:
-        write_node_cell(flat, node_cell, lifting, backward)
+        write_node_cell(flat, node_cell, lifting, backward, lengths)
     for cell in cells:
-        ends.update(write_cell(flat, cell, evaluation, lifting, backward))
+        ends.update(write_cell(flat, cell, evaluation, lifting, backward, lengths))
     for write in body.writes:
         _write_steps(flat, write, lifting, backward)
         if backward and write.name in ends and not (write.reverse or write.sequence or write.axis):

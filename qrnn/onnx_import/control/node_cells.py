@@ -71,8 +71,8 @@ def _origin(name: str, written: dict[str, onnx.NodeProto]) -> str:
     return name
 
 
-def write_node_cell(flat: Writer, cell: NodeCell, lifting: Lifting, backward: bool) -> None:
-    """Write a node for all steps, and give its hidden states of all of them."""
+def write_node_cell(flat: Writer, cell: NodeCell, lifting: Lifting, backward: bool, lengths: str) -> None:
+    """Write a node for all steps of sequences of these lengths, all steps without, and give its hidden states of all of them."""
     node = cell.node
     stem = node.name or node.output[0]
     x_dims = flat.facts.of(node.input[0]).dims
@@ -81,6 +81,7 @@ def write_node_cell(flat: Writer, cell: NodeCell, lifting: Lifting, backward: bo
     x = flat.names.unique(f"{stem}_x")
     squeeze(flat, lifting.of(node.input[0]), x, 1)
     inputs = [x, *node.input[1:]]
+    inputs[4] = lengths
     for k, state in ((5, cell.h), (6, cell.c)):
         if state is not None:
             inputs[k] = _initial(flat, state)

@@ -22,9 +22,9 @@ FLOAT = onnx.TensorProto.FLOAT
 
 
 def write_cell(
-    flat: Writer, placed: Placed, evaluation: Evaluation, lifting: Lifting, backward: bool
+    flat: Writer, placed: Placed, evaluation: Evaluation, lifting: Lifting, backward: bool, lengths: str
 ) -> dict[str, str]:
-    """Write a cell as a recurrent node, and give its hidden states of all steps.
+    """Write a cell as a recurrent node over sequences of these lengths, all steps without, and give its hidden states of all steps.
 
     Returns the hidden state behind the last step for each value [N, H] that holds that of a step.
     """
@@ -48,7 +48,7 @@ def write_cell(
     operands = {key: flat.constant(f"{stem}_{key}", array) for key, array in arrays.items()}
     h = _initial(flat, placed.h, evaluation)
     c = "" if placed.c is None else _initial(flat, placed.c, evaluation)
-    inputs = [x, operands["W"], operands["R"], operands["B"], "", h, *([c, operands.get("P", "")] if c else [])]
+    inputs = [x, operands["W"], operands["R"], operands["B"], lengths, h, *([c, operands.get("P", "")] if c else [])]
     outputs = [flat.names.unique(f"{stem}_{what}") for what in (("Y", "Y_h", "Y_c") if c else ("Y", "Y_h"))]
     attributes: dict[str, Any] = {"hidden_size": cell.hidden, **activations(cell)}
     if cell.op == "GRU":
