@@ -33,7 +33,7 @@ from qrnn.layers.feedforward import (
 from qrnn.layers.layer_norm_cells import Normalization, layer_norm_gru, layer_norm_lstm, normalization
 from qrnn.layers.networks import elman, identity_rnn, jordan
 from qrnn.layers.pairs import divide, log_power, magnitude, power, scale_bands, subtract
-from qrnn.layers.pools import average_pool, max_pool, reduce, running
+from qrnn.layers.pools import average_pool, max_pool, reduce, running, spread
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
 from qrnn.model.activation import Activation
@@ -94,6 +94,7 @@ __all__ = [
     "running",
     "scale_bands",
     "softmax",
+    "spread",
     "state",
     "subtract",
     "tokens",

@@ -16,7 +16,7 @@ from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.running import Running
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
-from qrnn.onnx_import import masks, operators, repeated
+from qrnn.onnx_import import masks, moments, operators, repeated
 from qrnn.onnx_import.affine import with_affine_folded
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
@@ -293,11 +293,13 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
     constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in node.inputs)
     if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
-            filled = through(proto, opset, node, build, HANDLERS[name])
+            filled: Any = through(proto, opset, node, build, HANDLERS[name])
             if filled is None:
                 filled = repeated.through(proto, opset, node, build, HANDLERS[name])
             if filled is None:
                 filled = masks.through(node, build)
+            if filled is None:
+                filled = moments.through(node, build)
             result = HANDLERS[name](node, build) if filled is None else filled
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()

@@ -39,7 +39,20 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
     kinds = {p.tensor.kind for p in parts}
     if not flat.size:
         raise UnsupportedError(f"output '{name}' {value.describe()} is empty; re-export without it")
-    if kinds & {"state", "constant", "padded", "filled", "cache", "tail", "zero", "tokens", "lengths", "steps", "mask"}:
+    if kinds & {
+        "state",
+        "constant",
+        "padded",
+        "filled",
+        "cache",
+        "tail",
+        "zero",
+        "tokens",
+        "lengths",
+        "steps",
+        "mask",
+        "moment",
+    }:
         raise UnsupportedError(f"output '{name}' passes an input, a constant or padding through; re-export without it")
     if "integers" in kinds:
         raise UnsupportedError(

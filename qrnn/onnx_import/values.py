@@ -137,6 +137,7 @@ TensorKind = Literal[
     "lengths",
     "steps",
     "mask",
+    "moment",
     "state",
     "constant",
     "padded",

@@ -189,6 +189,23 @@ def mul(node: Node, build: Builder) -> Value:
     return as_shape(result)
 
 
+@operator("ReduceProd")
+def product_of_sizes(node: Node, build: Builder) -> Value:
+    """Import ReduceProd of a list of sizes; that of constants is folded."""
+    sizes = node.input(0)
+    if not is_shape(sizes) or sizes.ndim > 1:
+        raise node.refuse("multiplies the features of a tensor with each other; only sizes can be")
+    keep = int(node.take("keepdims", 1))
+    for name in ("axes", "noop_with_empty_axes"):
+        node.take(name)
+    result: Dim = 1
+    for size in sizes.reshape(-1):
+        result = _times(node, result, size)
+    found = np.empty((1,) * sizes.ndim if keep else (), dtype=object)
+    found[...] = result
+    return as_shape(found)
+
+
 @axis_rule("Expand")
 def expand_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes of Expand's input unchanged."""
