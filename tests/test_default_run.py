@@ -69,11 +69,12 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     size = layers.magnitude(share, bands=2, epsilon=0.1)
     loud = layers.log_power(share, bands=2, epsilon=0.1)
     odds = layers.log_softmax(layers.concat(size, loud))
+    moved = layers.affine(late, rng.uniform(-1, 1, 4), rng.normal(size=4))
     every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "max_pool": pooled, "recurrent": h, "layer_norm": normal,
              "dense": dense, "pointwise": bent, "multiply": product, "average_pool": averaged, "running": mean, "last_step": last,
              "softmax": layers.softmax(last), "delay": late, "combine": share, "magnitude": size, "log_power": loud, "log_softmax": odds,
              "argmax": layers.argmax(odds), "function": power, "attention_pool": weighted, "matmul": inner,
-             "group_softmax": groups}  # fmt: skip
+             "group_softmax": groups, "affine": moved, "spread": layers.spread(moved)}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
     return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), scheme)

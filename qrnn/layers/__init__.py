@@ -34,7 +34,7 @@ from qrnn.layers.feedforward import (
 from qrnn.layers.layer_norm_cells import Normalization, layer_norm_gru, layer_norm_lstm, normalization
 from qrnn.layers.networks import elman, identity_rnn, jordan
 from qrnn.layers.pairs import divide, log_power, magnitude, power, scale_bands, subtract
-from qrnn.layers.pools import average_pool, max_pool, reduce, running
+from qrnn.layers.pools import average_pool, max_pool, reduce, running, spread
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.steps import repeat, side_by_side, step_at, time_slice
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
@@ -101,6 +101,7 @@ __all__ = [
     "scale_bands",
     "side_by_side",
     "softmax",
+    "spread",
     "state",
     "step_at",
     "subtract",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+import numpy as np
+
 from qrnn.errors import DataError
 from qrnn.layers.checks import count as whole
 from qrnn.layers.checks import place
@@ -12,6 +14,7 @@ from qrnn.model.kinds.average_pool import AveragePool
 from qrnn.model.kinds.max_pool import MaxPool
 from qrnn.model.kinds.reduce import Reduce
 from qrnn.model.kinds.running import Running
+from qrnn.model.kinds.spread import Spread
 from qrnn.model.reduced import Reduction
 from qrnn.model.window import EACH, Window
 
@@ -50,6 +53,29 @@ def average_pool(
         (t,),
         shape,
         lambda own, names: AveragePool(own, names[0], own, channels, time, band, bands, counts),
+    )
+
+
+def spread(
+    t: Tensor, *, root: bool = True, sample: bool = False, epsilon: float = 0.0, name: str | None = None
+) -> Tensor:
+    """Take the standard deviation of each feature over all steps so far, sqrt(variance + epsilon), or without ``root`` variance + epsilon.
+
+    With ``sample`` the variance is that of a sample, divided by n - 1 instead of n. `last_step` of it is that of the whole sequence, as
+    statistics pools have it (Snyder et al. 2018).
+    """
+    where = place("spread", name)
+    t = sequence(where, t)
+    added = float(epsilon)
+    if not (np.isfinite(added) and added >= 0.0):
+        raise DataError(f"{where}: epsilon is {epsilon}, expected a finite number of at least 0")
+    shape = (t.features, True)
+    return simple_layer(
+        "spread",
+        name,
+        (t,),
+        shape,
+        lambda own, names: Spread(own, names[0], own, t.features, bool(root), bool(sample), added),
     )
 
 

@@ -35,6 +35,7 @@ _NOT_COMPUTABLE = {
     "cache": "reads the cache '{name}' of a graph of several steps per call, which only Conv may read, joined to the newest steps",
     "tail": "reads the last steps of a cache and the newest ones ('{name}'), which only a graph output may give on to the next call",
     "reversed": "reads '{name}', steps in reverse; only recurrent layers, and what computes each step by itself before or behind them, can",
+    "moment": "reads '{name}', what the steps differ from their mean over time, of which only the mean of the squares over time is supported",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens, end a mask of steps, or divide a sum over time",
     "steps": "reads the numbers of the steps ('{name}'), which may only be compared to sequence lengths",
@@ -122,6 +123,8 @@ class Builder:
     """First id of a mask of steps → the `qrnn.onnx_import.masks.Mask`."""
     masked: dict[tuple[bytes, tuple[Symbol | None, ...]], float] = field(default_factory=dict)
     """The ids and axes of features that a mask of steps was applied to → what the graph has in the place of steps that pad a sequence."""
+    moments: dict[int, Any] = field(default_factory=dict)
+    """First id of a tensor on the way to a variance over time → the `qrnn.onnx_import.moments.Moment`."""
     functions: set[str] = field(default_factory=set)
     """The tensors that layers of kind function write."""
     time_weights: dict[int, TimeWeights] = field(default_factory=dict)
@@ -367,6 +370,14 @@ class Builder:
         self.layers.append(Concat(name, output.name, tuple(runs)))
         self._gathered[output.start], self.made[key] = flat, output
         return output, order
+
+    def sources(self, flat: IndexArray) -> IndexArray:
+        """Return flat ids with those of what Concat layers gather replaced by the ids that they gather."""
+        found = flat.copy()
+        for part in self.book.parts(flat):
+            if part.tensor.start in self._gathered:
+                found[part.positions] = self._gathered[part.tensor.start][part.indices]
+        return found
 
     def spread_columns(self, node: Node, weight: FloatArray, tensor: Tensor, indices: IndexArray) -> FloatArray:
         """Spread the columns of weight [O, len(indices)] to those of a tensor: [O, tensor.features], zero elsewhere."""

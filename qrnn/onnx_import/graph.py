@@ -18,7 +18,7 @@ from qrnn.model.kinds.last_steps import LastSteps
 from qrnn.model.kinds.running import Running
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
-from qrnn.onnx_import import counted, masks, operators, repeated, reversal
+from qrnn.onnx_import import counted, masks, moments, operators, repeated, reversal
 from qrnn.onnx_import.affine import with_affine_folded
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder, Names
@@ -336,6 +336,8 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
                 result = repeated.through(proto, opset, node, build, HANDLERS[name])
             if result is None:
                 result = masks.through(node, build)
+            if result is None:
+                result = moments.through(node, build)
             result = HANDLERS[name](node, build) if result is None else result
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()

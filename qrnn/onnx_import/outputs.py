@@ -51,6 +51,7 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
         "lengths",
         "steps",
         "mask",
+        "moment",
         "index",
     }
     if kinds & passed:

@@ -144,6 +144,7 @@ TensorKind = Literal[
     "lengths",
     "steps",
     "mask",
+    "moment",
     "state",
     "constant",
     "padded",

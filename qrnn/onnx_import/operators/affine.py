@@ -107,7 +107,7 @@ def _each(node: Node, a: Array, b: Array, function: Callable[[Dim, Dim], Dim]) -
 def sub(node: Node, build: Builder) -> Value:
     """Import Sub of features and of constants, and of sizes less constants."""
     a, b = node.input(0), node.input(1)
-    if is_shape(a) and isinstance(b, np.ndarray) and b.dtype == np.int64:
+    if is_shape(a) and isinstance(b, np.ndarray) and b.dtype != object and (b == np.round(b)).all():
         return _less(node, a, b)
     if isinstance(a, Features) and isinstance(b, Features):
         return two(node, build, "sub", a, b)
