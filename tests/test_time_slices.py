@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import qrnn
 from qrnn import DataError, Session, layers
 from qrnn.backends import available_backends
-from qrnn.conversion import quantize
+from qrnn.conversion import quantize, random_inputs
 from qrnn.equations.oracle import run_oracle
 from qrnn.model.float_model import FloatModel
 
@@ -175,6 +175,14 @@ def test_vectors_of_a_fixed_number_of_steps(backend: str) -> None:
 def test_warm_up_runs_as_many_steps_as_are_needed(backend: str) -> None:
     made = quantize(summary(6), {"x": np.random.default_rng(3).normal(size=(4, 6, 2))})
     Session(made, backend).warm_up()
+
+
+def test_random_calibration_has_as_many_steps_as_are_needed() -> None:
+    """A fixed number, else enough for a step that counts from the beginning."""
+    assert random_inputs(summary(6))["x"].shape[1] == 6
+    h = layers.gru(layers.input("x", 2), np.ones((9, 2)), np.ones((9, 3))).output
+    for step, steps in ((3, 32), (40, 41)):
+        assert random_inputs(layers.model("step", {"y": layers.step_at(h, step)}))["x"].shape[1] == steps
 
 
 def decoder(count: int = 0, seed: int = 0) -> FloatModel:

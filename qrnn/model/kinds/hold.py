@@ -24,6 +24,11 @@ class Held:
     if TYPE_CHECKING:  # dataclasses' fields
         step: int
 
+    @property
+    def least_steps(self) -> int:
+        """Return the number of steps up to the one that is held."""
+        return self.step + 1
+
     def length_rule(self, given: LengthRule) -> LengthRule:
         """Return the rule max(0, L - step)."""
         return given.windows(-self.step, 1)
@@ -110,11 +115,6 @@ class QuantHold(Held, QuantLayer):
         where = f"layer {self.name}"
         require(0 <= self.step < (1 << 31) - 1, f"{where}: step {self.step}")
         require(1 <= self.features <= MOST_ELEMENTS, f"{where}: {self.features} features")
-
-    @property
-    def least_steps(self) -> int:
-        """Return the number of steps up to the one that is held."""
-        return self.step + 1
 
     def check(self, checks: Checks) -> None:
         """Refuse tensors of other shapes than ``features`` over time."""

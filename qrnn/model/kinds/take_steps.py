@@ -28,6 +28,17 @@ class Taken:
         span: int
         stride: int
         until: int
+        exact: bool
+
+    @property
+    def fixed_steps(self) -> int | None:
+        """Return the steps of the window, where a sequence has to have as many."""
+        return self.span if self.exact else None
+
+    @property
+    def least_steps(self) -> int:
+        """Return the steps of the window, where a sequence has to have as many."""
+        return self.fixed_steps or 0
 
     def length_rule(self, given: LengthRule) -> LengthRule:
         """Return the rule of the windows that lie wholly inside the steps that are read."""
@@ -175,12 +186,7 @@ class QuantTakeSteps(Taken, QuantLayer):
     @property
     def most_steps(self) -> int | None:
         """Return the number of steps that a sequence has to have, where it has to have one."""
-        return self.span if self.exact else None
-
-    @property
-    def least_steps(self) -> int:
-        """Return the number of steps that a sequence has to have, where it has to have one."""
-        return self.span if self.exact else 0
+        return self.fixed_steps
 
     def check(self, checks: Checks) -> None:
         """Refuse tensors without time, an input with fewer features than are read, and an output of others."""
