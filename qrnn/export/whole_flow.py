@@ -47,6 +47,8 @@ def _apart(model: QuantModel, counting: Container[str]) -> str | None:
     counted: dict[str, str] = {}
     for layer in model.layers:
         by = [counted.get(tensor, "") for tensor in layer.inputs if tensor in rules]
+        if layer.repeated is not None and by != [""]:
+            return f"layer {layer.name!r} gives a vector at steps that another layer counts"
         if len(set(by)) > 1:
             return f"layer {layer.name!r} joins rows that come out of different layers"
         counted.update(dict.fromkeys(layer.outputs, layer.name if layer.name in counting else next(iter(by), "")))

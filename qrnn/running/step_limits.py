@@ -33,6 +33,7 @@ class StepLimits:
 
     def __init__(self, model: QuantModel) -> None:
         self._layers = [layer for layer in model.layers if layer.most_steps is not None or layer.least_steps]
+        self._input = next((i.name for i in model.inputs if i.has_time and i.kind in ("features", "tokens")), "")
         self._watched = [
             layer for layer in self._layers if layer.most_steps is not None and layer.inputs[0] not in model.counted
         ]
@@ -57,8 +58,11 @@ class StepLimits:
             taken = to_host(_steps_of(layer, begin[layer.name]))[:, 0].astype(np.int64) + steps[layer.inputs[0]]
             if layer.most_steps is not None and (most := int(taken.max(initial=0))) > layer.most_steps:
                 raise _refuse(layer, most)
-            if end and (least := int(taken.min(initial=layer.least_steps))) < layer.least_steps:
-                raise _refuse(layer, least)
+            short = (taken < layer.least_steps) & (
+                (taken > 0) | (steps[self._input] > 0)
+            )  # a sequence of no steps gives zeros
+            if end and short.any():
+                raise _refuse(layer, int(taken[short][0]))
 
     @property
     def watches(self) -> bool:

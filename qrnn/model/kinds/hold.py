@@ -43,7 +43,7 @@ class Held:
 class Hold(Held, Layer):
     """Compute y[j] = x[step] for j = 0 … T - step - 1; x is [N, T, F] and y is [N, T - step, F].
 
-    Its last step, by `qrnn.model.kinds.last_step.LastStep`, is x[step] of the sequence. A sequence has to have step + 1 steps.
+    Its last step, by `qrnn.model.kinds.last_step.LastStep`, is x[step] of the sequence. A sequence has to have step + 1 steps, or none.
     """
 
     name: str
@@ -63,13 +63,14 @@ class Hold(Held, Layer):
     def equation(self, run: Equations) -> None:
         """Copy the step in float64; DataError for a sequence that does not have it."""
         x, lengths = run.read(self.input), run.over(self.input).lengths
-        if lengths.size and int(lengths.min()) <= self.step:
+        short = lengths[(lengths > 0) & (lengths <= self.step)]
+        if short.size:
             raise DataError(
-                f"layer {self.name!r} reads step {self.step} of each sequence, and one has {int(lengths.min())} steps; expected at least "
+                f"layer {self.name!r} reads step {self.step} of each sequence, and one has {int(short[0])} steps; expected at least "
                 f"{self.step + 1}"
             )
-        steps = run.over(self.output).steps
-        run.write(self.output, np.repeat(x[:, self.step : self.step + 1], steps, axis=1))
+        held = x[:, self.step] if x.shape[1] > self.step else np.zeros((len(x), x.shape[2]))
+        run.write(self.output, np.repeat(held[:, None], run.over(self.output).steps, axis=1))
 
     def quantize(self, plan: Plan) -> QuantHold:
         """Give the output the format of the input."""
