@@ -33,7 +33,8 @@ SIMULATED = ("test_contract.py", "test_loops.py", "test_memory.py", "test_steps.
 
 def data(seed: int, size: int, steps: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    return {"ids": rng.integers(0, 7, (size, steps)), "x": rng.normal(size=(size, steps, 3))}
+    x, fixed = rng.normal(size=(size, steps, 3)), rng.normal(size=(size, 2))
+    return {"ids": rng.integers(0, 7, (size, steps)), "x": x, "fixed": fixed}
 
 
 @cache
@@ -58,6 +59,9 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     weighted = layers.attention_pool(dense, product)
     inner = layers.matmul(product, dense, 2, 2, groups=1)
     groups = layers.group_softmax(inner, 2)
+    fixed = layers.dense(layers.input("fixed", 2, has_time=False), rng.normal(size=(3, 2)))
+    taken = layers.last_step(layers.time_slice(product, 1, -1, 2))
+    final = layers.last_step(layers.time_slice(product, -3, -1))
     power = simple_layer(
         "power",
         None,
@@ -74,7 +78,8 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
              "dense": dense, "pointwise": bent, "multiply": product, "average_pool": averaged, "running": mean, "last_step": last,
              "softmax": layers.softmax(last), "delay": late, "combine": share, "magnitude": size, "log_power": loud, "log_softmax": odds,
              "argmax": layers.argmax(odds), "function": power, "attention_pool": weighted, "matmul": inner,
-             "group_softmax": groups, "affine": moved, "spread": layers.spread(moved)}  # fmt: skip
+             "group_softmax": groups, "affine": moved, "spread": layers.spread(moved), "take_steps": taken, "last_steps": final,
+             "nth_step": layers.step_at(product, 0), "repeat": layers.repeat(fixed, product)}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
     return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), scheme)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 import qrnn
 from qrnn import DataError, Session, layers
 from qrnn.backends import available_backends
-from qrnn.conversion import quantize
+from qrnn.conversion import quantize, random_inputs
 from qrnn.equations.oracle import run_oracle
+from qrnn.export.source import export_source
 from qrnn.model.float_model import FloatModel
 
 pytestmark = pytest.mark.usefixtures("loops")
@@ -172,9 +173,38 @@ def test_vectors_of_a_fixed_number_of_steps(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", available_backends())
+def test_a_sequence_of_no_steps_has_zeros(backend: str) -> None:
+    """As any last step; a sequence that has steps, of which a slice leaves none, is refused."""
+    rng = np.random.default_rng(3)
+    h = layers.input("x", 2)
+    parts = {
+        "every": layers.side_by_side(h, 4),
+        "third": layers.step_at(h, 2),
+        "behind": layers.step_at(layers.time_slice(h, 1), 0),
+    }
+    made = quantize(layers.model("none", parts), {"x": rng.normal(size=(4, 4, 2))})
+    x = rng.normal(size=(2, 4, 2))
+    found = Session(made, backend).run({"x": x}, [0, 4]).outputs
+    for name, values in Session(made, "reference").run({"x": x}, [0, 4]).outputs.items():
+        np.testing.assert_array_equal(found[name], values)
+        assert not values[0].any()
+    only = layers.model("behind", {"y": parts["behind"]})
+    with pytest.raises(DataError, match="needs sequences of at least 1 steps, and one has 0"):
+        Session(quantize(only, {"x": x}), backend).run({"x": x}, [1, 4])
+
+
+@pytest.mark.parametrize("backend", available_backends())
 def test_warm_up_runs_as_many_steps_as_are_needed(backend: str) -> None:
     made = quantize(summary(6), {"x": np.random.default_rng(3).normal(size=(4, 6, 2))})
     Session(made, backend).warm_up()
+
+
+def test_random_calibration_has_as_many_steps_as_are_needed() -> None:
+    """A fixed number, else enough for a step that counts from the beginning."""
+    assert random_inputs(summary(6))["x"].shape[1] == 6
+    h = layers.gru(layers.input("x", 2), np.ones((9, 2)), np.ones((9, 3))).output
+    for step, steps in ((3, 32), (40, 41)):
+        assert random_inputs(layers.model("step", {"y": layers.step_at(h, step)}))["x"].shape[1] == steps
 
 
 def decoder(count: int = 0, seed: int = 0) -> FloatModel:
@@ -279,3 +309,17 @@ def test_refusals() -> None:
     }.items():
         with pytest.raises(DataError, match=says):
             call()
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_c_of_an_input_without_time_beside_slices(slices: int, tmp_path: Any) -> None:
+    """At the steps of the inputs it has a function of a step; at those that a slice counts, whole sequences alone."""
+    rng = np.random.default_rng(10)
+    x, s = layers.input("x", 2), layers.dense(layers.input("s", 3, has_time=False), rng.normal(size=(2, 3)))
+    like = x if slices == 1 else layers.time_slice(x, 1)
+    first = layers.add(layers.repeat(s, like), like)
+    taken = layers.time_slice(first, 1, None, 2)
+    outputs = {"y": gru(taken, 3, rng).output, "s": s, "last": layers.last_step(taken)}
+    made = quantize(layers.model("m", outputs), {"x": rng.normal(size=(4, 8, 2)), "s": rng.normal(size=(4, 3))})
+    check(made, tmp_path, "gcc")
+    assert ("net_step(" in export_source(made, "net", "plain").header) == (slices == 1)

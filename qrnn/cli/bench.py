@@ -107,10 +107,12 @@ def _inputs(model: QuantModel, data: Path | None, steps: int | None, largest: in
 
     from qrnn.errors import DataError
     from qrnn.model.batch import make_batch
+    from qrnn.model.needed_steps import steps_for
     from qrnn.running.bench import random_arrays
 
     if data is None:
-        return make_batch(model.inputs, random_arrays(model, min(largest, 32), steps or DEFAULT_STEPS))
+        steps = steps or steps_for(model, DEFAULT_STEPS)
+        return make_batch(model.inputs, random_arrays(model, min(largest, 32), steps))
     batch = make_batch(model.inputs, read_arrays(data, model.inputs))
     if steps is None:
         return batch

@@ -15,6 +15,7 @@ from qrnn.errors import QuantizationError
 from qrnn.model.batch import Batch, evenly, make_batch
 from qrnn.model.digest import array_digest
 from qrnn.model.float_model import FloatModel
+from qrnn.model.needed_steps import steps_for
 from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.calibrate import calibrate
@@ -185,7 +186,11 @@ def _better(before: FloatModel, after: FloatModel, batch: Batch, scheme: Scheme)
 
 
 def random_inputs(model: FloatModel, sequences: int = 16, steps: int = 32, seed: int = 0) -> dict[str, Any]:
-    """Return standard normal features and uniform tokens, for trials without data; a model without memory gets as many rows."""
+    """Return standard normal features and uniform tokens, for trials without data; a model without memory gets as many rows.
+
+    There are ``steps`` steps, or the number next to that which every layer takes.
+    """
+    steps = steps_for(model, steps)
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for graph_input in model.inputs:

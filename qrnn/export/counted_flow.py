@@ -247,9 +247,26 @@ class CountedFlow(Flow):
     def _returned(self, clock: Clock) -> str:
         return "return 1U;" if clock is self._counted else f"return {self._rows};"
 
+    def _before(self) -> list[Statements]:
+        """Return what no step changes: layers of inputs without a time axis, which layers over time may repeat."""
+        return [(code.outputs, code.step()) for code in self._without_steps()]
+
+    def _without_steps(self) -> list[AnyCode]:
+        """Return the layers that are computed of inputs without a time axis alone."""
+        known = {i.name for i in self.model.inputs if not i.has_time}
+        found = []
+        for code in self.layers:
+            if known.issuperset(code.layer.inputs):
+                known.update(code.layer.outputs)
+                found.append(code)
+        return found
+
     def _after(self) -> list[Statements]:
         """Return what follows the steps: layers without a time axis, and outputs without one."""
-        found = [(code.outputs, code.step()) for code in self.layers if not self._clock_of(code)[0]]
+        before = self._without_steps()
+        found = [
+            (code.outputs, code.step()) for code in self.layers if not self._clock_of(code)[0] and code not in before
+        ]
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
             if not port.has_time:
                 found.append((frozenset({output.name}), self.output(output, port)))
@@ -258,7 +275,7 @@ class CountedFlow(Flow):
     # Functions
 
     def _counted_step(self) -> str:
-        body = self.conditioned([*self._driven(None), *self._after()])
+        body = self.conditioned([*self._before(), *self._driven(None), *self._after()])
         return self._whole("step", self.parameters(), [*body, self._returned(None)])
 
     def _counted_run(self) -> str:
@@ -293,7 +310,7 @@ class CountedFlow(Flow):
             body.append("}")
         body += [line for code in self._followers for line in code.ended()]
         self.tensors.declare(f"uint32_t {self._rows} = 0U;")
-        body += self.conditioned(self._after())
+        body += self.conditioned([*self._before(), *self._after()])
         text = "\n".join([*self.tensors.declared, *body])
         unused = [p.name for p in (*self.inputs, *self.outputs) if (not p.has_time or p in self.outputs)]
         lines = [f"(void){p};" for p in unused if not reads(text, p)]

@@ -47,7 +47,10 @@ def _apart(model: QuantModel, counting: Collection[str]) -> str | None:
     rules = model.length_rules
     counted = clocks(model, counting).of_tensors
     for layer in model.layers:
-        if len({counted.get(tensor, "") for tensor in layer.inputs if tensor in rules}) > 1:
+        by = [counted.get(tensor, "") for tensor in layer.inputs if tensor in rules]
+        if layer.repeated is not None and by != [""]:
+            return f"layer {layer.name!r} gives a vector at steps that another layer counts"
+        if len(set(by)) > 1:
             return f"layer {layer.name!r} joins rows that come out of different layers"
     read = {tensor for output in model.outputs if output.has_time for tensor, _, _ in output.parts}
     if len({counted.get(tensor, "") for tensor in read}) > 1 and len({rules[tensor] for tensor in read}) == 1:

@@ -78,6 +78,16 @@ class GraphLayer:
     """Whether the layer may read a tensor whose integer 0 is not the real 0, since it copies features and writes them with their offset."""
 
     @property
+    def least_steps(self) -> int:
+        """Return the least steps of a sequence that ends; the state array ``steps`` [1] counts at least as far."""
+        return 0
+
+    @property
+    def fixed_steps(self) -> int | None:
+        """Return the number of steps that every sequence has to have; None where any number will do, from `least_steps` on."""
+        return None
+
+    @property
     def repeated(self) -> str | None:
         """Return the name of a vector that the layer, which is `by_rows`, gives at every step of its first input; None for other layers."""
         return None
@@ -247,11 +257,6 @@ class QuantLayer(GraphLayer, ABC):
     def most_steps(self) -> int | None:
         """Return the most steps of a sequence, which the state array ``steps`` [1] counts; None for a layer without a limit."""
         return None
-
-    @property
-    def least_steps(self) -> int:
-        """Return the least steps of a sequence that ends; the state array ``steps`` [1] counts at least as far."""
-        return 0
 
     @property
     def steps_past_end(self) -> int:

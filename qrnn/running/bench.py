@@ -223,9 +223,11 @@ class BenchPlan:
 
 
 def not_streamed(model: QuantModel) -> str | None:
-    """Return why a model cannot be streamed; None where it can."""
+    """Return why a model cannot be streamed without end; None where it can."""
     from qrnn.model.lateness import needs_whole
 
+    if (fixed := next((layer for layer in model.layers if layer.fixed_steps), None)) is not None:
+        return f"layer {fixed.name!r} takes sequences of {fixed.fixed_steps} steps alone"
     return "the model keeps nothing from step to step" if model.rows else needs_whole(model)
 
 

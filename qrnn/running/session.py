@@ -29,6 +29,7 @@ from qrnn.model.batch import (
     without_time_axis,
 )
 from qrnn.model.float_model import GraphOutput
+from qrnn.model.needed_steps import steps_for
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.device_stream import DeviceStream
@@ -114,7 +115,7 @@ class Session:
             ):
                 raise DataError(f"{name}={number!r}, expected a whole number of at least 1")
         if not self.engine.warm_up(batch, steps, streams):
-            self._run_zeros(batch or 1, steps or self._limits.fewest(self.model))
+            self._run_zeros(batch or 1, steps or steps_for(self.model, 1))
             return
         if batch is not None and steps is not None:
             for kind in ("f", "d"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,9 +13,6 @@ from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import IndexArray
 from qrnn.model.quant_model import QuantModel
 
-MOST_STEPS = 1 << 31
-"""No sequence is longer."""
-
 
 def _steps_of(layer: QuantLayer, state: LayerState) -> Any:
     """Return the array in which a layer with a limit counts its steps, [N, 1]."""
@@ -25,7 +21,7 @@ def _steps_of(layer: QuantLayer, state: LayerState) -> Any:
 
 def _refuse(layer: QuantLayer, taken: int) -> DataError:
     if layer.least_steps:
-        expected = f"{layer.least_steps}" if layer.most_steps == layer.least_steps else f"at least {layer.least_steps}"
+        expected = f"{layer.fixed_steps}" if layer.fixed_steps else f"at least {layer.least_steps}"
         return DataError(f"layer {layer.name!r} needs sequences of {expected} steps, and one has {taken}")
     return DataError(
         f"layer {layer.name!r} sums at most {layer.most_steps} steps of a sequence, and one would have {taken}; begin it anew, with a new state"
@@ -37,6 +33,7 @@ class StepLimits:
 
     def __init__(self, model: QuantModel) -> None:
         self._layers = [layer for layer in model.layers if layer.most_steps is not None or layer.least_steps]
+        self._input = next((i.name for i in model.inputs if i.has_time and i.kind in ("features", "tokens")), "")
         self._watched = [
             layer for layer in self._layers if layer.most_steps is not None and layer.inputs[0] not in model.counted
         ]
@@ -61,17 +58,11 @@ class StepLimits:
             taken = to_host(_steps_of(layer, begin[layer.name]))[:, 0].astype(np.int64) + steps[layer.inputs[0]]
             if layer.most_steps is not None and (most := int(taken.max(initial=0))) > layer.most_steps:
                 raise _refuse(layer, most)
-            if end and (least := int(taken.min(initial=layer.least_steps))) < layer.least_steps:
-                raise _refuse(layer, least)
-
-    def fewest(self, model: QuantModel) -> int:
-        """Return the fewest steps, 1 or more, with which a sequence ends with as many as every layer needs."""
-        rules = [(model.length_rules[layer.inputs[0]], layer.least_steps) for layer in self._layers]
-
-        def enough(steps: int) -> bool:
-            return all(rule.of(dict.fromkeys(rule.axes, steps)) >= least for rule, least in rules)
-
-        return 1 + bisect_left(range(1, MOST_STEPS), True, key=enough)
+            short = (taken < layer.least_steps) & (
+                (taken > 0) | (steps[self._input] > 0)
+            )  # a sequence of no steps gives zeros
+            if end and short.any():
+                raise _refuse(layer, int(taken[short][0]))
 
     @property
     def watches(self) -> bool:

@@ -24,6 +24,11 @@ class Held:
     if TYPE_CHECKING:  # dataclasses' fields
         step: int
 
+    @property
+    def least_steps(self) -> int:
+        """Return the number of steps up to the one that is held."""
+        return self.step + 1
+
     def length_rule(self, given: LengthRule) -> LengthRule:
         """Return the rule max(0, L - step)."""
         return given.windows(-self.step, 1)
@@ -38,7 +43,7 @@ class Held:
 class NthStep(Held, Layer):
     """Compute y[j] = x[step] for j = 0 … T - step - 1; x is [N, T, F] and y is [N, T - step, F].
 
-    Its last step, by `qrnn.model.kinds.last_step.LastStep`, is x[step] of the sequence. A sequence has to have step + 1 steps.
+    Its last step, by `qrnn.model.kinds.last_step.LastStep`, is x[step] of the sequence. A sequence has to have step + 1 steps, or none.
     """
 
     name: str
@@ -58,13 +63,14 @@ class NthStep(Held, Layer):
     def equation(self, run: Equations) -> None:
         """Copy the step in float64; DataError for a sequence that does not have it."""
         x, lengths = run.read(self.input), run.over(self.input).lengths
-        if lengths.size and int(lengths.min()) <= self.step:
+        short = lengths[(lengths > 0) & (lengths <= self.step)]
+        if short.size:
             raise DataError(
-                f"layer {self.name!r} reads step {self.step} of each sequence, and one has {int(lengths.min())} steps; expected at least "
+                f"layer {self.name!r} reads step {self.step} of each sequence, and one has {int(short[0])} steps; expected at least "
                 f"{self.step + 1}"
             )
-        steps = run.over(self.output).steps
-        run.write(self.output, np.repeat(x[:, self.step : self.step + 1], steps, axis=1))
+        held = x[:, self.step] if x.shape[1] > self.step else np.zeros((len(x), x.shape[2]))
+        run.write(self.output, np.repeat(held[:, None], run.over(self.output).steps, axis=1))
 
     def quantize(self, plan: Plan) -> QuantNthStep:
         """Give the output the format of the input."""
@@ -110,11 +116,6 @@ class QuantNthStep(Held, QuantLayer):
         where = f"layer {self.name}"
         require(0 <= self.step < (1 << 31) - 1, f"{where}: step {self.step}")
         require(1 <= self.features <= MOST_ELEMENTS, f"{where}: {self.features} features")
-
-    @property
-    def least_steps(self) -> int:
-        """Return the number of steps up to the one that is held."""
-        return self.step + 1
 
     def check(self, checks: Checks) -> None:
         """Refuse tensors of other shapes than ``features`` over time."""

@@ -28,6 +28,17 @@ class Taken:
         span: int
         stride: int
         until: int
+        exact: bool
+
+    @property
+    def fixed_steps(self) -> int | None:
+        """Return the steps of the window, where a sequence has to have as many."""
+        return self.span if self.exact else None
+
+    @property
+    def least_steps(self) -> int:
+        """Return the steps of the window, where a sequence has to have as many."""
+        return self.fixed_steps or 0
 
     def length_rule(self, given: LengthRule) -> LengthRule:
         """Return the rule of the windows that lie wholly inside the steps that are read."""
@@ -46,7 +57,7 @@ class TakeSteps(Taken, Layer):
 
     The window at place j is the steps j·stride … j·stride + span - 1. Every one that lies wholly inside the sequence gives a step of y:
     T' = max(0, floor((T - span) / stride) + 1). With ``until`` above 0, the first ``until`` steps of a sequence are read alone; the others
-    give nothing. With ``exact``, a sequence has to have ``span`` steps, and gives one step of y.
+    give nothing. With ``exact``, a sequence has to have ``span`` steps, and gives one step of y, or none.
 
     Slices are windows of which one step is taken: x[a:-b:s] has offsets a, span a + b + 1 and stride s. All steps of a fixed number T side
     by side have the offsets 0 … T - 1.
@@ -72,9 +83,11 @@ class TakeSteps(Taken, Layer):
     def equation(self, run: Equations) -> None:
         """Copy the steps in float64; DataError for a sequence of another number of steps than ``exact`` asks for."""
         x, axis = run.read(self.input), run.over(self.input)
-        if self.exact and (axis.lengths != self.span).any():
-            given = int(axis.lengths[axis.lengths != self.span][0])
-            raise DataError(f"layer {self.name!r} takes sequences of {self.span} steps alone, and one has {given}")
+        others = axis.lengths[(axis.lengths != self.span) & (axis.lengths > 0)]
+        if self.exact and others.size:
+            raise DataError(
+                f"layer {self.name!r} takes sequences of {self.span} steps alone, and one has {int(others[0])}"
+            )
         places = run.over(self.output).steps
         steps = np.arange(places)[:, None] * self.stride + self.offsets
         inside = steps < x.shape[1]  # of padding, which nobody reads
@@ -175,12 +188,7 @@ class QuantTakeSteps(Taken, QuantLayer):
     @property
     def most_steps(self) -> int | None:
         """Return the number of steps that a sequence has to have, where it has to have one."""
-        return self.span if self.exact else None
-
-    @property
-    def least_steps(self) -> int:
-        """Return the number of steps that a sequence has to have, where it has to have one."""
-        return self.span if self.exact else 0
+        return self.fixed_steps
 
     def check(self, checks: Checks) -> None:
         """Refuse tensors without time, an input with fewer features than are read, and an output of others."""
