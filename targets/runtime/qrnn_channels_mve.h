@@ -171,13 +171,13 @@ qrnn_blocks_wide(const int8_t *weight __attribute__((unused)), const int8_t *hig
                  const int32_t *row __attribute__((unused)), uint32_t blocks __attribute__((unused)),
                  int16_t *y __attribute__((unused)))
 {
-    __asm__("push {r1, r2, r4-r8, r10, r11, lr}\n\tmov r5, r0\n\tadd r11, r1, r3\n\tldr r7, [sp, #48]\n\t"
+    __asm__ __volatile__("push {r1, r2, r4-r8, r10, r11, lr}\n\tmov r5, r0\n\tadd r11, r1, r3\n\tldr r7, [sp, #48]\n\t"
             "ldrd r4, r6, [sp, #40]\n\tadd r6, r4, r6, lsl #5\n\tstr r6, [sp, #44]\n"
             "2:\n\tldrd r1, r3, [sp]\n\t" QRNN_PLANES_ENTER
             "1:\n\t" QRNN_PLANES_COLUMNS "3:\n\t" QRNN_PLANES_COLUMNS "cmp r1, r11\n\tbne 1b\n\t" QRNN_PLANES_END
             "ldr r1, [sp, #40]\n\tvldrw.32 q3, [r1], #16\n\tvadd.i32 q2, q2, q3\n\tvldrw.32 q3, [r1], #16\n\tvrmulh.s32 q2, q2, q3\n\t"
             "vqmovnb.s32 q2, q2\n\tvstrh.32 q2, [r7], #8\n\tldr r0, [sp, #44]\n\tstr r1, [sp, #40]\n\tcmp r1, r0\n\tbne 2b\n\t"
-            "pop {r1, r2, r4-r8, r10, r11, pc}");
+            "pop {r1, r2, r4-r8, r10, r11, pc}" ::: "memory");
 }
 #endif
 
