@@ -58,7 +58,6 @@ class Shape:
     bands: int = 1
     groups: int = 1
     bits: int = 8
-    weights: int = 8
 
     def __str__(self) -> str:
         kind = (
@@ -66,8 +65,7 @@ class Shape:
         )
         size = f"{self.taps}×{self.band_taps}" if self.bands > 1 else f"{self.taps} tap{'s' if self.taps > 1 else ''}"
         over = f", {self.bands} bands" if self.bands > 1 else ""
-        widths = f"{', 16 bits' if self.bits == 16 else ''}{', weights of 4 bits' if self.weights == 4 else ''}"
-        return f"{kind} {self.channels} → {self.rows}, {size}{over}{widths}".strip()
+        return f"{kind} {self.channels} → {self.rows}, {size}{over}{', 16 bits' if self.bits == 16 else ''}".strip()
 
     def quantized(self) -> QuantModel:
         """Return the layer alone, with random weights of the usual size."""
@@ -82,18 +80,14 @@ class Shape:
         bias = 0.1 * rng.normal(size=self.rows)
         y = layers.conv(x, weight, bias, band=band, bands=self.bands, groups=self.groups)
         data = {"x": rng.normal(size=(3, STEPS, x.features))}
-        scheme = qrnn.Scheme(self.bits, input=str(self.bits), weights=self.weights)
-        return qrnn.quantize(layers.model("conv", {"y": y}), data, scheme)
+        return qrnn.quantize(layers.model("conv", {"y": y}), data, qrnn.Scheme(self.bits, input=str(self.bits)))
 
 
 SHAPES = (
     Shape(32, 32, 1),
-    Shape(64, 64, 1),
-    Shape(32, 32, 1, 1, 8),
     Shape(32, 32, 3),
     Shape(64, 64, 3),
     Shape(64, 64, 3, bits=16),
-    Shape(64, 64, 3, weights=4),
     Shape(12, 32, 5),
     Shape(32, 32, 3, 3, 8),
     Shape(8, 16, 3, 3, 16),

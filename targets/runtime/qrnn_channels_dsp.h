@@ -107,14 +107,13 @@ static inline int qrnn_takes_whole_blocks(const qrnn_matrix *matrix)
 
 /* y = saturate16(requantize(sum over k of weight[r, k] * operand[k] + bias[r])) of the rows of `blocks` blocks, at least one. Registers:
  * r0 weight, r1 operand, r2 its end, r3 row; r6, r7 the sums of two rows each and r11, lr those of the lower row (qrnn_dot_dsp.h); the end
- * of the rows and y are on the stack, where the caller put the number of blocks and y. It is `used` so that no compiler leaves parameters
- * out that it sees nobody read. */
-__attribute__((naked, noinline, used)) static void
+ * of the rows and y are on the stack, where the caller put the number of blocks and y. */
+QRNN_NAKED void
 qrnn_blocks(const int8_t *weight __attribute__((unused)), const uint32_t *operand __attribute__((unused)),
             uint32_t columns __attribute__((unused)), const int32_t *row __attribute__((unused)),
             uint32_t blocks __attribute__((unused)), int16_t *y __attribute__((unused)))
 {
-    __asm__("push {r1, r4-r8, r10, r11, lr}\n\t"
+    __asm__ __volatile__("push {r1, r4-r8, r10, r11, lr}\n\t"
             "ldr r4, [sp, #36]\n\tadd r4, r3, r4, lsl #5\n\tstr r4, [sp, #36]\n\tadd r2, r1, r2, lsl #1\n"
             "4:\n\tldr r1, [sp]\n\tldrd r8, r12, [r0], #8\n\tldrd r4, r10, [r1], #8\n\t"
             "smuad r6, r8, r4\n\tsmuad r7, r12, r4\n\tsxtb16 r8, r8\n\tsxtb16 r12, r12\n\tsmuad r11, r8, r4\n\tsmuad lr, r12, r4\n\t"
@@ -130,7 +129,10 @@ qrnn_blocks(const int8_t *weight __attribute__((unused)), const uint32_t *operan
             "pkhbt r4, r4, r5, lsl #16\n\tpkhbt r8, r8, r12, lsl #16\n\t"
             "ldr r6, [sp, #40]\n\tstr r4, [r6], #4\n\tstr r8, [r6], #4\n\tstr r6, [sp, #40]\n\t"
             "ldr r4, [sp, #36]\n\tcmp r3, r4\n\tbne 4b\n\t"
-            "pop {r1, r4-r8, r10, r11, pc}");
+            "pop {r1, r4-r8, r10, r11, pc}"
+            :
+            :
+            : "r0", "r1", "r2", "r3", "r12", "cc", "memory");
 }
 
 static inline void qrnn_whole_blocks(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row,

@@ -165,19 +165,22 @@ static inline void qrnn_blocks(const int8_t *weight, const uint32_t *operand, ui
 
 /* The same with operands of 16 bits, whose planes are `high` and `low`, and more than 16 columns. Registers as in qrnn_dot_mve.h, and r7 y, r11 the end of the highs;
  * the planes, the row and the end of the rows are on the stack, where the caller put the row, the number of blocks and y. */
-__attribute__((naked, noinline, used)) static void
+QRNN_NAKED void
 qrnn_blocks_wide(const int8_t *weight __attribute__((unused)), const int8_t *high __attribute__((unused)),
                  const int8_t *low __attribute__((unused)), uint32_t columns __attribute__((unused)),
                  const int32_t *row __attribute__((unused)), uint32_t blocks __attribute__((unused)),
                  int16_t *y __attribute__((unused)))
 {
-    __asm__("push {r1, r2, r4-r8, r10, r11, lr}\n\tmov r5, r0\n\tadd r11, r1, r3\n\tldr r7, [sp, #48]\n\t"
+    __asm__ __volatile__("push {r1, r2, r4-r8, r10, r11, lr}\n\tmov r5, r0\n\tadd r11, r1, r3\n\tldr r7, [sp, #48]\n\t"
             "ldrd r4, r6, [sp, #40]\n\tadd r6, r4, r6, lsl #5\n\tstr r6, [sp, #44]\n"
             "2:\n\tldrd r1, r3, [sp]\n\t" QRNN_PLANES_ENTER
             "1:\n\t" QRNN_PLANES_COLUMNS "3:\n\t" QRNN_PLANES_COLUMNS "cmp r1, r11\n\tbne 1b\n\t" QRNN_PLANES_END
             "ldr r1, [sp, #40]\n\tvldrw.32 q3, [r1], #16\n\tvadd.i32 q2, q2, q3\n\tvldrw.32 q3, [r1], #16\n\tvrmulh.s32 q2, q2, q3\n\t"
             "vqmovnb.s32 q2, q2\n\tvstrh.32 q2, [r7], #8\n\tldr r0, [sp, #44]\n\tstr r1, [sp, #40]\n\tcmp r1, r0\n\tbne 2b\n\t"
-            "pop {r1, r2, r4-r8, r10, r11, pc}");
+            "pop {r1, r2, r4-r8, r10, r11, pc}"
+            :
+            :
+            : "r0", "r1", "r2", "r3", "r12", "q0", "q1", "q2", "q3", "cc", "memory");
 }
 #endif
 
@@ -205,16 +208,20 @@ static inline void qrnn_begin_columns(uint32_t *operand)
     (void)operand;
 }
 
-/* Eight columns, of which `lanes` are put; `wide` is the number of bytes of a plane of operands of 16 bits, or 0. */
-static inline void qrnn_put_eight(uint32_t *operand, uint32_t wide, uint32_t column, int16x8_t x, mve_pred16_t lanes)
+/* Less than eight columns; `wide` is the number of bytes of a plane of operands of 16 bits, or 0. Operands of
+ * 16 bits go one by one, since GCC 12 takes one of two stores of some lanes into one array for a store that nobody reads. */
+static inline void qrnn_put_rest(uint32_t *operand, uint32_t wide, uint32_t column, const int16_t *from, uint32_t count)
 {
     int8_t *const to = (int8_t *)operand + column;
 
     if (wide != 0u) {
-        vstrbq_p_s16(to, vshrq_n_s16(x, 8), lanes);
-        vstrbq_p_s16(to + wide, veorq_s16(x, vdupq_n_s16(128)), lanes);
+        for (uint32_t k = 0; k < count; k++) {
+            to[k] = (int8_t)(from[k] >> 8);
+            to[wide + k] = (int8_t)((from[k] & 255) - 128);
+        }
     } else {
-        vstrbq_p_s16(to, x, lanes);
+        const mve_pred16_t lanes = vctp16q(count);
+        vstrbq_p_s16(to, vldrhq_z_s16(from, lanes), lanes);
     }
 }
 
@@ -237,8 +244,7 @@ static inline void qrnn_put_columns(uint32_t *operand, uint32_t wide, uint32_t c
         qrnn_put_whole_eight(operand, wide, column + k, vldrhq_s16(&from[k]));
     }
     if (k < count) {
-        const mve_pred16_t rest = vctp16q(count - k);
-        qrnn_put_eight(operand, wide, column + k, vldrhq_z_s16(&from[k], rest), rest);
+        qrnn_put_rest(operand, wide, column + k, &from[k], count - k);
     }
 }
 
@@ -262,21 +268,25 @@ static inline void qrnn_keep_columns(const int16_t *values, uint32_t count, qrnn
         qrnn_put_whole_eight(operand, wide, column, x);
     }
     if (column != count) {
-        const mve_pred16_t rest = vctp16q(count - column);
-        const int16x8_t x = qrnn_operands(&values[column], count - column, format.shift, format.limit);
+        const uint32_t rest = count - column;
 
-        vstrhq_p_s16(&to[column], x, rest);
-        qrnn_put_eight(operand, wide, column, x, rest);
+        vstrhq_p_s16(&to[column], qrnn_operands(&values[column], rest, format.shift, format.limit), vctp16q(rest));
+        qrnn_put_rest(operand, wide, column, &to[column], rest);
     }
 }
 
 static inline void qrnn_put_zeros(uint32_t *operand, uint32_t wide, uint32_t column, uint32_t count)
 {
-    if (wide == 0u) {
-        QRNN_CLEAR((uint8_t *)operand + column, count);
-    } else {
-        for (uint32_t k = 0; k < count; k += 8u) {
-            qrnn_put_eight(operand, wide, column + k, vdupq_n_s16(0), vctp16q(count - k));
+    QRNN_CLEAR((uint8_t *)operand + column, count);
+    if (wide != 0u) {
+        int8_t *const low = (int8_t *)operand + wide + column;
+        uint32_t k = 0;
+
+        for (; k + 8u <= count; k += 8u) {
+            vstrbq_s16(&low[k], vdupq_n_s16(-128));
+        }
+        for (; k < count; k++) {
+            low[k] = -128;
         }
     }
 }

@@ -132,15 +132,17 @@ static void qrnn_encode_wide(const int16_t *values, uint32_t count, uint32_t shi
     "add r0, r8, r0, lsl #8\n\tadd r2, r10, r2, lsl #8\n\tadd r4, r12, r4, lsl #8\n\tadd r6, lr, r6, lsl #8\n\t"          \
     "vmov q2[2], q2[0], r0, r4\n\tvmov q2[3], q2[1], r2, r6\n\t"
 
-/* It is `used` so that no compiler leaves parameters out that it sees nobody read. */
-__attribute__((naked, noinline, used)) static void
+QRNN_NAKED void
 qrnn_dot4_planes(const int8_t *weight __attribute__((unused)), const int8_t *high __attribute__((unused)),
                  const int8_t *low __attribute__((unused)), uint32_t columns __attribute__((unused)),
                  const int32_t *bias __attribute__((unused)), int32_t *sums __attribute__((unused)))
 {
-    __asm__("push {r4-r8, r10, r11, lr}\n\tmov r5, r0\n\tadd r7, r1, r3\n\tmov r3, r2\n\t" QRNN_PLANES_BEGIN
+    __asm__ __volatile__("push {r4-r8, r10, r11, lr}\n\tmov r5, r0\n\tadd r7, r1, r3\n\tmov r3, r2\n\t" QRNN_PLANES_BEGIN
             "cmp r1, r7\n\tbeq 2f\n1:\n\t" QRNN_PLANES_COLUMNS "cmp r1, r7\n\tbne 1b\n2:\n\t" QRNN_PLANES_END
-            "ldrd r1, r3, [sp, #32]\n\tvldrw.32 q3, [r1]\n\tvadd.i32 q2, q2, q3\n\tvstrw.32 q2, [r3]\n\tpop {r4-r8, r10, r11, pc}");
+            "ldrd r1, r3, [sp, #32]\n\tvldrw.32 q3, [r1]\n\tvadd.i32 q2, q2, q3\n\tvstrw.32 q2, [r3]\n\tpop {r4-r8, r10, r11, pc}"
+            :
+            :
+            : "r0", "r1", "r2", "r3", "r12", "q0", "q1", "q2", "q3", "cc", "memory");
 }
 #endif
 

@@ -64,6 +64,15 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_WIDE_DOT static
 #endif
 
+/* A function whose body is one assembly statement, from its arguments' registers to its return, where more registers are needed than a
+ * statement may take from a compiler. Nothing that a compiler finds out about such a body is true of it: that parameters are not read, that
+ * what they point to is not, that registers are left as they were. GCC has an attribute that says so, and Clang does not look. */
+#if defined(__GNUC__) && !defined(__clang__) && (__GNUC__ >= 8)
+#define QRNN_NAKED static __attribute__((naked, noinline, noipa))
+#elif defined(__GNUC__)
+#define QRNN_NAKED static __attribute__((naked, noinline, used))
+#endif
+
 /* Compilers for bare cores may come without <string.h>. Where size_t has 16 bits, a number of bytes that is computed on uint32_t fits it too. */
 #if defined(__GNUC__)
 #define QRNN_COPY(to, from, bytes) ((void)__builtin_memcpy((to), (from), (__SIZE_TYPE__)(bytes)))

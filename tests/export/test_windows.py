@@ -22,6 +22,7 @@ from qrnn.export.matrices import MOST_COLUMNS
 from qrnn.export.source import export_source
 from qrnn.model.kinds.conv import QuantConv
 from qrnn.model.quant_model import QuantModel
+from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Kernels
 
 LENGTHS = (1, 5, 24)
@@ -102,14 +103,35 @@ def test_groups_of_few_rows_are_joined(groups: int, rows: int, joined: int) -> N
         assert np.count_nonzero(found[row]) == np.count_nonzero(own[row])
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", CORES)
+def test_whole_blocks_on_cores(name: str, bits: int) -> None:
+    """Rows of 8 to 120 columns, of which some end a block early, in windows of one step and of several; the last one skips steps."""
+    rng = np.random.default_rng(3)
+    t = layers.input("x", 40)
+    outputs = {}
+    for number, (rows, taps) in enumerate(
+        [(12, 1), (9, 1), (8, 3), (16, 1), (13, 1), (32, 1), (32, 1), (4, 3), (5, 1)]
+    ):
+        stride = 2 if (rows, taps) == (5, 1) else 1
+        weight = rng.normal(size=(rows, t.features, taps)) / np.sqrt(t.features * taps)
+        t = layers.conv(t, weight, 0.1 * rng.normal(size=rows), stride=stride)
+        outputs[f"y{number}"] = t if stride == 1 else layers.conv(t, rng.normal(size=(3, rows, 1)))
+    steps = {key: value for key, value in outputs.items() if key != "y8"}
+    check_on_core(quantized(layers.model("blocks", steps), Scheme(bits, input=str(bits))), name)
+    check_on_core(quantized(layers.model("skips", {"y": outputs["y8"]}), Scheme(bits, input=str(bits))), name)
+
+
 @pytest.mark.parametrize(("name", "most"), [("cortex-m4", 1.3), ("cortex-m55", 0.3)])
-def test_instructions_of_a_multiply_add(name: str, most: float, tmp_path: Path) -> None:
-    """A convolution of 32 channels to 32 with three taps."""
+@pytest.mark.parametrize("taps", [1, 3])
+def test_instructions_of_a_multiply_add(name: str, most: float, taps: int, tmp_path: Path) -> None:
+    """A convolution of 32 channels to 32."""
     target, rng = usable(name), np.random.default_rng(2)
-    model = quantized(layers.model("conv", {"y": layers.conv(layers.input("x", 32), rng.normal(size=(32, 32, 3)))}))
+    weight = rng.normal(size=(32, 32, taps))
+    model = quantized(layers.model("conv", {"y": layers.conv(layers.input("x", 32), weight)}))
     export_model(model, target, tmp_path / "net", "net")
     needs = measure(read_folder(tmp_path / "net"), target, 1)
     assert needs.instructions is not None
     assert needs.phases is not None
-    assert needs.instructions < most * 32 * 32 * 3
+    assert needs.instructions < most * 32 * 32 * taps
     assert needs.phases["windows"] > 0.8 * needs.instructions

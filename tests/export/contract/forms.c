@@ -180,7 +180,8 @@ static int operands(void)
                 }
 #elif defined(OPERANDS_OF_DSP)
                 for (uint32_t k = 0; k < 8U; k += 2U) {
-                    const uint32_t pair = qrnn_operands(values[k], values[k + 1U], shift, limit);
+                    const uint32_t given = (uint32_t)(uint16_t)values[k] | ((uint32_t)(uint16_t)values[k + 1U] << 16);
+                    const uint32_t pair = qrnn_operands(given, shift, limit);
                     memcpy(&found[k], &pair, sizeof pair);
                 }
 #else
