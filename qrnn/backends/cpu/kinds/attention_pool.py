@@ -51,8 +51,9 @@ class AttentionPoolRun(DefinedSteps):
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
         """Return the call of whole sequences; see `LayerRun.sequence_calls`."""
         inputs, out, states = self._arrays(walk, walk.rows)
-        N, lengths = walk.rows.size, walk.lengths(self._layer.inputs[0])
-        arrays = (x.reshape(N, -1, x.shape[1]) for x in (*inputs, out))
+        name = self._layer.inputs[0]
+        N, T, lengths = walk.rows.size, walk.steps[name], walk.lengths(name)
+        arrays = (x.reshape(N, T, x.shape[1]) for x in (*inputs, out))
         return [self._pool(walk.place(False), [lengths, *arrays, *states], self._last_alone)]
 
     def steps(
