@@ -13,6 +13,7 @@ from onnx import checker, inliner
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.aligning import with_aligned
 from qrnn.model.float_model import Cache, FloatModel, TensorInfo
+from qrnn.model.kinds.attention_pool import AttentionPool
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.last_steps import LastSteps
 from qrnn.model.kinds.running import Running
@@ -482,7 +483,7 @@ def _check_lengths(build: Builder, problems: Problems) -> None:
         problems.refuse(f"inputs {sorted(given)} are all sequence_lens; only one for the whole model is supported")
     if not given:
         return
-    if any(isinstance(layer, Running) for layer in build.layers):
+    if any(isinstance(layer, (AttentionPool, Running)) for layer in build.layers):
         build.notes.append(
             "what is reduced over time are each sequence's own steps, where the graph reduces its padded ones too"
         )

@@ -24,7 +24,7 @@ from qrnn.onnx_import import import_model
 from qrnn.running.session import Session
 
 from .builders import Graph
-from .running import agree, data, oracle, refused_with
+from .running import agree, data, oracle, refused_with, runtime
 
 Build = Callable[[Graph, str], str]
 
@@ -212,6 +212,22 @@ def test_a_sequence_alone_equals_onnx_runtime_in_a_ragged_batch() -> None:
     alone = Session(made).run({"x": x[1:, :4]}).outputs["out"]
     np.testing.assert_array_equal(ragged[1:], alone)
     agree(proto, {"x": x[1:, :4]})
+
+
+def test_a_graph_with_lengths_says_that_padding_takes_no_part() -> None:
+    g = Graph(17)
+    x, lengths = g.input("x", ["t", "n", 4]), g.input("lengths", ["n"], onnx.TensorProto.INT32)
+    y = g.axes_op("Squeeze", g.recurrent("GRU", x, 4, 5, lengths=lengths)[0], [1])
+    g.node("Identity", [batched_product(g, moved(g, y, 1, 0, 2))], ["out"])
+    g.output("out", 2)
+    proto = g.model()
+    model = import_model(proto, "test")
+    assert any("each sequence's own steps" in note for note in model.notes)
+    values = data(7, 2, 4)
+    got = oracle(model, {"x": values, "lengths": np.array([7, 3], np.int32)})["out"]
+    for n, length in enumerate((7, 3)):
+        alone = {"x": values[:length, n : n + 1], "lengths": np.array([length], np.int32)}
+        np.testing.assert_allclose(got[n : n + 1], runtime(proto, alone)["out"], atol=1e-5)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

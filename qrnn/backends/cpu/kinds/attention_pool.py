@@ -12,7 +12,6 @@ from qrnn.backends.cpu.defined import DefinedSteps
 from qrnn.backends.cpu.layer_calls import SequenceCalls
 from qrnn.backends.cpu.tasks import Reused, Tasks
 from qrnn.model.kinds.attention_pool import QuantAttentionPool
-from qrnn.model.kinds.last_step import QuantLastStep
 from qrnn.model.parts import IndexArray, Int16Array, Int64Array
 from qrnn.model.quant_model import QuantModel
 
@@ -37,10 +36,12 @@ class AttentionPoolRun(DefinedSteps):
         runs = runs_of(layer.left_index, layer.right_index)
         self._numbers = (layer.left_frac, max(by, 0), max(-by, 0), layer.most_steps, layer.table, runs)
         self._sizes = (layer.heads, 3), (layer.heads,), (layer.left_index.size,)
-        readers = [other for other in model.layers if layer.output in other.inputs]
+        read = [name for other in model.layers if layer.output in other.inputs for name in other.outputs]
         shown = any(tensor == layer.output for output in model.outputs for tensor, _, _ in output.parts)
-        self._last_alone = not shown and all(isinstance(reader, QuantLastStep) for reader in readers)
-        """Whether nothing reads another row than the last one of a sequence."""
+        self._last_alone = not shown and all(
+            name in model.tensors and not model.tensors[name].has_time for name in read
+        )
+        """Whether nothing reads another row than the last one of a sequence: only last steps make tensors without time of one over time."""
 
     def _pool(self, place: Int64Array, arrays: Sequence[Any], last_alone: bool) -> Call:
         """Return the call for sequences of ``arrays``: lengths, scores, values, out and the states."""
@@ -50,8 +51,9 @@ class AttentionPoolRun(DefinedSteps):
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
         """Return the call of whole sequences; see `LayerRun.sequence_calls`."""
         inputs, out, states = self._arrays(walk, walk.rows)
-        N, lengths = walk.rows.size, walk.lengths(self._layer.inputs[0])
-        arrays = (x.reshape(N, -1, x.shape[1]) for x in (*inputs, out))
+        name = self._layer.inputs[0]
+        N, T, lengths = walk.rows.size, walk.steps[name], walk.lengths(name)
+        arrays = (x.reshape(N, T, x.shape[1]) for x in (*inputs, out))
         return [self._pool(walk.place(False), [lengths, *arrays, *states], self._last_alone)]
 
     def steps(
