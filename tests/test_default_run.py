@@ -56,6 +56,9 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     mean = layers.running(layers.reduce(layers.concat(averaged, product), "sum", 2), "mean")
     last = layers.last_step(mean)
     late = layers.delay(product, 1)
+    ahead = layers.add(
+        product, layers.conv(product, rng.normal(size=(4, 4, 2)), padding=(0, 1))
+    )  # of two times, aligned
     weighted = layers.attention_pool(dense, product)
     inner = layers.matmul(product, dense, 2, 2, groups=1)
     groups = layers.group_softmax(inner, 2)
@@ -79,7 +82,8 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
              "softmax": layers.softmax(last), "delay": late, "combine": share, "magnitude": size, "log_power": loud, "log_softmax": odds,
              "argmax": layers.argmax(odds), "function": power, "attention_pool": weighted, "matmul": inner,
              "group_softmax": groups, "affine": moved, "spread": layers.spread(moved), "take_steps": taken, "last_steps": final,
-             "nth_step": layers.step_at(product, 0), "repeat": layers.repeat(fixed, product)}  # fmt: skip
+             "nth_step": layers.step_at(product, 0), "align": ahead,
+             "repeat": layers.repeat(fixed, product)}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
     return qrnn.quantize(layers.model("everything", shown), data(seed + 1, 8, 12), scheme)
