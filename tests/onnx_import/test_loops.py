@@ -342,3 +342,22 @@ def test_sizes_of_what_changes_from_step_to_step() -> None:
         body.node.insert(place + 1 + k, node)
     body.initializer.extend(g.initializers)
     agree(model, arrays(PLAIN))
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("by_slice", [False, True])
+def test_what_a_loop_gives_backward_and_the_graph_turns_round(scan: bool, by_slice: bool) -> None:
+    """Keras' Bidirectional: the steps of the loop in reverse come from the last to the first, and are reversed behind it."""
+    model = as_loop(replace(PLAIN, scan=scan, backward=True))
+    g = Graph(opset=17)
+    if by_slice:
+        operands = [g.const(np.array([k])) for k in (-1, -(1 << 40), 1, -1)]
+        g.node("Slice", ["y", *operands], ["turned"])
+    else:
+        shape = g.node("Shape", ["y"])
+        steps, batch = (g.node("Gather", [shape, g.const(np.array([k]))]) for k in (1, 0))
+        g.node("ReverseSequence", ["y", g.node("Expand", [steps, batch])], ["turned"], batch_axis=0, time_axis=1)
+    model.graph.node.extend(g.nodes)
+    model.graph.initializer.extend(g.initializers)
+    model.graph.output.append(helper.make_tensor_value_info("turned", onnx.TensorProto.FLOAT, ["a", "b", "c"]))
+    agree(model, arrays(PLAIN))

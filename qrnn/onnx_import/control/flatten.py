@@ -14,6 +14,7 @@ import onnx
 from qrnn.errors import ModelFileError
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.control.causes import cause
+from qrnn.onnx_import.control.reversals import reversed_of, reverses
 from qrnn.onnx_import.control.sequences import SEQUENCE_OPERATORS, Sequences, unsqueeze
 from qrnn.onnx_import.control.writer import Scope, Writer, renamed
 from qrnn.onnx_import.node import DAMAGE
@@ -50,7 +51,16 @@ class Flattener(Writer):
                 self._plain(renamed(node, scope))
 
     def _plain(self, node: onnx.NodeProto) -> None:
-        """Add a node without control flow; one that takes the last element of a value takes it from `ends`, where that has it."""
+        """Add a node without control flow.
+
+        One that takes the last element of a value takes it from `ends`, where that has it; one that reverses what was reversed gives that.
+        """
+        backward = node.op_type == "Slice" and len(node.input) == 5 and self.facts.number(node.input[4]) == -1
+        axis = reverses(self, node) if backward or node.op_type == "ReverseSequence" else None
+        source = reversed_of(self, node.input[0], axis) if axis is not None else None
+        if source is not None:
+            self.node("Identity", [source], node.output, node.name)
+            return
         end = self.ends.get(node.input[0]) if node.input else None
         if end is not None and node.op_type == "Gather" and _is_last(self, node):
             self.node("Identity", [end], node.output, node.name)
