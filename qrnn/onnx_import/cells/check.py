@@ -193,7 +193,7 @@ class Trial:
 
 def values_of(evaluation: Evaluation, ids: Array) -> list[str]:
     """Return values that together hold these elements: one that holds just them where there is one."""
-    exact = evaluation.names.get(np.ascontiguousarray(ids).tobytes())
+    exact = evaluation.named(ids)
     if exact is not None:
         return [exact]
     blocks = evaluation.elements.blocks

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qrnn.onnx_import.cells.elements import Function, Known, Layer, Value
+from qrnn.onnx_import.cells.elements import WHAT, Function, Known, Layer, Value
 from qrnn.onnx_import.cells.evaluate import MOST_ELEMENTS, Call, NotFollowed, Result, rule
 from qrnn.onnx_import.cells.moves import one_row
 from qrnn.onnx_import.values import Array
@@ -45,6 +45,7 @@ def _aligned(call: Call, values: Sequence[Known | Value]) -> tuple[list[Array], 
     shape = np.broadcast_shapes(*[a.shape for a in arrays])
     if not 0 < np.prod([1.0, *shape]) <= MOST_ELEMENTS:
         raise NotFollowed
+    call.elements.budget.value(WHAT, 0, scratch=4 * len(arrays) * int(np.prod(shape)))
     return [np.broadcast_to(a, shape).reshape(-1) for a in arrays], batch, tuple(shape)
 
 
@@ -69,9 +70,10 @@ def _numeric(call: Call, values: Sequence[Known | Value]) -> Result | None:
     a, b, *_ = (v.array for v in values if isinstance(v, Known))
     rank = max(a.ndim, b.ndim)
     batches = {v.batch + rank - v.array.ndim for v in values if isinstance(v, Known) and v.batch is not None}
-    if a.size * b.size and a.size * b.size > MOST_ELEMENTS * max(a.size, b.size):
+    size = int(np.prod(np.broadcast_shapes(a.shape, b.shape), dtype=np.float64))
+    if size > max(MOST_ELEMENTS, a.size, b.size):
         raise NotFollowed
-    call.elements.budget.value("constants of recurrent cells", max(a.size, b.size))
+    call.elements.budget.value(WHAT, size, scratch=size)
     with np.errstate(all="ignore"):
         if call.op == "Div":
             result = np.trunc(a / b).astype(np.int64) if a.dtype.kind == b.dtype.kind == "i" else a / b
@@ -97,6 +99,7 @@ def negate(call: Call) -> Sequence[Result]:
     """Change the sign."""
     value = call.operand()
     if isinstance(value, Known):
+        call.elements.budget.value(WHAT, value.array.size)
         return [Known(-value.array, value.batch)]
     return [_sum(call, [value], [-1.0])]
 

@@ -84,6 +84,11 @@ class Block:
     layer: Layer | None = None
 
 
+def name_of(array: Array) -> bytes:
+    """Return a short name of an array's numbers, equal for equal ones."""
+    return hashlib.sha1(np.ascontiguousarray(array).data, usedforsecurity=False).digest()
+
+
 @dataclass
 class Elements:
     """All elements of a graph, in the order of their equations: each is computed from earlier ones."""
@@ -100,9 +105,9 @@ class Elements:
 
     def constant(self, array: Array) -> Array:
         """Return an array, the same object for the same contents, so that weights which a graph repeats are known as equal."""
-        self.budget.value(WHAT, array.size, cost=HASH_WORK)
+        self.budget.value(WHAT, array.size, scratch=array.size, cost=HASH_WORK)
         array = np.ascontiguousarray(array, np.float64)
-        return self._arrays.setdefault((array.shape, hashlib.sha1(array.data, usedforsecurity=False).digest()), array)
+        return self._arrays.setdefault((array.shape, name_of(array)), array)
 
     def matrix(self, array: Array, transposed: bool, factor: float = 1.0) -> Array:
         """Return ``factor`` times a constant matrix, or its transpose; the same object where it was asked for before."""
@@ -146,33 +151,33 @@ class Elements:
     def matmul(self, matrix: Array, ids: Array, home: str) -> Array:
         """Return the elements ``matrix @ ids``."""
         self._stops[ids] = True
-        key = ("matmul", id(matrix), ids.tobytes())
+        key = ("matmul", id(matrix), name_of(ids))
         return self._add(key, Block("matmul", 0, len(matrix), home, (ids,), matrix=matrix))
 
     def total(self, terms: Sequence[tuple[Array, Array]], values: Array, home: str) -> Array:
         """Return the elements ``values + Σ coefficient · ids``; those of ``ids`` themselves where nothing is added to them."""
         if len(terms) == 1 and (terms[0][0] == 1).all() and not values.any():
             return terms[0][1]
-        key = ("sum", values.tobytes(), *[(c.tobytes(), i.tobytes()) for c, i in terms])
+        key = ("sum", name_of(values), *[(name_of(c), name_of(i)) for c, i in terms])
         made = Block("sum", 0, values.size, home, tuple(i for _, i in terms), None, tuple(c for c, _ in terms), values)
         return self._add(key, made)
 
     def product(self, a: Array, b: Array, home: str) -> Array:
         """Return the elements ``a · b``."""
-        key = ("product", *sorted([a.tobytes(), b.tobytes()]))
+        key = ("product", *sorted([name_of(a), name_of(b)]))
         return self._add(key, Block("product", 0, a.size, home, (a, b)))
 
     def unary(self, function: Function, ids: Array, home: str) -> Array:
         """Return the elements ``function(ids)``."""
         self._stops[ids] = True
         return self._add(
-            ("unary", function, ids.tobytes()), Block("unary", 0, ids.size, home, (ids,), function=function)
+            ("unary", function, name_of(ids)), Block("unary", 0, ids.size, home, (ids,), function=function)
         )
 
     def along(self, layer: Layer, ids: Array, home: str) -> Array:
         """Return the elements ``layer(ids)``."""
         self._stops[ids] = True
-        return self._add(("layer", layer, ids.tobytes()), Block("layer", 0, ids.size, home, (ids,), layer=layer))
+        return self._add(("layer", layer, name_of(ids)), Block("layer", 0, ids.size, home, (ids,), layer=layer))
 
     def depends(self, ids: Array, on: Array) -> bool:
         """Return whether any of these elements is, or is computed from, any element of ``on``."""
@@ -195,7 +200,7 @@ class Elements:
     def _add(self, key: Any, block: Block) -> Array:
         made = None if key is None else self._made.get(key)
         if made is None:
-            self.budget.value(WHAT, block.size * (2 + 2 * len(block.operands)))
+            self.budget.value(WHAT, block.size * (4 + 2 * len(block.operands)))
             self.budget.spend(WHAT, BLOCK_WORK)
             block.start = self.count
             self.count += block.size

@@ -16,7 +16,7 @@ from onnx import helper
 
 from qrnn.errors import QrnnError
 from qrnn.onnx_import.budget import NODE_WORK, BudgetError
-from qrnn.onnx_import.cells.elements import WHAT, Block, Elements, Known, Value
+from qrnn.onnx_import.cells.elements import WHAT, Block, Elements, Known, Value, name_of
 from qrnn.onnx_import.cells.patterns import Pattern, patterns_of
 from qrnn.onnx_import.constants import FOLDABLE, fold, to_numpy
 from qrnn.onnx_import.node import DAMAGE
@@ -123,8 +123,8 @@ class Evaluation:
     shapes: Callable[[], Mapping[str, Sequence[int | None]]] = dict
     """Gives the inferred shapes of values, None for a size that is not known; asked only where there is no rule for an operator."""
     values: dict[str, Result] = field(default_factory=dict)
-    names: dict[bytes, str] = field(default_factory=dict)
-    """The first value that holds these elements, in order."""
+    _names: dict[bytes, str] = field(default_factory=dict)
+    """The first value that holds elements in this order, by their short name."""
     stored: dict[str, onnx.TensorProto] = field(default_factory=dict)
     """Constants of the file, which become values when they are first read."""
     writer: dict[str, int] = field(default_factory=dict)
@@ -155,7 +155,12 @@ class Evaluation:
         """Give a value its name."""
         self.values[name] = value
         if isinstance(value, Value) and value.ids.size:
-            self.names.setdefault(value.ids.tobytes(), name)
+            self.elements.budget.value(WHAT, value.ids.size)
+            self._names.setdefault(name_of(value.ids), name)
+
+    def named(self, ids: Array) -> str | None:
+        """Return the first value that holds just these elements, in this order."""
+        return self._names.get(name_of(ids))
 
     def input(self, name: str, dims: Sequence[int | None], batch: int | None) -> None:
         """Make an input's elements; ``batch`` is the axis of its batch."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qrnn.onnx_import.cells.elements import Known, Value
+from qrnn.onnx_import.cells.elements import WHAT, Known, Value
 from qrnn.onnx_import.cells.evaluate import DYNAMIC, MOST_ELEMENTS, Call, NotFollowed, Result, rule
 from qrnn.onnx_import.values import Array
 
@@ -20,7 +20,7 @@ def _array(value: Known | Value) -> Array:
 
 def _like(value: Known | Value, array: Array, batch: int | None) -> Result:
     """Return moved elements as a value of the same kind."""
-    if array.size > MOST_ELEMENTS and isinstance(value, Value):
+    if isinstance(value, Value) and array.size > MOST_ELEMENTS:
         raise NotFollowed
     return Known(array, batch) if isinstance(value, Known) else Value(np.ascontiguousarray(array), batch)
 
@@ -47,6 +47,8 @@ def same(call: Call) -> Sequence[Result]:
 def cast(call: Call) -> Sequence[Result]:
     """Give floating-point numbers on; convert constants."""
     value, to = call.operand(), call.attributes.get("to", 1)
+    if isinstance(value, Known):
+        call.elements.budget.value(WHAT, value.array.size)
     if to in FLOATS:
         return [Known(value.array.astype(np.float64), value.batch) if isinstance(value, Known) else value]
     if isinstance(value, Value) or to not in (6, 7, 9):
@@ -108,6 +110,7 @@ def squeeze(call: Call) -> Sequence[Result]:
 def _reshaped(call: Call, value: Known | Value, target: Sequence[int]) -> Result:
     """Reshape, where the axis of the batch must stay one of the same place among the elements."""
     array, sizes = _array(value), _sizes(call, value)
+    call.elements.budget.value(WHAT, array.size)  # which are copied where they do not lie in order
     if value.batch is None:
         return _like(value, array.reshape(target), None)
     shape = list(target)
@@ -153,6 +156,7 @@ def concat(call: Call) -> Sequence[Result]:
     values = [call.operand(k) for k in range(len(call.inputs))]
     if len(values) == 1:
         return values
+    call.elements.budget.value(WHAT, sum(_array(v).size for v in values))
     rank = max(_array(v).ndim for v in values)
     axis = _axis(call, call.attributes["axis"], rank)
     batches = {v.batch for v in values} - {None}
@@ -262,9 +266,9 @@ def _one_batch(call: Call, sizes: Sequence[int]) -> tuple[list[int], int | None]
     if len(axes) > 1 or any(d < 0 for d in sizes):
         raise NotFollowed
     made = [1 if d == DYNAMIC else d for d in sizes]
-    call.elements.budget.value("a constant of recurrent cells", int(np.prod(made)))
     if np.prod([1.0, *made]) > MOST_ELEMENTS:
         raise NotFollowed
+    call.elements.budget.value(WHAT, int(np.prod(made)))
     return made, axes[0] if axes else None
 
 
@@ -293,5 +297,8 @@ def expand(call: Call) -> Sequence[Result]:
         batch = own
     elif batch is not None:
         batch += rank - len(sizes)
-    array = np.broadcast_to(array, np.broadcast_shapes(array.shape, tuple(sizes)))
+    shape = np.broadcast_shapes(array.shape, tuple(sizes))
+    if np.prod([1.0, *shape]) > max(MOST_ELEMENTS, array.size):
+        raise NotFollowed
+    array = np.broadcast_to(array, shape)
     return [_like(value, array, batch)]

@@ -35,7 +35,7 @@ class Found:
 
     def value(self, ids: Array) -> str | None:
         """Return the value of the graph that holds just these elements, in this order."""
-        return self.evaluation.names.get(np.ascontiguousarray(ids).tobytes())
+        return self.evaluation.named(ids)
 
     def value_dims(self, name: str) -> tuple[list[int], int | None]:
         """Return the shape of a value, with 1 for the batch, and the axis of that."""

@@ -66,7 +66,7 @@ class Writer:
 
     def row(self, ids: Array) -> str:
         """Return a value [1, N, n] of these elements of one step."""
-        whole = self.evaluation.names.get(np.ascontiguousarray(ids).tobytes())
+        whole = self.evaluation.named(ids)
         if whole is not None:
             return self._flat(whole)
         elements = self.evaluation.elements
