@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from qrnn.model.layer import GraphLayer
+from qrnn.model.layer import NEVER, GraphLayer
 
 Times = tuple[int, int]
 """Stride and lateness of a tensor over time: its step j comes with step j · stride + late of the graph inputs."""
@@ -112,6 +112,12 @@ def stream_facts(model: Any) -> dict[str, Any]:
     return {"possible": True, "steps_late": late}
 
 
+def _late_text(steps: int) -> str:
+    if steps >= NEVER:
+        return "at the end of the sequence"
+    return "1 step" if steps == 1 else f"{steps} steps"
+
+
 def stream_text(facts: dict[str, Any]) -> str:
     """Return `stream_facts` in words."""
     if not facts["possible"]:
@@ -119,5 +125,5 @@ def stream_text(facts: dict[str, Any]) -> str:
     late = {name: steps for name, steps in facts["steps_late"].items() if steps}
     if not late:
         return "yes, step by step"
-    each = ", ".join(f"{name} {steps} {'step' if steps == 1 else 'steps'}" for name, steps in late.items())
+    each = ", ".join(f"{name} {_late_text(steps)}" for name, steps in late.items())
     return f"yes, step by step; what comes late, since windows look ahead: {each}"

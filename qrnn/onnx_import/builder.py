@@ -47,6 +47,9 @@ _NOT_COMPUTABLE = {
 }
 
 
+LARGE_FILL = 1e4
+"""The least magnitude of what a mask puts in the place of steps that a largest or least value, or a softmax, is to leave out."""
+
 RUN_BYTES = 512
 """Memory of one of the pieces that a Concat layer joins, beside its indices."""
 
@@ -121,8 +124,8 @@ class Builder:
     """First id of a tensor → what it is of other features (`qrnn.onnx_import.expressions.Term`)."""
     masks: dict[int, Any] = field(default_factory=dict)
     """First id of a mask of steps → the `qrnn.onnx_import.masks.Mask`."""
-    masked: dict[tuple[bytes, tuple[Symbol | None, ...]], float] = field(default_factory=dict)
-    """The ids and axes of features that a mask of steps was applied to → what the graph has in the place of steps that pad a sequence."""
+    _fills: dict[bytes, float] = field(default_factory=dict)
+    """The sorted ids of features that a mask of steps was applied to → what the graph has in the place of steps that pad a sequence."""
     moments: dict[int, Any] = field(default_factory=dict)
     """First id of a tensor on the way to a variance over time → the `qrnn.onnx_import.moments.Moment`."""
     functions: set[str] = field(default_factory=set)
@@ -231,6 +234,14 @@ class Builder:
         features = Features(tensor.ids.reshape(shape), value.axes)
         self._paddings[tensor.start] = features, padding
         return features
+
+    def mask(self, value: Features, fill: float) -> None:
+        """Record that a mask put ``fill`` in the place of the steps of ``value`` that pad a sequence."""
+        self._fills[np.sort(value.ids.reshape(-1)).tobytes()] = fill
+
+    def fill_of(self, value: Features) -> float | None:
+        """Return what a mask put in the place of the steps that pad a sequence, whatever the order of the axes since; None without a mask."""
+        return self._fills.get(np.sort(value.ids.reshape(-1)).tobytes())
 
     def padding_of(self, value: Features) -> Padding:
         """Return what ``value`` is padded of, and how; where it is not padded, or other features took part since, itself without padding."""

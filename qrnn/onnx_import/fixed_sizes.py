@@ -15,6 +15,9 @@ from qrnn.onnx_import.merging import is_size
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import AXIS_NAMES, BATCH, TIME, Dim, Features, Symbol, product
 
+ALIGN_WORK = 20_000
+"""Nominal nanoseconds to try one of the places that batch and time may take in a target shape."""
+
 
 def align(dims: Sequence[Dim], target: Sequence[Dim], baked: dict[Symbol, set[int]]) -> list[Dim] | None:
     """Return ``target`` with every -1 resolved and every symbol of ``dims`` at its axis, or None when an axis would be merged or split.
@@ -67,6 +70,7 @@ def aligned_by_fixed_size(node: Node, build: Builder, value: Features, target: S
         if isinstance(known[place], int) and known[place] == -1:
             named = next((symbol for symbol, names in build.named.items() if size in names), -1)
             known[place] = size if isinstance(size, int) and size > 0 else named
+    node.budget.spend(node.where, 2 * ALIGN_WORK * len(known) ** 3)
     for symbol in (TIME, BATCH):
         if symbol not in value.axes or build.baked[symbol] or (symbol is TIME and build.length_rule(value) != INPUTS):
             continue

@@ -156,7 +156,11 @@ def _masked(node: Node, build: Builder, value: Features, mask: Features, fill: f
         raise node.refuse(
             f"masks {value.describe()} by {mask.describe()}; expected the batch and time of both on the same axes"
         )
-    build.masked[value.ids.tobytes(), value.axes] = fill
+    if any(part.tensor.kind == "weights" for part in build.book.parts(value.ids)):
+        raise node.refuse(
+            "masks a softmax over time, whose sum then is not 1; mask the scores before it, with a large negative number"
+        )
+    build.mask(value, fill)
     return value
 
 

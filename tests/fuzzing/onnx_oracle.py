@@ -13,6 +13,7 @@ from onnx import helper
 from fuzzing.outcome import FaultError
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import DataError
+from qrnn.model.axes import from_graph
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
 
 N, T = 2, 3
@@ -57,7 +58,8 @@ def compare(model: FloatModel, content: bytes, draw: int, watch: Any, folder: Pa
             raise FaultError(f"an output that the file has not: {output.name!r}")
         if not np.isfinite(expected).all() or np.abs(expected).max(initial=0) > 1e6:
             return "not compared: infinite"
-        value, mine = _ours(output, expected, model.one_step), got[output.name]
+        mine = got[output.name]
+        value = _ours(output, expected, model.one_step, len(mine))
         if value.shape != mine.shape:
             raise FaultError(
                 f"wrong import: shape of an output\noutput {output.name}: {mine.shape}, ONNX Runtime {value.shape}"
@@ -143,12 +145,15 @@ def _moved(feeds: Arrays) -> Arrays:
     return {k: (v * (1 + 1e-6) + 1e-7).astype(v.dtype) if v.dtype.kind == "f" else v for k, v in feeds.items()}
 
 
-def _ours(place: GraphInput | GraphOutput, array: Any, one_step: bool) -> Any:
-    """Return an array of the file's own axes as [N, T, …] or [N, …]."""
-    if place.time_axis is None:
+def _ours(place: GraphInput | GraphOutput, array: Any, one_step: bool, size: int = -1) -> Any:
+    """Return an array of the file's own axes as [N, T, …] or [N, …]; ``size`` is N, for batch and time as one axis."""
+    if place.batch_axis is not None and place.time_axis is None:
         moved = np.moveaxis(array, place.batch_axis, 0)
         return moved[:, None] if one_step and place.has_time else moved
-    return np.moveaxis(array, [place.batch_axis, place.time_axis], [0, 1])
+    try:
+        return from_graph(place, array, size)
+    except ValueError as error:  # as many rows as no number of steps gives
+        raise FaultError(f"wrong import: shape of an output\n{place.name}: {error}") from error
 
 
 def _valid(model: FloatModel, feeds: Arrays, output: GraphOutput, value: Any) -> Any:

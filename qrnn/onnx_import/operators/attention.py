@@ -13,7 +13,7 @@ import numpy as np
 
 from qrnn.model.kinds.attention_pool import AttentionPool
 from qrnn.model.parts import IndexArray
-from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.builder import LARGE_FILL, Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.two_tensors import broadcast
 from qrnn.onnx_import.values import TIME, Features, TimeWeights
@@ -28,6 +28,12 @@ class Pairs(NamedTuple):
 
 def softmax_over_time(node: Node, build: Builder, value: Features) -> Features:
     """Return features that stand for the softmax of scores over the time axis of ``value``."""
+    fill = build.fill_of(value)
+    if fill is not None and fill > -LARGE_FILL:
+        raise node.refuse(
+            f"is a softmax over all steps, of which a mask set those behind each sequence to {fill:g}; expected -{LARGE_FILL:g} or less, which "
+            "leaves them out"
+        )
     scores = build.computable(node, value.ids)
     return _pending(node, build, TimeWeights(scores, None), value.ids.shape, value.axes)
 

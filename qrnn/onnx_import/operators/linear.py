@@ -101,7 +101,7 @@ def _matrix(
     """Return the matrix [O, I] of a sum of products, by what it makes of unit vectors."""
     columns, rows = (count([sizes[letter] for letter in text]) for text in (inner, wanted))
     node.reserve_features(rows)
-    node.reserve(columns * columns + 2 * rows * columns)
+    node.reserve(columns * columns + 2 * rows * columns, scratch=count(sizes.values()))
     node.budget.spend(node.where, columns * count(sizes.values()) // MULTIPLICATIONS)
     unit = next(letter for letter in ascii_letters if letter not in sizes)
     terms: list[Any] = [np.eye(columns).reshape([columns, *(sizes[letter] for letter in inner)])]
@@ -166,7 +166,7 @@ def einsum(node: Node, build: Builder) -> Value:
         sizes = {
             letter: size for k, array in arrays.items() for letter, size in zip(texts[k], array.shape, strict=True)
         }
-        node.reserve(count([sizes[letter] for letter in result]))
+        node.reserve(count([sizes[letter] for letter in result]), scratch=count(sizes.values()))
         node.budget.spend(node.where, count(sizes.values()) // MULTIPLICATIONS)
         return np.asarray(np.einsum(f"{','.join(texts)}->{result}", *arrays.values()))
     others = [(texts[k], array) for k, array in arrays.items()]

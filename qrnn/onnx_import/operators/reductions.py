@@ -15,7 +15,7 @@ from qrnn.model.kinds.reduce import Reduce
 from qrnn.model.kinds.running import Running
 from qrnn.model.parts import IndexArray
 from qrnn.model.reduced import Reduction
-from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.builder import LARGE_FILL, Builder
 from qrnn.onnx_import.merging import refuse_merged
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.attention import pooled
@@ -31,9 +31,6 @@ FUNCTIONS: dict[str, Reduction] = {
     "GlobalAveragePool": "mean",
     "GlobalMaxPool": "max",
 }
-
-LARGE_FILL = 1e4
-"""The least magnitude of what a mask puts in the place of steps that a largest or least value is to leave out."""
 
 
 @operator("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
@@ -77,7 +74,7 @@ def reduced(node: Node, build: Builder, value: Features, axes: Collection[int], 
     over_time = any(value.axes[axis] is TIME for axis in axes) and not build.one_step  # one step is its own mean
     if over_time and node.op == "ReduceSum" and (weighted := pooled(node, build, value)) is not None:
         value, over_time = weighted, False
-    if over_time and (fill := build.masked.get((value.ids.tobytes(), value.axes))) is not None:
+    if over_time and (fill := build.fill_of(value)) is not None:
         _check_fill(node, value, fill)
     sizes = [1 if axis in axes else size for axis, size in enumerate(value.ids.shape)]
     inner = [axis for axis in axes if value.axes[axis] is None]

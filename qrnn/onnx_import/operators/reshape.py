@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.fixed_sizes import align, aligned_by_fixed_size
+from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
 from qrnn.onnx_import.lengths import as_axes, rule_of
 from qrnn.onnx_import.merging import (
     carried_merge,
@@ -37,9 +37,6 @@ from qrnn.onnx_import.values import (
     is_shape,
     product,
 )
-
-ALIGN_WORK = 20_000
-"""Nominal nanoseconds to try one of the places that batch and time may take in a target shape."""
 
 
 def _target(node: Node, dims: Sequence[Dim]) -> list[Dim]:

@@ -31,7 +31,10 @@ def tile(node: Node, build: Builder) -> Value:
     """Import Tile: feature axes are repeated, of constants any."""
     value = node.input(0)
     ids: Array = value.ids if isinstance(value, Features) else value
-    if not isinstance(value, Features) and is_shape(node.input(1)):
+    sizes = node.input(1)
+    if not isinstance(value, Features) and is_shape(sizes):
+        if for_each_sequence(ids, list(sizes.reshape(-1))):
+            return ids
         return tiled_constant(node, build, value, node.input(1))
     repeats = _repeats(node, ids.ndim)
     if isinstance(value, Features):
@@ -39,8 +42,6 @@ def tile(node: Node, build: Builder) -> Value:
             if (rule := rule_of(times)) is not None and value.axes[axis] is None and ids.shape[axis] == 1:
                 value, repeats[axis] = repeated(node, build, value, axis, rule), 1
                 ids = value.ids
-    if not isinstance(value, Features) and for_each_sequence(ids, repeats):
-        return ids
     counts = [times for times in repeats if not isinstance(times, Symbol)]
     if len(counts) != len(repeats):
         raise node.refuse(
