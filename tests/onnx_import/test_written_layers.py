@@ -157,6 +157,26 @@ def test_peepholes() -> None:
     refused_with(UnsupportedError, with_peepholes(4, wrong=True), "no recurrent node")
 
 
+def test_learned_states_that_are_expanded() -> None:
+    """PyTorch's expand(n, -1) of a parameter is exported with Where and Equal over the list of sizes."""
+    g = Graph()
+    x = g.input("x", ["n", 4, 3])
+    n = g.node("Gather", [g.node("Shape", [x]), g.const(np.array([0]))], axis=0)
+    sizes = g.node("Concat", [n, g.const(np.array([-1]))], axis=0)
+    one = onnx.numpy_helper.from_array(np.ones(1, np.int64))
+    ones = g.node("ConstantOfShape", [g.node("Shape", [sizes])], value=one)
+    minus = g.node("Mul", [ones, g.const(np.int64(-1))])
+    shape = g.node("Where", [g.node("Equal", [sizes, minus]), ones, sizes])
+    states = [g.node("Expand", [g.random(1, 4), shape]) for _ in range(2)]
+    body = Body(g, plain("LSTM"))
+    for t in range(4):
+        states = step(body, g.node("Gather", [x, g.const(np.int64(t))], axis=1), states)
+    g.node("Identity", [states[0]], ["y"])
+    g.output("y", 2)
+    model = agree(g.model(), {"x": data(3, 4, 3)})
+    assert layers_of(model)[0].directions[0].h_0.value.any()
+
+
 def test_two_inputs_that_a_gate_mixes_are_no_state() -> None:
     """A sum z · b + (1 - z) · n of two inputs of fixed length before a recurrent node is no step of a GRU."""
     g = Graph()

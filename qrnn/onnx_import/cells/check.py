@@ -14,7 +14,7 @@ from qrnn.onnx_import.cells.elements import WHAT, Function, Known, Value
 from qrnn.onnx_import.cells.evaluate import DYNAMIC, RULES, Evaluation, Unknown
 from qrnn.onnx_import.cells.forms import NotACell
 from qrnn.onnx_import.cells.match import Cell
-from qrnn.onnx_import.constants import EVALUATOR_WORK, FOLD_WORK
+from qrnn.onnx_import.constants import EVALUATOR_WORK, FOLD_WORK, FOLDABLE
 from qrnn.onnx_import.node import DAMAGE, first_line
 from qrnn.onnx_import.values import Array
 
@@ -95,7 +95,9 @@ def region(
             reads[name] = None
         elif place not in places:
             node = nodes[place]
-            if node.op_type not in RULES or any(isinstance(evaluation.values[o], Unknown) for o in node.output if o):
+            if node.op_type not in RULES.keys() | FOLDABLE or any(
+                isinstance(evaluation.values[o], Unknown) for o in node.output if o
+            ):
                 raise NotACell(
                     f"a step of it is computed by node '{node.name}' ({node.op_type}), which is not followed"
                 )
