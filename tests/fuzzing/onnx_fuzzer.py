@@ -167,7 +167,7 @@ def run_quantized(model: FloatModel, rng: Random, watch: Any) -> str:
     for name, value in want.outputs.items():
         if not np.array_equal(value, got.outputs[name]):
             raise FaultError(f"backends differ after import and quantization: output {name!r}")
-    for name, arrays in want.state.layers.items():
+    for name, arrays in want.state.layers.items():  # those of a recurrent layer are h and c, of other kinds any number
         if not all(map(np.array_equal, arrays, got.state.layers[name])):
             raise FaultError("backends differ after import and quantization: state")
     return "quantized and run"
