@@ -13,6 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from qrnn.model.axes import from_graph, to_graph
+
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
 
 import bench_model_page
@@ -55,9 +57,9 @@ def test_the_work_has_the_axes_of_the_file(tmp_path: Path) -> None:
     feeds = bench_model_runtimes._feeds(work, work.given, 3)
     np.testing.assert_array_equal(feeds["x"], work.given["x"].transpose(0, 2, 1))
     (output,) = work.model.outputs
-    turned = bench_model_runtimes.of_graph(output, work.want)
+    turned = to_graph(output, work.want)
     assert turned.shape == (7, 3, 5)
-    np.testing.assert_array_equal(bench_model_runtimes.batch_first(output, turned), work.want)
+    np.testing.assert_array_equal(from_graph(output, turned, 3), work.want)
 
 
 def test_inputs_of_a_folder(tmp_path: Path) -> None:

@@ -35,13 +35,15 @@ class Floors(NamedTuple):
 
 
 def floors_of(model: FloatModel, batch: Batch) -> Floors | None:
-    """Return the floors of a model; None where it has no layer for 16 bits, or no output that varies.
+    """Return the floors of a model; None where it has no layer for 16 bits, no output that varies, or a tensor without a step.
 
     That of 16 bits is only measured where that of 8 is low.
     """
     if not any(isinstance(layer, MatrixLayer) for layer in model.layers):
         return None
     some = evenly(batch, STEPS)
+    if any(not batch.along(rule).lengths.any() for rule in model.length_rules.values()):
+        return None  # no sequence is long enough, which calibration says by name
     want = run_oracle_batch(model, some).outputs
 
     def floor(bits: int) -> float:

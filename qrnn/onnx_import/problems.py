@@ -105,16 +105,18 @@ class Problems:
         if (message := self._explained.get(next(filter(None, proto.output), ""))) is not None:
             if message:
                 self.refuse(message)
-            return
-        self._add(proto, "")
+        else:
+            self._add(proto, "")
         for inner in _inside(proto):
             if not self._known(inner):
                 self._add(inner, f" in {written(proto)} {_named(proto)}")
 
+    def remedy(self, proto: onnx.NodeProto) -> str:
+        """Return what the user can do about a node that is not supported."""
+        return remedy(written(proto), proto.domain in DEFAULT_DOMAINS, self._producer)
+
     def _add(self, proto: onnx.NodeProto, place: str) -> None:
-        operators = self._operators.setdefault(
-            remedy(written(proto), proto.domain in DEFAULT_DOMAINS, self._producer), {}
-        )
+        operators = self._operators.setdefault(self.remedy(proto), {})
         operators.setdefault(written(proto) + place, []).append(_named(proto))
 
     def messages(self) -> list[str]:

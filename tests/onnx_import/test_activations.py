@@ -109,7 +109,7 @@ def test_two_names_for_one_direction_of_rnn() -> None:
         (
             "GRU",
             {"activations": ["Sigmoid", "Gelu"]},
-            "activations=['Sigmoid', 'Gelu']: Gelu for the candidate is not supported, only Affine, Elu, .*; re-export",
+            "activations=['Sigmoid', 'Gelu']: Gelu for the candidate is not supported, only Affine, Elu, .*; run this layer outside",
             UnsupportedError,
         ),
         ("RNN", {"activations": ["Affine"]}, "Affine for the candidate has no default alpha; re-export with its value in", UnsupportedError),

@@ -12,6 +12,7 @@ import pytest
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import UnsupportedError
 from qrnn.model.kinds.add import Add
+from qrnn.model.kinds.affine import Affine
 from qrnn.model.kinds.concat import Concat
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.recurrent import Recurrent
@@ -41,7 +42,7 @@ def body(build: Callable[[Graph, str, str], str], rank: int = 3, **more: Any) ->
         (lambda g, x, y: g.node("Add", [y, y]), [Recurrent, Add]),
         (lambda g, x, y: g.node("Add", [g.node("Add", [x, y]), y]), [Recurrent, Add, Add]),
         (lambda g, x, y: g.node("Add", [g.node("MatMul", [y, g.random(5, 5)]), x]), [Recurrent, Dense, Add]),
-        (lambda g, x, y: g.node("Add", [g.node("Add", [x, y]), g.random(5)]), [Recurrent, Add, Dense]),
+        (lambda g, x, y: g.node("Add", [g.node("Add", [x, y]), g.random(5)]), [Recurrent, Add, Affine]),
         (lambda g, x, y: g.node("Add", [g.slice(y, [0], [2], [2]), g.slice(y, [2], [4], [2])]), [Recurrent, Concat, Concat, Add]),
         (lambda g, x, y: g.node("Add", [x, g.node("Gather", [y, g.const(np.array([4, 3, 2, 1, 0]))], axis=2)]), [Recurrent, Concat, Add]),
         (

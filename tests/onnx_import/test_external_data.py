@@ -260,7 +260,7 @@ def test_tensors_of_every_place_are_loaded_and_hashed(tmp_path: Path) -> None:
     )
     path = saved(tmp_path, model)
     loaded = load_onnx(path)
-    np.testing.assert_allclose(loaded.layers[-1].bias, np.full(5, 3.0))  # type: ignore[union-attr]
+    np.testing.assert_allclose(loaded.layers[-1].offset, np.full(5, 3.0))  # type: ignore[union-attr]
     data = b"".join((tmp_path / f"{name}.bin").read_bytes() for name in ("constant", "function"))
     assert loaded.source_sha256 == hashlib.sha256(path.read_bytes() + data).hexdigest()
     (tmp_path / "function.bin").unlink()

@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda g, y: g.node("LogSoftmax", [bands(g, y, 2, 3)], axis=-1),
         "leaves other feature axes",
     ),
-    "a matrix of a sequence": (beside_a_sequence_s, "expected the batch and time of both on the same axes"),
+    "a matrix of a sequence": (beside_a_sequence_s, "one with a time axis and one without"),
 }
 
 

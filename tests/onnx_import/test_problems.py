@@ -42,10 +42,10 @@ def test_an_operator_on_many_nodes_is_named_once(count: int) -> None:
 @pytest.mark.parametrize("count", [1, 2, 60])
 def test_a_problem_on_many_nodes_is_told_once(count: int) -> None:
     def build(g: Graph, y: str) -> str:
-        parts = [g.node("Softmax", [y], name=f"soft_{k}", axis=0) for k in range(count)]
+        parts = [g.node("LogSoftmax", [y], name=f"soft_{k}", axis=0) for k in range(count)]
         return g.node("Concat", [*parts, g.node("Cast", [y], name="cast", to=TensorProto.INT32)], axis=2)
 
-    message = refused(body(build), "2 problems", "node 'soft_0' (Softmax", "node 'cast' (Cast")
+    message = refused(body(build), "2 problems", "node 'soft_0' (LogSoftmax", "node 'cast' (Cast")
     assert message.count("runs over batch or time") == 1
     assert len(message) < LONGEST
     assert ("more: 'soft_1'" in message) == (count > 1)
@@ -160,7 +160,7 @@ def test_a_terminal_shows_each_problem_on_lines_of_its_width(tmp_path: Path) -> 
 
     def build(g: Graph, y: str) -> str:
         late = g.node("Celu", [g.node("Celu", [y], name="a/rather/long/name/of/one")], name="a/rather/long/name/of/two")
-        return g.node("Concat", [late, g.node("Softmax", [y], axis=0)], axis=2)
+        return g.node("Concat", [late, g.node("LogSoftmax", [y], axis=0)], axis=2)
 
     proto = body(build)
     onnx.save(proto, tmp_path / "m.onnx")

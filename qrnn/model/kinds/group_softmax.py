@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from qrnn.arithmetic.gates import PROBABILITY_FRAC
 from qrnn.model.activation import softmax
-from qrnn.model.kinds.softmax import MOST_FEATURES, QuantSoftmax, Softmax, softmax_rows
-from qrnn.model.layer_facts import RowLoop
+from qrnn.model.kinds.softmax import Softmax
 from qrnn.model.parts import require
-from qrnn.model.surroundings import Checks, Equations, Plan
+from qrnn.model.softmax_rows import SoftmaxOfRows
+from qrnn.model.surroundings import Equations, Plan
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class GroupSoftmax(Softmax):
 
 
 @dataclass(frozen=True)
-class QuantGroupSoftmax(QuantSoftmax):
+class QuantGroupSoftmax(SoftmaxOfRows):
     """Compute the softmax of each group in integers, in Q1.14, as `QuantSoftmax` does of all features."""
 
     groups: int
@@ -39,18 +39,3 @@ class QuantGroupSoftmax(QuantSoftmax):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.groups >= 1, f"layer {self.name}: {self.groups} groups")
-
-    def check(self, checks: Checks) -> None:
-        """Refuse what `QuantSoftmax` refuses of one group, and features that are not as many for each group."""
-        features = checks.tensors[self.input].features
-        if not 0 <= self.in_frac <= 15:
-            checks.fail(f"in_frac {self.in_frac} out of 0…15")
-        if features % self.groups:
-            checks.fail(f"{features} features in {self.groups} groups")
-        if features // self.groups > MOST_FEATURES:
-            checks.fail(f"{features // self.groups} features in a group, at most {MOST_FEATURES} sum within 32 bits")
-        checks.expect(self.output, features, checks.tensors[self.input].has_time)
-
-    def row_loops(self) -> tuple[RowLoop, ...]:
-        """Return one loop, which normalizes every group of every row."""
-        return (RowLoop(softmax_rows, (self.table, self.in_frac, self.groups), self.inputs),)

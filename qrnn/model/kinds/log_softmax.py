@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from qrnn.model.formats import output_frac
-from qrnn.model.kinds.softmax import MOST_FEATURES
 from qrnn.model.layer import Layer
 from qrnn.model.layer_facts import Bytes, Loop, Rounding, RowLoop
 from qrnn.model.log_table import check_log_table, log_table
 from qrnn.model.one_input import QuantOneInput
 from qrnn.model.parts import Int32Array, check_exp_table
+from qrnn.model.softmax_rows import MOST_FEATURES
 from qrnn.model.surroundings import Checks, Equations, Plan
 
 

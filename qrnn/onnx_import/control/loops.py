@@ -25,8 +25,6 @@ from qrnn.onnx_import.control.writer import Scope
 from qrnn.onnx_import.node import DAMAGE, first_line
 from qrnn.onnx_import.values import Dim, Symbol
 
-REMEDY = "export the model with its recurrent layers as LSTM, GRU or RNN nodes, or with the loop unrolled"
-
 MakeBody = Callable[[Flattener, onnx.NodeProto, Scope, str], Body]
 
 
@@ -56,7 +54,7 @@ def _write(flat: Flattener, node: onnx.NodeProto, scope: Scope, make: MakeBody) 
         return
     outputs = {scope.get(o, o) for o in node.output if o}
     del flat.nodes[before:]
-    flat.refuse(node, scope, f"{where}: is not recognised as a recurrent layer: {reason}; {REMEDY}")
+    flat.refuse(node, scope, f"{where}: is not recognised as a recurrent layer: {reason}; {flat.problems.remedy(node)}")
     for output in outputs:
         flat.facts.forget(output)
         flat.sequences.forget(output)
@@ -159,7 +157,8 @@ def _write_steps(flat: Flattener, write: Write, lifting: Lifting, backward: bool
     try:
         steps = lifting.of(write.name)
     except NotRecognised as error:
-        flat.refuse(onnx.NodeProto(op_type="Loop", output=[write.output]), {}, f"{lifting.where}: {error}; {REMEDY}")
+        left = onnx.NodeProto(op_type="Loop", output=[write.output])
+        flat.refuse(left, {}, f"{lifting.where}: {error}; {flat.problems.remedy(left)}")
         return
     if write.reverse != backward:
         steps = reverse(flat, steps, 0)

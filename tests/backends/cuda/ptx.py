@@ -59,6 +59,7 @@ ELEMENTS = {
     "elements.mark_steps": (LONGS, N, LONGS),
     "elements.zero_empty": (LONGS, WORDS2, WORDS2),
     "elements.copy_columns": (WORDS2, N, WORDS2, N, N),
+    "elements.repeat": (SHORTS2, SHORTS3),
     "elements.quantize": (REALS, REALS, N, types.float32[:, ::1], SHORTS2, WORDS),
     "elements.check_state": (N, N, SHORTS, WORDS),
     "elements.check_tokens": (N, LONGS, LONGS, WORDS),

@@ -11,7 +11,6 @@ import numpy as np
 from qrnn.model.kinds.recurrent.definition import RecurrentDefinition
 from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
 from qrnn.model.kinds.recurrent.stand_ins import direction_stand_ins, quantized_parts, real_worth
-from qrnn.model.kinds.softmax import MOST_FEATURES
 from qrnn.model.layer_facts import (
     Bytes,
     Chosen,
@@ -25,6 +24,7 @@ from qrnn.model.layer_facts import (
     Written,
 )
 from qrnn.model.parts import CELL_MAX, STATE_MAX, GateFunction, QuantInitialState, TensorFormat
+from qrnn.model.softmax_rows import MOST_FEATURES
 from qrnn.model.surroundings import Checks
 
 
