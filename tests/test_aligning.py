@@ -136,6 +136,7 @@ def test_c(which: str, ahead: int) -> None:
         check(model, Path(folder), "gcc", lengths=(1, 2, 13))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("cc", COMPILERS)
 @settings(deadline=None, max_examples=8)
 @given(st.data())
@@ -166,6 +167,7 @@ def test_c_of_drawn_blocks(cc: str, data: st.DataObject) -> None:
         check(quantized, Path(folder), cc, lengths=(1, 2, data.draw(st.integers(3, 20))))
 
 
+@pytest.mark.matrix
 @settings(deadline=None, max_examples=15)
 @given(st.data())
 def test_c_of_drawn_models(data: st.DataObject) -> None:

@@ -79,6 +79,8 @@ def matmul(node: Node, build: Builder) -> Value:
     value, other = node.features(0, "the first operand"), node.input(1)
     if isinstance(other, Features):
         return product_of_two(node, build, value, other)
+    if value.axes[-1:] == (TIME,):  # [N, T]: of a declared number of steps with one feature, all of them
+        value = unrolled(node, build, value) or value
     if np.ndim(other) != 2 or value.axes[-1:] != (None,) or value.ids.size != value.ids.shape[-1]:
         return _linear(node, build, 0)
     weight = _weight(node, "the second operand")

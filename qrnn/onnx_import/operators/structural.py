@@ -70,6 +70,7 @@ def _as_held(node: Node, to: int) -> Value:
     if not isinstance(value, np.ndarray) or is_shape(value) or to == _TYPES.BOOL:
         return value
     whole = name.startswith(("INT", "UINT"))
+    node.reserve(value.size, scratch=2 * value.size)
     with np.errstate(all="ignore"):
         held = value.astype(onnx.helper.tensor_dtype_to_np_dtype(to)).astype(np.float64)
         fits = held == np.trunc(value) if whole else np.isfinite(held)
