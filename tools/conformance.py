@@ -23,6 +23,7 @@ from conformance_moves import move_cases
 from conformance_norms import norm_cases
 from conformance_reductions import reduction_cases
 from conformance_refusals import refusal, refused_models
+from page_section import EXPORTERS, section_of, with_section
 
 from qrnn.system.atomic import write_atomically
 
@@ -309,10 +310,19 @@ def page(shared: Path) -> str:
     )
 
 
+def _written() -> str:
+    """Return the page as it is, or nothing."""
+    return DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.is_file() else ""
+
+
 def is_current(shared: Path | None) -> bool:
     """Return whether the written page is what this code writes."""
-    text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.is_file() else ""
-    return text == page(shared) if shared is not None else all(part in text for part in own_parts())
+    text = _written()
+    return (
+        text == with_section(page(shared), EXPORTERS, section_of(text, EXPORTERS))
+        if shared is not None
+        else all(part in text for part in own_parts())
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -332,7 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("--write needs --shared: the page has the vectors' results")
         print("".join(own_parts()))
         return 0
-    text = page(chosen.shared)
+    text = with_section(page(chosen.shared), EXPORTERS, section_of(_written(), EXPORTERS))
     if chosen.write:
         write_atomically(DOCUMENT, text.encode())
     else:
