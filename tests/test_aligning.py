@@ -126,7 +126,7 @@ def test_backends_agree_on_more(backend: str, data: st.DataObject) -> None:
     check_backend(backend, data, N=2, T=17)
 
 
-@pytest.mark.parametrize("ahead", [1, 2])
+@pytest.mark.parametrize("ahead", [1, pytest.param(2, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize("which", NETWORKS)
 def test_c(which: str, ahead: int) -> None:
     """Bits in C, step by step but where strides stand behind what is aligned."""
