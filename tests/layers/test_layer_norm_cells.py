@@ -84,7 +84,9 @@ def test_no_kernel_takes_such_a_layer(name: str) -> None:
 @pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_part_can_stand_alone(name: str) -> None:
-    model, quantized = models(name)
+    """With operands of 8 bits, whose noise is far above the rounding of partial sums, which parts do not have."""
+    model, _ = models(name)
+    quantized = qrnn.quantize(model, {"x": data()}, qrnn.Scheme())
     parts = [part for part in quantized.recurrent_layers[0].integer_parts() if part.kind == "norm"]
     assert len(parts) == len(quantized.recurrent_layers[0].directions)
     found = qrnn.explain(model, quantized, {"x": data()})
