@@ -98,6 +98,9 @@ def data_of(model: Any, path: Path, shared: Path) -> Halves | None:
     found = next((make for name, make in DATA.items() if path.stem.startswith(name)), None)
     if found is None:
         return None
-    name = next(i.name for i in model.inputs if i.kind == "features")
-    first, second = found(shared / "data")
-    return {**first, name: first["x"]}, {**second, name: second["x"]}
+    own = [i.name for i in model.inputs if i.kind == "features"]
+    if len(own) != 1:
+        return None
+    halves = found(shared / "data")
+    first, second = ({own[0] if key == "x" else key: values for key, values in half.items()} for half in halves)
+    return first, second
