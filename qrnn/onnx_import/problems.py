@@ -102,13 +102,14 @@ class Problems:
 
     def unsupported(self, proto: onnx.NodeProto) -> None:
         """Add a node whose operator has no handler, and the nodes inside it of which that is true; or what `explain` was told of it."""
-        if (message := self._explained.get(next(filter(None, proto.output), ""))) is not None:
-            if message:
-                self.refuse(message)
-        else:
+        message = self._explained.get(next(filter(None, proto.output), ""))
+        if message is None:
             self._add(proto, "")
+        elif message:
+            self.refuse(message)
         for inner in _inside(proto):
-            if not self._known(inner):
+            followed = message is not None and inner.op_type in CONTROL_FLOW  # once what is around it is
+            if not followed and not self._known(inner):
                 self._add(inner, f" in {written(proto)} {_named(proto)}")
 
     def remedy(self, proto: onnx.NodeProto) -> str:
