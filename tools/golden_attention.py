@@ -56,7 +56,7 @@ def _parts(total: int) -> list[int]:
 
 
 def _places(rng: np.random.Generator) -> Iterator[list[int]]:
-    """Of both ends of int16 in every format, about every knot of the table, and others that are drawn."""
+    """Yield places of scores at both ends of int16 in every format, about 0, and of drawn ones."""
     for frac in range(16):
         for score in (-32768, -32767, -1, 0, 1, 32767, int(rng.integers(-32768, 32768))):
             yield [running_softmax.power_place(score, frac)]
@@ -74,7 +74,7 @@ def _sums(rng: np.random.Generator) -> Iterator[list[int]]:
 
 
 def _means(rng: np.random.Generator) -> Iterator[list[int]]:
-    """Of weights from the least to the most, means at both ends, about halves, and beyond."""
+    """Yield means for weights from the least to the most: at both ends, about halves, and beyond."""
     for weight in (
         0,
         1,

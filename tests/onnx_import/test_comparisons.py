@@ -105,7 +105,7 @@ def test_a_comparison_as_a_number() -> None:
 
 
 def test_a_choice_by_constants() -> None:
-    """Of features and constants it is a factor and an offset, and of features it moves them."""
+    """A choice between features and constants is a factor and an offset; one between features moves them."""
 
     def build(g: Graph, y: str) -> str:
         keep = g.const(np.array([True, False, True, True, False]))

@@ -454,7 +454,7 @@ def test_neighbouring_steps_stream_in_c_too(pairs: list[tuple[int, int | None]],
 
 
 def test_the_first_step_at_each_step_streams(tmp_path: Any) -> None:
-    """Of x - x[:1], no step waits for the end of the sequence."""
+    """No step of x - x[:1] waits for the end of the sequence."""
     g = Graph()
     x = g.input("x", ["t", "n", 3])
     y, _ = rnn(g, g.node("Sub", [x, time_slice(g, x, 0, 1)]), 3, 4, "r")

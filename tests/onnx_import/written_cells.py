@@ -23,7 +23,7 @@ class Spelling:
 
     op: str
     order: tuple[str, ...]
-    """Of the gates in the matrices."""
+    """The order of the gates in the matrices."""
     features: int
     hidden: int
     cut: str
