@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Part, Reading, StateArray, Step, StepLoop, Written
+from qrnn.model.gathered import QuantGathered
+from qrnn.model.layer import Layer
+from qrnn.model.layer_facts import StateArray, Step, StepLoop, Written
 from qrnn.model.parts import STATE_MAX, IndexArray, Int64Array, TensorFormat, require
-from qrnn.model.surroundings import Checks, Equations, Plan
+from qrnn.model.surroundings import Equations, Plan
 from qrnn.model.window import LARGEST_WINDOW
 from qrnn.model.windowed import MOST_ELEMENTS
 
@@ -68,7 +69,7 @@ def delay_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantDelay(QuantLayer):
+class QuantDelay(QuantGathered):
     """Compute `Delay` of integers; the output has the fraction bits of the input, ``frac``.
 
     The state holds a ring of past steps and the place in it that the next step takes.
@@ -102,30 +103,9 @@ class QuantDelay(QuantLayer):
         """Return the number of steps of the ring."""
         return int(self.delays.max()) + 1
 
-    @property
-    def features(self) -> int:
-        """Return the number of features of a step of the ring, up to the last one that is read."""
-        return int(self.indices.max()) + 1
-
-    def check(self, checks: Checks) -> None:
-        """Refuse tensors without time, an input with fewer features than are read, and an output of others."""
-        checks.expect(self.output, self.indices.size, True)
-        found = checks.tensors[self.input].features
-        if found < self.features:
-            checks.fail(f"reads feature {self.features - 1} of {self.input!r}, which has {found}")
-        checks.expect(self.input, found, True)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as fixed-point with ``frac`` fraction bits."""
-        return (Reading(self.input, self.frac),)
-
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
         """Return that the output has the fraction bits and the limit of the input."""
         return {self.output: Written(self.frac, STATE_MAX)}
-
-    def integer_parts(self) -> tuple[Part, ...]:
-        """Return no parts: a copy rounds nothing."""
-        return ()
 
     def states(self) -> tuple[StateArray, ...]:
         """Return the ring of past steps, and the place in it that the next step takes."""

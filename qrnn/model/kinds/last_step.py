@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from qrnn.model.formats import fraction_bits_of
-from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Part, Reading, Written
-from qrnn.model.parts import FloatArray, TensorFormat
+from qrnn.model.copied import QuantCopy
+from qrnn.model.layer import Layer
+from qrnn.model.parts import FloatArray
 from qrnn.model.surroundings import Checks, Equations, Plan
 from qrnn.model.time import TimeAxis
 
@@ -48,7 +46,7 @@ class LastStep(Layer):
 
 
 @dataclass(frozen=True)
-class QuantLastStep(QuantLayer):
+class QuantLastStep(QuantCopy):
     """Take each sequence's own last valid step: [N, T, F] becomes [N, F].
 
     A sequence of no steps gives the integers next to the real 0.
@@ -57,8 +55,6 @@ class QuantLastStep(QuantLayer):
     name: str
     input: str
     output: str
-
-    carries_offset: ClassVar[bool] = True
 
     @property
     def by_rows(self) -> bool:
@@ -75,18 +71,3 @@ class QuantLastStep(QuantLayer):
         features = checks.tensors[self.input].features
         checks.expect(self.input, features, True)
         checks.expect(self.output, features, False)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as any fixed-point tensor."""
-        return (Reading(self.input),)
-
-    def integer_parts(self) -> tuple[Part, ...]:
-        """Return no parts: a copy rounds nothing."""
-        return ()
-
-    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output has the fraction bits, the limit and the offset of the input."""
-        source = tensors[self.input]
-        frac = fraction_bits_of(source)
-        assert frac is not None, "a tensor that is read is fixed-point or scaled"
-        return {self.output: Written(frac, source.limit, source.offset)}

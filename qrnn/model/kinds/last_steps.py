@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from qrnn.model.formats import fraction_bits_of
-from qrnn.model.layer import NEVER, Layer, QuantLayer
-from qrnn.model.layer_facts import Part, Reading, StateArray, Step, StepLoop, Written
-from qrnn.model.parts import LEFT_OUT, STATE_MAX, TensorFormat, require
+from qrnn.model.copied import QuantCopy
+from qrnn.model.layer import NEVER, Layer
+from qrnn.model.layer_facts import StateArray, Step, StepLoop
+from qrnn.model.parts import LEFT_OUT, STATE_MAX, require
 from qrnn.model.surroundings import Checks, Equations, Plan
 from qrnn.model.time import LengthRule
 from qrnn.model.window import LARGEST_WINDOW
@@ -98,7 +97,7 @@ def last_steps_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantLastSteps(AtTheEnd, QuantLayer):
+class QuantLastSteps(AtTheEnd, QuantCopy):
     """Compute `LastSteps` of integers: ``features`` of each of the last ``count`` steps, copied past the end of the sequence.
 
     The state holds a ring of the last steps, the place in it that the next step takes, and how many steps it holds.
@@ -112,7 +111,6 @@ class QuantLastSteps(AtTheEnd, QuantLayer):
     without: int = field(default=0, metadata=LEFT_OUT)
 
     by_rows = False
-    carries_offset: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         where = f"layer {self.name}"
@@ -134,21 +132,6 @@ class QuantLastSteps(AtTheEnd, QuantLayer):
         """Refuse tensors of other shapes than ``features`` over time."""
         checks.expect(self.input, self.features, True)
         checks.expect(self.output, self.features, True)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as any fixed-point tensor."""
-        return (Reading(self.input),)
-
-    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output has the fraction bits, the limit and the offset of the input."""
-        source = tensors[self.input]
-        frac = fraction_bits_of(source)
-        assert frac is not None, "a tensor that is read is fixed-point or scaled"
-        return {self.output: Written(frac, source.limit, source.offset)}
-
-    def integer_parts(self) -> tuple[Part, ...]:
-        """Return no parts: a copy rounds nothing."""
-        return ()
 
     def states(self) -> tuple[StateArray, ...]:
         """Return the ring of the last steps, the place of the next one, and how many steps it holds."""

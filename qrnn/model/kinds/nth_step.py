@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from qrnn.errors import DataError
-from qrnn.model.formats import fraction_bits_of
-from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Part, Reading, StateArray, Step, StepLoop, Written
-from qrnn.model.parts import STATE_MAX, TensorFormat, require
+from qrnn.model.copied import QuantCopy
+from qrnn.model.layer import Layer
+from qrnn.model.layer_facts import StateArray, Step, StepLoop
+from qrnn.model.parts import STATE_MAX, require
 from qrnn.model.surroundings import Checks, Equations, Plan
 from qrnn.model.time import LengthRule
 from qrnn.model.windowed import MOST_ELEMENTS
@@ -97,7 +96,7 @@ def nth_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantNthStep(Held, QuantLayer):
+class QuantNthStep(Held, QuantCopy):
     """Compute `NthStep` of integers: ``features`` of the step ``step``, copied.
 
     The state holds that step, and the number of steps until it was there.
@@ -110,7 +109,6 @@ class QuantNthStep(Held, QuantLayer):
     step: int
 
     by_rows = False
-    carries_offset: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         where = f"layer {self.name}"
@@ -121,21 +119,6 @@ class QuantNthStep(Held, QuantLayer):
         """Refuse tensors of other shapes than ``features`` over time."""
         checks.expect(self.input, self.features, True)
         checks.expect(self.output, self.features, True)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as any fixed-point tensor."""
-        return (Reading(self.input),)
-
-    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output has the fraction bits, the limit and the offset of the input."""
-        source = tensors[self.input]
-        frac = fraction_bits_of(source)
-        assert frac is not None, "a tensor that is read is fixed-point or scaled"
-        return {self.output: Written(frac, source.limit, source.offset)}
-
-    def integer_parts(self) -> tuple[Part, ...]:
-        """Return no parts: a copy rounds nothing."""
-        return ()
 
     def states(self) -> tuple[StateArray, ...]:
         """Return the step that is held, and the number of steps until it was there."""

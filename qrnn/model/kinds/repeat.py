@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from qrnn.model.formats import fraction_bits_of
-from qrnn.model.layer import NEVER, Layer, QuantLayer
-from qrnn.model.layer_facts import Loop, Part, Reading, RowLoop, Written
-from qrnn.model.parts import LEFT_OUT, TensorFormat, require
+from qrnn.model.copied import QuantCopy
+from qrnn.model.layer import NEVER, Layer
+from qrnn.model.layer_facts import Loop, RowLoop
+from qrnn.model.parts import LEFT_OUT, require
 from qrnn.model.surroundings import Checks, Equations, Plan
 from qrnn.model.time import LengthRule
 from qrnn.model.window import LARGEST_WINDOW
@@ -87,7 +86,7 @@ def copied_rows(contract: Any) -> Loop:
 
 
 @dataclass(frozen=True)
-class QuantRepeat(Repeated, QuantLayer):
+class QuantRepeat(Repeated, QuantCopy):
     """Compute `Repeat` of integers, which are copied."""
 
     name: str
@@ -95,8 +94,6 @@ class QuantRepeat(Repeated, QuantLayer):
     vector: str
     output: str
     count: int = field(default=0, metadata=LEFT_OUT)
-
-    carries_offset: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require(0 <= self.count <= LARGEST_WINDOW, f"layer {self.name}: count {self.count}")
@@ -106,27 +103,17 @@ class QuantRepeat(Repeated, QuantLayer):
         """Return whether each step of ``like`` gives one step."""
         return self.count == 0
 
+    @property
+    def copied(self) -> str:
+        """Return the name of the vector; of ``like`` no value is read."""
+        return self.vector
+
     def check(self, checks: Checks) -> None:
         """Refuse a vector over time, an output of others features or without time, and a ``like`` without time."""
         features = checks.tensors[self.vector].features
         checks.expect(self.vector, features, False)
         checks.expect(self.output, features, True)
         checks.expect(self.like, checks.tensors[self.like].features, True)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the vector is read as any fixed-point tensor; of ``like`` no value is read."""
-        return (Reading(self.vector),)
-
-    def integer_parts(self) -> tuple[Part, ...]:
-        """Return no parts: a copy rounds nothing."""
-        return ()
-
-    def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
-        """Return that the output has the fraction bits, the limit and the offset of the vector."""
-        source = tensors[self.vector]
-        frac = fraction_bits_of(source)
-        assert frac is not None, "a tensor that is read is fixed-point or scaled"
-        return {self.output: Written(frac, source.limit, source.offset)}
 
     def row_loops(self) -> tuple[RowLoop, ...]:
         """Return one loop over the rows, of which each has the same row of the vector."""

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from qrnn.errors import DataError
+from qrnn.model.gathered import QuantGathered
 from qrnn.model.kinds.concat import carried_offset
-from qrnn.model.layer import Layer, QuantLayer
-from qrnn.model.layer_facts import Part, Reading, StateArray, Step, StepLoop, Written
+from qrnn.model.layer import Layer
+from qrnn.model.layer_facts import StateArray, Step, StepLoop, Written
 from qrnn.model.parts import LEFT_OUT, STATE_MAX, IndexArray, Int64Array, QuantInitialState, TensorFormat, require
-from qrnn.model.surroundings import Checks, Equations, Plan
+from qrnn.model.surroundings import Equations, Plan
 from qrnn.model.time import LengthRule
 from qrnn.model.windowed import MOST_ELEMENTS
 
@@ -137,7 +138,7 @@ def take_step(contract: Any) -> Step:
 
 
 @dataclass(frozen=True)
-class QuantTakeSteps(Taken, QuantLayer):
+class QuantTakeSteps(Taken, QuantGathered):
     """Compute `TakeSteps` of integers; the output has the fraction bits of the input, ``frac``, and its offsets.
 
     The state holds a ring of past steps from the first one that a window takes, the place in it that the next step takes, how many steps pass
@@ -181,35 +182,14 @@ class QuantTakeSteps(Taken, QuantLayer):
         return self.span - int(self.offsets.min())
 
     @property
-    def features(self) -> int:
-        """Return the number of features of a step of the ring, up to the last one that is read."""
-        return int(self.indices.max()) + 1
-
-    @property
     def most_steps(self) -> int | None:
         """Return the number of steps that a sequence has to have, where it has to have one."""
         return self.fixed_steps
-
-    def check(self, checks: Checks) -> None:
-        """Refuse tensors without time, an input with fewer features than are read, and an output of others."""
-        checks.expect(self.output, self.indices.size, True)
-        found = checks.tensors[self.input].features
-        if found < self.features:
-            checks.fail(f"reads feature {self.features - 1} of {self.input!r}, which has {found}")
-        checks.expect(self.input, found, True)
-
-    def readings(self) -> tuple[Reading, ...]:
-        """Return that the input is read as fixed-point with ``frac`` fraction bits."""
-        return (Reading(self.input, self.frac),)
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
         """Return that the output has the fraction bits of the input, and the offset of each feature that is copied."""
         offset = carried_offset(tensors[self.input].offset, self.indices, self.frac, self.frac)
         return {self.output: Written(self.frac, STATE_MAX, offset or (0,))}
-
-    def integer_parts(self) -> tuple[Part, ...]:
-        """Return no parts: a copy rounds nothing."""
-        return ()
 
     def states(self) -> tuple[StateArray, ...]:
         """Return the ring of past steps, the place of the next one, the steps before the next output, and the number of steps so far."""
