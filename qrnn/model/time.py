@@ -140,11 +140,26 @@ class Windows(LengthRule):
 
 
 @dataclass(frozen=True)
-class AtMost(LengthRule):
-    """The rule min(L, count), where L is what the rule ``source`` gives."""
+class Counted(LengthRule):
+    """A rule that gives no more than ``count`` steps, of a length to which the rule ``source`` leads."""
 
     source: LengthRule
     count: int
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """Return the axes of ``source``."""
+        return self.source.axes
+
+    @property
+    def bound(self) -> tuple[Fraction, Fraction]:
+        """Return 0 and ``count``."""
+        return Fraction(0), Fraction(self.count)
+
+
+@dataclass(frozen=True)
+class AtMost(Counted):
+    """The rule min(L, count), where L is what the rule ``source`` gives."""
 
     def at_most(self, count: int) -> LengthRule:
         """Return the rule of the lesser count."""
@@ -161,40 +176,17 @@ class AtMost(LengthRule):
             return np.minimum(found, self.count)
         return min(found, self.count)
 
-    @property
-    def axes(self) -> frozenset[str]:
-        """Return the axes of ``source``."""
-        return self.source.axes
-
-    @property
-    def bound(self) -> tuple[Fraction, Fraction]:
-        """Return 0 and ``count``."""
-        return Fraction(0), Fraction(self.count)
-
     def __str__(self) -> str:
         return f"min({self.source}, {self.count})"
 
 
 @dataclass(frozen=True)
-class Exactly(LengthRule):
+class Exactly(Counted):
     """The rule of ``count`` steps, whatever the rule ``source`` gives."""
-
-    source: LengthRule
-    count: int
 
     def of(self, lengths: Mapping[str, Count]) -> Count:
         """Return ``count``, for each sequence."""
         return self.source.of(lengths) * 0 + self.count
-
-    @property
-    def axes(self) -> frozenset[str]:
-        """Return the axes of ``source``."""
-        return self.source.axes
-
-    @property
-    def bound(self) -> tuple[Fraction, Fraction]:
-        """Return 0 and ``count``."""
-        return Fraction(0), Fraction(self.count)
 
     def __str__(self) -> str:
         return str(self.count)

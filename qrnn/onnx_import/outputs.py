@@ -11,12 +11,19 @@ from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import IndexArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.problems import Problems
-from qrnn.onnx_import.values import BATCH, MERGED, TIME, Features, Tensor
+from qrnn.onnx_import.values import BATCH, MERGED, TIME, Features, Tensor, TensorKind
 
 FINAL = ("h_n", "c_n")
 
 MOST_NAMED = 10
 """The most state inputs that a message names."""
+
+
+SHOWN: frozenset[TensorKind] = frozenset(["features", "layer", "h_n", "c_n"])
+"""The kinds of tensors that a graph output may give."""
+
+NAMED: frozenset[TensorKind] = frozenset(["weights", "reversed", "integers"])
+"""The kinds that an output may not give for reasons of their own."""
 
 
 def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
@@ -39,22 +46,7 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
     kinds = {p.tensor.kind for p in parts}
     if not flat.size:
         raise UnsupportedError(f"output '{name}' {value.describe()} is empty; re-export without it")
-    passed = {
-        "state",
-        "constant",
-        "padded",
-        "filled",
-        "cache",
-        "tail",
-        "zero",
-        "tokens",
-        "lengths",
-        "steps",
-        "mask",
-        "moment",
-        "index",
-    }
-    if kinds & passed:
+    if kinds - SHOWN - NAMED:
         raise UnsupportedError(f"output '{name}' passes an input, a constant or padding through; re-export without it")
     if "weights" in kinds:
         raise UnsupportedError(

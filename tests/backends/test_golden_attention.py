@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from arithmetic.test_cells import Register
 
 import qrnn
+from backends.golden_checks import check_cases, check_names_what_differs
 from backends.test_golden import TOOL
 from qrnn import Session
 from qrnn.arithmetic.running_softmax import MOST_WEIGHTED
@@ -39,24 +39,18 @@ def test_a_check_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFixtur
     document = copy.deepcopy(DOCUMENT)
     document["functions"]["weighted_mean"]["cases"][3][-1] += 1
     document["sequences"][4]["y"][0] ^= 1
-    changed = tmp_path / "changed.json"
-    changed.write_text(TOOL.to_text(document), encoding="utf-8")
-    assert TOOL.check_attention(changed) == 1
-    error = capsys.readouterr().err
-    assert "functions: weighted_mean" in error
-    assert "sequences: entry 4" in error
-    assert TOOL.check_attention(tmp_path / "absent.json") == 1
+    check_names_what_differs(
+        TOOL.check_attention,
+        TOOL.to_text(document),
+        tmp_path,
+        capsys,
+        ("functions: weighted_mean", "sequences: entry 4"),
+    )
 
 
 @pytest.mark.parametrize("name", GOLDEN.FUNCTIONS)
 def test_functions(name: str) -> None:
-    """As Python, with nothing that leaves 64 bits, and compiled."""
-    compiled = {name: for_python(GOLDEN.FUNCTIONS[name])}
-    table, registers = np.array(TABLE, np.int32), [Register(v) for v in TABLE]
-    for *case, want in DOCUMENT["functions"][name]["cases"]:
-        assert GOLDEN.result(name, case, TABLE) == want
-        assert GOLDEN.result(name, [Register(v) for v in case], registers) == want
-        assert GOLDEN.result(name, case, table, compiled) == want
+    check_cases(GOLDEN, DOCUMENT, TABLE, name)
 
 
 def test_sequences() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from arithmetic.test_cells import Register
 
+from backends.golden_checks import check_cases, check_names_what_differs
 from backends.test_golden import TOOL
 from qrnn.arithmetic.octaves import octave_value
 from qrnn.backends.cpu.jit import for_python
@@ -31,24 +32,14 @@ def test_a_check_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFixtur
     document = copy.deepcopy(DOCUMENT)
     document["functions"]["magnitude16"]["cases"][3][-1] += 1
     document["octaves"][1]["samples"][0][1] ^= 1
-    changed = tmp_path / "changed.json"
-    changed.write_text(TOOL.to_text(document), encoding="utf-8")
-    assert TOOL.check_elementwise(changed) == 1
-    error = capsys.readouterr().err
-    assert "functions: magnitude16" in error
-    assert "octaves: entry 1" in error
-    assert TOOL.check_elementwise(tmp_path / "absent.json") == 1
+    check_names_what_differs(
+        TOOL.check_elementwise, TOOL.to_text(document), tmp_path, capsys, ("functions: magnitude16", "octaves: entry 1")
+    )
 
 
 @pytest.mark.parametrize("name", GOLDEN.FUNCTIONS)
 def test_functions(name: str) -> None:
-    """As Python, with nothing that leaves 64 bits, and compiled."""
-    compiled = {name: for_python(GOLDEN.FUNCTIONS[name])}
-    table, registers = np.array(TABLE, np.int32), [Register(v) for v in TABLE]
-    for *case, want in DOCUMENT["functions"][name]["cases"]:
-        assert GOLDEN.result(name, case, TABLE) == want
-        assert GOLDEN.result(name, [Register(v) for v in case], registers) == want
-        assert GOLDEN.result(name, case, table, compiled) == want
+    check_cases(GOLDEN, DOCUMENT, TABLE, name)
 
 
 def test_octaves() -> None:
