@@ -181,14 +181,7 @@ def unrolled(node: Node, build: Builder, value: Features) -> Features | None:
         return None
     node.reserve_features(steps * value.ids.size)
     flat = build.computable(node, value.ids)
-    columns = np.zeros((steps, flat.size), np.int64)
-    for part in build.book.parts(flat):
-        tensor = part.tensor
-        if tensor.kind == "zero":
-            columns[:, part.positions] = flat[part.positions]
-            continue
-        row = _side_by_side(node, build, tensor, steps)
-        columns[:, part.positions] = row.start + np.arange(steps)[:, None] * tensor.features + part.indices
+    columns = _columns(build, flat, steps, lambda tensor: _side_by_side(node, build, tensor, steps))
     columns = columns[::-1] if node.backwards else columns
     ids = np.moveaxis(columns.reshape(steps, *value.ids.shape), 0, axis)
     shape = [steps if k == axis else size for k, size in enumerate(value.ids.shape)]
@@ -214,30 +207,41 @@ def _side_by_side(node: Node, build: Builder, source: Tensor, steps: int) -> Ten
     return build.made[key]
 
 
+def _columns(build: Builder, flat: IndexArray, steps: int, row_of: Callable[[Tensor], Tensor]) -> IndexArray:
+    """Return the ids [steps, K] of features at each of ``steps`` steps, which ``row_of`` a tensor holds step after step."""
+    columns = np.zeros((steps, flat.size), np.int64)
+    for part in build.book.parts(flat):
+        if part.tensor.kind == "zero":
+            columns[:, part.positions] = flat[part.positions]
+            continue
+        row = row_of(part.tensor)
+        columns[:, part.positions] = row.start + np.arange(steps)[:, None] * part.tensor.features + part.indices
+    return columns
+
+
+def _stacked(node: Node, build: Builder, tensor: Tensor, count: int) -> Tensor:
+    """Return the tensor that has every ``count`` steps of one side by side."""
+    if not tensor.has_time:
+        raise node.refuse(f"takes steps of '{tensor.name}', which has no time axis")
+    key = np.array([tensor.start, count]).tobytes(), b"stacked"
+    if key not in build.made:
+        features = tensor.features
+        node.reserve(4 * count * features)
+        output = build.new_tensor(f"{tensor.name}.stacked", True, count * features, True, "layer")
+        indices, offsets = np.tile(np.arange(features), count), np.repeat(np.arange(count), features)
+        name = f"{node.name}/stacked"
+        build.layers.append(TakeSteps(name, tensor.name, output.name, indices, offsets, count, count))
+        build.made[key] = output
+    return build.made[key]
+
+
 def stacked(node: Node, build: Builder, value: Features, count: int, sizes: list[int]) -> Features:
     """Return [N, T, …] with every ``count`` steps side by side, as features of the given sizes; what is left at the end is dropped."""
     if node.backwards:
         raise node.refuse(f"puts every {count} steps side by side that are in reverse; reverse them back before")
     node.reserve_features(count * value.ids.size)
     flat = build.computable(node, value.ids)
-    columns = np.zeros((count, flat.size), np.int64)
-    for part in build.book.parts(flat):
-        tensor = part.tensor
-        if tensor.kind == "zero":
-            columns[:, part.positions] = flat[part.positions]
-            continue
-        if not tensor.has_time:
-            raise node.refuse(f"takes steps of '{tensor.name}', which has no time axis")
-        key = np.array([tensor.start, count]).tobytes(), b"stacked"
-        if key not in build.made:
-            features = tensor.features
-            node.reserve(4 * count * features)
-            output = build.new_tensor(f"{tensor.name}.stacked", True, count * features, True, "layer")
-            indices, offsets = np.tile(np.arange(features), count), np.repeat(np.arange(count), features)
-            name = f"{node.name}/stacked"
-            build.layers.append(TakeSteps(name, tensor.name, output.name, indices, offsets, count, count))
-            build.made[key] = output
-        columns[:, part.positions] = build.made[key].start + np.arange(count)[:, None] * tensor.features + part.indices
+    columns = _columns(build, flat, count, lambda tensor: _stacked(node, build, tensor, count))
     return Features(columns.reshape(1, 1, *sizes), (*value.axes[:2], *(None,) * len(sizes)))
 
 
