@@ -68,13 +68,18 @@ def test_every_place() -> None:
 @example(WEIGHTED_MAX, 0, 1 << 39, 0)
 @example(-WEIGHTED_MAX, 0, -(1 << 39), 0)
 @example(WEIGHTED_MAX, 62, 1 << 39, 62)
+@example(WEIGHTED_MAX, 63, 0, 0)
 @example(-WEIGHTED_MAX, 1, -1, 1)
 @example(-1, 1, 1, 1)
 def test_a_weighted_sum(total: int, rise: int, term: int, below: int) -> None:
-    """Each part is rounded once, half up; nothing leaves 64 bits, and the parts of the result are those of a state."""
+    """Each part is rounded once, half up; nothing leaves 64 bits, and the parts of the result are those of a state.
+
+    A shift of more than 62 counts as 62, by which the largest sum, 2^61, is a half: it rounds to 1.
+    """
     assert joined_sum(sum_high(total), sum_low(total)) == total
     own = total, rise, term, below
     found = weighted_sum(*own)
+    rise, below = min(rise, 62), min(below, 62)
     want = floor(Fraction(total, 1 << rise) + Fraction(1, 2)) + floor(Fraction(term, 1 << below) + Fraction(1, 2))
     assert found == max(-WEIGHTED_MAX, min(WEIGHTED_MAX, want))
     assert weighted_sum(*map(Register, own)) == found
