@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from export.building import check
+from export.test_devices import run as on_device
+from export.test_devices import usable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_reductions import everywhere
@@ -61,6 +63,11 @@ def two_sequences(seed: int = 0) -> FloatModel:
 def made_of(model: FloatModel, seed: int = 1) -> QuantModel:
     rng = np.random.default_rng(seed)
     return quantize(model, {i.name: rng.normal(size=(6, 12, i.features)) for i in model.inputs})
+
+
+@cache
+def model_of_two_sequences() -> QuantModel:
+    return made_of(two_sequences())
 
 
 def layer_of(model: QuantModel) -> QuantAttention:
@@ -211,7 +218,7 @@ def test_the_ends_of_the_ranges(backend: str, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_another_sequence(backend: str, data: st.DataObject) -> None:
     """Each axis has lengths of its own; one without steps gives zeros."""
-    made, rng = made_of(two_sequences()), np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    made, rng = model_of_two_sequences(), np.random.default_rng(data.draw(st.integers(0, 2**32)))
     x = {"a": rng.normal(size=(3, 7, 3)), "b": rng.normal(size=(3, 4, 2))}
     lengths = {
         "source": np.array([data.draw(st.integers(0, 7)) for _ in range(3)]),
@@ -270,6 +277,13 @@ def test_exported_c_of_another_rate(tmp_path: Any) -> None:
     half = layers.conv(h, rng.normal(size=(4, 4, 2)), stride=2)
     y = layers.attention(h, half, half)
     check(made_of(layers.model("m", {"y": layers.dense(y, rng.normal(size=(2, 4)))})), tmp_path, "gcc")
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
+@pytest.mark.parametrize("options", [{"causal": True, "window": 3}, {}], ids=str)
+def test_devices(options: dict[str, Any], target: str, tmp_path: Any) -> None:
+    """On emulated devices: the host's bits."""
+    assert on_device(made_of(network(**options)), usable(target), tmp_path).difference is None
 
 
 def test_file(tmp_path: Any) -> None:

@@ -70,8 +70,8 @@ def through(proto: onnx.NodeProto, opset: int, node: Node, build: Builder) -> By
     if node.op not in OPERATORS or not all(known):
         if any(isinstance(value, BySteps) for value in values):
             raise node.refuse(
-                "computes with a mask that follows from the number of steps, which may only mask the scores of an attention over steps; run "
-                "this part outside the model"
+                "computes with numbers that follow from the place of a step, such as positional encodings; only masks of the scores of an "
+                "attention over steps may; run this part outside the model"
             )
         return None
     depth = 1 + max((value.depth for value in values if isinstance(value, BySteps)), default=0)

@@ -12,7 +12,7 @@ from onnx import checker, inliner
 
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
-from qrnn.onnx_import import by_steps, counted, masks, moments, operators, repeated, reversal
+from qrnn.onnx_import import by_steps, counted, masks, moments, operators, repeated, reversal, vectors
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
@@ -321,6 +321,8 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
             result = step_attention.through(node, build)
             if result is None:
                 result = by_steps.through(proto, opset, node, build)
+            if result is None:
+                result = vectors.through(node, build)
             if result is None:
                 result = reversal.through(node, build, HANDLERS[name])
             if result is None:

@@ -234,6 +234,27 @@ def test_a_vector_of_each_sequence() -> None:
     assert sum(isinstance(layer, AttentionPool) for layer in model.layers) == 1
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("queries", [1, 3])
+def test_learned_queries(heads: int, queries: int) -> None:
+    """Constants that are expanded to the batch, and projected, are weights of the scores of an attention pooling."""
+
+    def build(g: Graph, y: str) -> str:
+        batch = g.axes_op("Unsqueeze", g.node("Gather", [g.node("Shape", [y]), g.const(np.array(0))], axis=0), [0])
+        wide = g.node("Concat", [batch, ints(g, queries, FEATURES)], axis=0)
+        q = g.node("Add", [projected(g, g.node("Expand", [g.random(1, queries, FEATURES), wide])), g.random(FEATURES)])
+        q = g.node("Mul", [q, number(g, 3.0)])
+        k = projected(g, y)
+        if heads == 1:
+            return str(g.node("MatMul", [g.node("Softmax", [g.node("MatMul", [q, moved(g, k, 0, 2, 1)])], axis=-1), y]))
+        q, k, v = (moved(g, g.node("Reshape", [x, ints(g, 0, 0, 2, 3)]), 0, 2, 1, 3) for x in (q, k, y))
+        w = g.node("Softmax", [g.node("MatMul", [q, moved(g, k, 0, 1, 3, 2)])], axis=-1)
+        return str(g.node("Reshape", [moved(g, g.node("MatMul", [w, v]), 0, 2, 1, 3), ints(g, 0, 0, FEATURES)]))
+
+    model = agree(graph(build), {"x": data(3, 7, 4)})
+    assert sum(isinstance(layer, AttentionPool) for layer in model.layers) == 1
+
+
 def test_integers() -> None:
     """The quantized import is near ONNX Runtime, and streams where it is causal."""
     proto = graph(lambda g, y: simple(g, y, lambda g, y, s: masked(g, s, earlier(g, y, "trilu", 3, 0), "where")))

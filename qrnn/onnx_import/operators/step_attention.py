@@ -16,6 +16,7 @@ from qrnn.model.parts import IndexArray
 from qrnn.model.windowed import MOST_ELEMENTS
 from qrnn.onnx_import.builder import LARGE_FILL, Builder
 from qrnn.onnx_import.by_steps import BySteps
+from qrnn.onnx_import.expressions import multiple_of, term_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import BATCH, BATCH_TIME, TIME, TIME_BATCH, Array, Features, Symbol, Tensor, is_shape
 
@@ -75,7 +76,21 @@ def product_of_steps(node: Node, build: Builder, a: Features, b: Features) -> Fe
             raise node.refuse(
                 f"multiplies {a.describe()} and {b.describe()} at all pairs of steps of all sequences; re-export with batch and time apart"
             )
-    return _pending(node, build, Scores(aligned, symbols))
+    scale = 1.0
+    factors = []
+    for value in aligned:
+        factor, bare = _unscaled(build, value)
+        scale *= factor
+        factors.append(bare)
+    return _pending(node, build, Scores((factors[0], factors[1]), symbols, scale))
+
+
+def _unscaled(build: Builder, value: Features) -> tuple[float, Features]:
+    """Return a number and features whose product a value is: where graphs scale queries or keys, that becomes the scale of the scores."""
+    term, factor, offset = multiple_of(term_of(build, value))
+    if offset or term.ids is None:
+        return 1.0, value
+    return factor, Features(term.ids.reshape(value.ids.shape), value.axes)
 
 
 def _aligned(node: Node, a: Features, b: Features) -> tuple[Features, Features] | None:
