@@ -36,6 +36,10 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
             f"output '{name}' {value.describe()} has batch and time as one axis; here it has two, [N, T, …], as every output over time"
         )
         value = apart(value, merged)
+    if BATCH not in value.axes and build.baked[BATCH] == {1} and value.shape[:1] == (1,) and build.batch is not None:
+        value = Features(
+            value.ids, (BATCH, *value.axes[1:])
+        )  # the batch of one sequence was merged with other axes, and split again
     if BATCH not in value.axes and build.batch is not None:
         raise UnsupportedError(
             f"output '{name}' {value.describe()} has no batch axis; re-export with the batch axis kept"
