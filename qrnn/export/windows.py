@@ -48,6 +48,11 @@ class WindowCode(StepsCode[AnyLayer]):
         """
 
 
+def has_lines(layer: QuantWindowed) -> bool:
+    """Return whether a layer moves windows over the lines of a step too."""
+    return not layer.lines == layer.line_places == layer.line.taps == 1
+
+
 def window_fields(layer: QuantWindowed) -> str:
     """Return the initializer of a layer's ``qrnn_window``."""
     time, band = layer.time, layer.band
