@@ -12,7 +12,7 @@ from qrnn.export.layer_code import AnyCode
 from qrnn.export.layout import BLOCK_ROWS, COLUMNS, channel_blocks, channel_constants, padded_columns
 from qrnn.export.matrices import MOST_COLUMNS, c_matrix, plain_rows, stays_four_bit
 from qrnn.export.translated import CountingCode, TranslatedSteps
-from qrnn.export.windows import WindowCode, has_lines, window_fields, within
+from qrnn.export.windows import WindowCode, window_fields, within
 from qrnn.model.kinds.conv import QuantConv
 from qrnn.model.parts import AnyMatrix, Int8Array, QuantMatrix
 from qrnn.targets import Kernels
@@ -27,8 +27,6 @@ class ConvCode(WindowCode[QuantConv]):
     @classmethod
     def of(cls, layer: QuantConv) -> type[AnyCode]:
         """Return the class that counts rows for a layer that skips or delays some, and translated code where rows are too long for blocks."""
-        if has_lines(layer):
-            return TranslatedSteps if layer.step_for_step else CountingCode
         if not by_channels(layer) and layer.matrix.weight.shape[1] > MOST_COLUMNS - max(COLUMNS.values()):
             return TranslatedSteps if layer.step_for_step else CountingCode
         return ConvCode if layer.step_for_step else CountingConvCode
@@ -124,7 +122,7 @@ def joined_matrix(layer: QuantConv, joined: int) -> AnyMatrix:
 
 def joined_weight(layer: QuantConv, joined: int) -> Int8Array:
     """Return the weights [R, K · ``joined``] of rows that read the channels of as many groups."""
-    weight, taps = layer.matrix.weight, layer.time.taps * layer.band.taps
+    weight, taps = layer.matrix.weight, layer.time.taps * layer.step_taps
     own, rows = weight.shape[1] // taps, len(weight) // layer.groups
     found = np.zeros((len(weight), taps, joined, own), np.int8)
     for row, of_taps in enumerate(weight.reshape(len(weight), taps, own)):

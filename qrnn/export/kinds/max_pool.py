@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from qrnn.export.layer_code import AnyCode
-from qrnn.export.translated import CountingCode, TranslatedSteps
-from qrnn.export.windows import WindowCode, has_lines, window_fields
+from qrnn.export.windows import WindowCode, window_fields
 from qrnn.model.kinds.max_pool import QuantMaxPool
 
 
@@ -14,8 +13,6 @@ class MaxPoolCode(WindowCode[QuantMaxPool]):
     @classmethod
     def of(cls, layer: QuantMaxPool) -> type[AnyCode]:
         """Return the class that counts rows for a layer that skips or delays some."""
-        if has_lines(layer):
-            return TranslatedSteps if layer.step_for_step else CountingCode
         return MaxPoolCode if layer.step_for_step else CountingMaxPoolCode
 
     def constants(self) -> tuple[str, list[str], list[str]]:
