@@ -23,8 +23,8 @@ class Geometry(NamedTuple):
     """The windows of a node over ``value`` [N, C, …]: ``time_axis`` is an axis of it, None where there is none.
 
     The windows of ``band`` move over the axis ``band_axes``; where these are several, as one, each window reads one element. Those of ``line``
-    move over the axis ``line_axes``, where there is one. At each place of ``apart_axes`` they do so by themselves: to the layer, these places
-    are channels.
+    move over the axes ``line_axes`` in the same way. At each place of ``apart_axes`` windows of both move by themselves: to the layer, these
+    places are channels.
     """
 
     value: Features
@@ -136,9 +136,10 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = 
     for axis in moving:
         if windows[axis].count(size := value.ids.shape[axis]) < 1:
             raise node.damaged(f"its window spans {windows[axis].span} elements of axis {axis}, which has {size}")
-    lines, bands = tuple(moving[:-1]), tuple(moving[-1:] or inner)
-    apart = tuple(axis for axis in inner if axis not in (*lines, *bands))
-    line, band = (windows[axes[0]] if axes and moving else EACH for axes in (lines, bands))
+    bands = tuple(moving[-1:] or inner)
+    others = tuple(axis for axis in inner if axis not in moving and axis not in bands)
+    lines, apart = (tuple(moving[:-1]), others) if len(moving) > 1 else (others, ())
+    line, band = (windows[moving[0]] if len(moving) > 1 else EACH), (windows[moving[-1]] if moving else EACH)
     left_out = past_padding[0] if past_padding else (0, 0)
     found = Geometry(value, windows.get(time or 0, EACH), line, band, time, lines, bands, apart, left_out)
     if time is not None and build.one_step and padding.cache is None and not found.time.trivial:
