@@ -209,8 +209,7 @@ def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
     )
     if first_kept:  # [N, 784] → [-1, 28, 28]
         middle.append(axes[0])
-        target = target[1:]
-        middle += _carried([], target, node, roles)
+        middle += _carried(axes[1:], target[1:], node, roles)
     else:
         middle += _carried(axes, target, node, roles)
     return AxisTensor((*front, *middle, *back), value.sources)
