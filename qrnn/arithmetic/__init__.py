@@ -76,6 +76,7 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     reductions.sum_low,
     reductions.divide_sum,
     running_softmax.power_place,
+    running_softmax.score_place,
     running_softmax.power_exponent,
     running_softmax.power_mantissa,
     running_softmax.joined_sum,

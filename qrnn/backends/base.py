@@ -370,6 +370,9 @@ class Engine(ABC):
             elif layer.by_rows:
                 tensors[layer.output] = self._by_rows(layer, tensors)
                 ran[layer.output] = ran[read]
+            elif layer.read_whole:
+                tensors[layer.output] = self._over_whole(layer, tensors, ran)
+                ran[layer.output] = ran[read]
             elif layer.by_steps:
                 own = tuple(array.copy() for array in states[layer.name])
                 past = layer.steps_past_end if end else 0
@@ -391,6 +394,13 @@ class Engine(ABC):
                 zero = model.tensors[layer.output].nearest_zero
                 tensors[layer.output], ran[layer.output] = stepped(last, ran[read], zero), np.minimum(ran[read], 1)
         return Ran({name: value for name, value in tensors.items() if value.dtype != np.int64}, final, ran)
+
+    def _over_whole(self, layer: QuantLayer, tensors: Mapping[str, Any], ran: Mapping[str, IndexArray]) -> Int16Array:
+        """Return the output of a layer each of whose steps reads whole sequences."""
+        read, whole = tensors[layer.inputs[0]], [np.ascontiguousarray(tensors[name]) for name in layer.read_whole]
+        counts = ran[layer.read_whole[0]].astype(np.int32)[:, None]
+        given, steps = [read] * len(layer.inputs), read.shape[1]
+        return self.steps(layer, given, (*whole, counts, counts), ran[layer.inputs[0]], steps, 0)[0]
 
     def _cut(self, layer: QuantLayer, tensors: Mapping[str, Any]) -> list[Any]:
         """Return the inputs of a layer; those over time, which have equal lengths, are cut to the fewest steps that one has."""

@@ -13,7 +13,7 @@ said), with the layer, the array, the shape found and the shape expected. Handle
 
 from __future__ import annotations
 
-from qrnn.layers.attention import attention_pool, group_softmax, matmul
+from qrnn.layers.attention import attention, attention_pool, group_softmax, matmul
 from qrnn.layers.build import model
 from qrnn.layers.by_feature import affine, argmax, log_softmax, prelu
 from qrnn.layers.elementwise import indrnn, min_gru
@@ -60,6 +60,7 @@ __all__ = [
     "add",
     "affine",
     "argmax",
+    "attention",
     "attention_pool",
     "average_pool",
     "bidirectional",

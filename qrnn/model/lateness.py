@@ -59,7 +59,7 @@ def times_of(layers: Iterable[GraphLayer], over_time: Callable[[str], bool]) -> 
     times: dict[str, Times] = {}
     uneven = None
     for layer in layers:
-        found = [times.get(name, AT_ONCE) for name in layer.inputs if over_time(name)]
+        found = [times.get(name, AT_ONCE) for name in layer.joined[0] if over_time(name)]
         if len(set(found)) > 1 and uneven is None:
             uneven = layer.name
         if found:
@@ -89,6 +89,8 @@ def waiting(
     """
     ends, behind = set[str](), set[str]()
     for layer in layers:
+        if layer.read_whole:
+            return f"layer {layer.name!r}"
         vector = layer.repeated
         if vector is not None and (vector in ends or layer.repeats or behind.intersection(layer.inputs)):
             return f"layer {layer.name!r}"

@@ -12,7 +12,7 @@ from onnx import checker, inliner
 
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
-from qrnn.onnx_import import counted, masks, moments, operators, repeated, reversal
+from qrnn.onnx_import import by_steps, counted, masks, moments, operators, repeated, reversal, vectors
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
@@ -24,6 +24,7 @@ from qrnn.onnx_import.filled import through
 from qrnn.onnx_import.finish import finished
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, declared_shapes, place_inputs
 from qrnn.onnx_import.node import DAMAGE, Node, first_line
+from qrnn.onnx_import.operators import step_attention
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
 from qrnn.onnx_import.registry import AXIS_RULES, HANDLERS, registered_name
 from qrnn.onnx_import.roles import Roles
@@ -317,7 +318,13 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
     constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in node.inputs)
     if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
-            result = reversal.through(node, build, HANDLERS[name])
+            result = step_attention.through(node, build)
+            if result is None:
+                result = by_steps.through(proto, opset, node, build)
+            if result is None:
+                result = vectors.through(node, build)
+            if result is None:
+                result = reversal.through(node, build, HANDLERS[name])
             if result is None:
                 result = counted.through(node, build)
             if result is None:

@@ -159,6 +159,8 @@ TensorKind = Literal[
     "c_n",
     "integers",
     "weights",
+    "scores",
+    "fills",
 ]
 
 

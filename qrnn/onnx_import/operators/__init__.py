@@ -2,6 +2,7 @@
 
 from qrnn.onnx_import.operators import (
     affine,
+    attention_operator,
     comparisons,
     convolution,
     dense,
@@ -22,10 +23,12 @@ from qrnn.onnx_import.operators import (
     shapes,
     structural,
     tiling,
+    triangles,
 )
 
 __all__ = [
     "affine",
+    "attention_operator",
     "comparisons",
     "convolution",
     "dense",
@@ -46,4 +49,5 @@ __all__ = [
     "shapes",
     "structural",
     "tiling",
+    "triangles",
 ]

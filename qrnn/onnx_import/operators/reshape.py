@@ -8,6 +8,7 @@ import numpy as np
 
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
+from qrnn.onnx_import.heads import BATCH_HEADS, with_merged_heads, without_merged_heads
 from qrnn.onnx_import.lengths import as_axes, rule_of
 from qrnn.onnx_import.merging import (
     carried_merge,
@@ -75,6 +76,10 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     if len(target) > 12:
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
     node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
+    if not build.one_step and BATCH_HEADS in value.axes:
+        value = without_merged_heads(value)
+    if not build.one_step and (made := with_merged_heads(node, build, value, target)) is not None:
+        return made
     given = target
     target, sizes = as_axes(target, build.length_rule(value)), build.sizes(value)
     resolved = align(value.shape, target, sizes)
