@@ -19,7 +19,18 @@ from hypothesis import strategies as st
 from installed import cross_compiler, tool
 
 from export.building import COMPILERS, WARNINGS, compile_program, compiler, load_tool
-from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates, logarithms, moments, norms, octaves, roots, running_softmax
+from qrnn.arithmetic import (
+    CONTRACT,
+    cells,
+    fixedpoint,
+    gates,
+    logarithms,
+    moments,
+    norms,
+    octaves,
+    roots,
+    running_softmax,
+)
 from qrnn.arithmetic.arrays import of_arrays
 from qrnn.targets import targets_folder
 
