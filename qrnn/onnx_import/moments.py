@@ -20,6 +20,8 @@ from qrnn.model.parts import IndexArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.lengths import longer, rule_of
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.two_tensors import two
+from qrnn.onnx_import.statistics import Statistic, record
 from qrnn.onnx_import.values import TIME, Features, Symbol, Value, is_shape
 
 Stage = Literal["centred", "squared", "sum", "times steps", "variance"]
@@ -79,7 +81,12 @@ def _centred(node: Node, build: Builder) -> Features | None:
     averaged = _averaged(build, np.broadcast_to(ids, value.ids.shape).reshape(-1))
     if averaged is None or not np.array_equal(averaged, build.sources(flat)):
         return None
-    return _held(node, build, Moment("centred", flat), value)
+    result = two(node, build, "sub", value, mean)
+    parts = build.book.parts(result.ids)
+    of = np.empty(parts[0].tensor.features, np.int64)
+    of[parts[0].indices] = flat
+    build.moments[parts[0].tensor.start] = Moment("centred", of)
+    return result
 
 
 def _averaged(build: Builder, flat: IndexArray) -> IndexArray | None:
@@ -196,6 +203,9 @@ def _layer(node: Node, build: Builder, moment: Moment, like: Features, root: boo
         Spread(node.name, tensor.name, output.name, tensor.features, root, moment.sample, moment.epsilon)
     )
     result = build.last_step(node, Features((indices + output.start).reshape(like.ids.shape), like.axes))
+    rows = build.sources(moment.ids)[:, None]
+    own = (False, True, root, moment.sample, 1.0, moment.epsilon, rows.tobytes())
+    record(build, result, rows, True, "mean", Statistic(rows, np.arange(len(rows)), True, *own))
     if not root:
         (part,) = build.book.parts(result.ids)
         ids = np.empty_like(moment.ids)

@@ -8,6 +8,7 @@ import numpy as np
 
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
+from qrnn.onnx_import.folding import folded, unfolded
 from qrnn.onnx_import.lengths import as_axes, rule_of
 from qrnn.onnx_import.merging import (
     carried_merge,
@@ -76,6 +77,8 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
     node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
     given = target
+    if (whole := unfolded(build, value, target)) is not None:
+        return whole
     target, sizes = as_axes(target, build.length_rule(value)), build.sizes(value)
     resolved = align(value.shape, target, sizes)
     if build.one_step:
@@ -96,6 +99,8 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         return stacked(node, build, value, *frames)
     if resolved is None and (whole := unrolled_as(node, build, value, target)) is not None:
         return whole
+    if resolved is None and (groups := folded(node, build, value, given)) is not None:
+        return groups
     if resolved is None:
         resolved = aligned_by_fixed_size(node, build, value, target)
     if resolved is None:
