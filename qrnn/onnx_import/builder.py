@@ -132,6 +132,8 @@ class Builder:
     """The sorted ids of features that a mask of steps was applied to → what the graph has in the place of steps that pad a sequence."""
     statistics: dict[int, Any] = field(default_factory=dict)
     """First id of a tensor → what means, powers or roots of which features it holds (`qrnn.onnx_import.statistics.Statistic`)."""
+    normalized: frozenset[str] = frozenset()
+    """The values that InstanceNormalization reads."""
     folded: dict[int, Features] = field(default_factory=dict)
     """First id of groups of channels that Reshape put together with time → what they were put together of (`qrnn.onnx_import.folding`)."""
     vectors: dict[int, Tensor] = field(default_factory=dict)

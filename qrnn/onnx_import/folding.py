@@ -16,7 +16,7 @@ from qrnn.onnx_import.values import BATCH, TIME, Dim, Features, Symbol
 
 def folded(node: Node, build: Builder, value: Features, target: Sequence[Dim]) -> Features | None:
     """Return [N, G, …] of a value [N, C, …] over time, for a target that puts groups of channels together with all axes behind; else None."""
-    if build.one_step or len(target) != 3 or value.ids.ndim < 3:
+    if build.one_step or len(target) != 3 or value.ids.ndim < 3 or node.output_names[0] not in build.normalized:
         return None
     batch = target[0] is BATCH or target[0] in build.sizes(value).get(BATCH, set())
     groups = target[1]

@@ -118,6 +118,7 @@ def import_checked(
         caches=Caches(pairs),
         declared=declared_shapes(graph),
         window=window,
+        normalized=frozenset(n.input[0] for n in nodes if n.op_type == "InstanceNormalization" and n.input),
         batch=None if not pairs and roles.without_batch() else BATCH,
     )
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}

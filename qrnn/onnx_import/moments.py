@@ -146,7 +146,8 @@ def _reduced(node: Node, build: Builder) -> Features | None:
     node.take("noop_with_empty_axes")
     given = node.ints(1, "axes") if node.has_input(1) else list(attribute or ())
     keep = int(node.take("keepdims", 1))
-    axes = sorted(node.axis(int(axis), value.ids.ndim) for axis in given)
+    every = [node.axis(int(axis), value.ids.ndim) for axis in given]
+    axes = [k for k in sorted(every) if value.axes[k] is not None or value.ids.shape[k] > 1]
     if axes != [k for k, symbol in enumerate(value.axes) if symbol is TIME]:
         raise node.refuse(
             f"reduces squares of what steps differ from their mean over the axes {axes}; only time is supported"
@@ -154,7 +155,7 @@ def _reduced(node: Node, build: Builder) -> Features | None:
     symbols = tuple(None if symbol is TIME else symbol for symbol in value.axes)
     like = Features(value.ids, symbols)
     if not keep:
-        like = Features(np.squeeze(value.ids, axes[0]), symbols[: axes[0]] + symbols[axes[0] + 1 :])
+        like = Features(np.squeeze(value.ids, tuple(every)), tuple(s for k, s in enumerate(symbols) if k not in every))
     if node.op == "ReduceSum":
         return _held(node, build, replace(moment, stage="sum"), like)
     return _layer(node, build, moment, like, False)

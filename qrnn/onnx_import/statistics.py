@@ -18,7 +18,7 @@ from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import Term, square_of, term_of
 from qrnn.onnx_import.normalizing import Divisor
-from qrnn.onnx_import.values import Features, Tensor
+from qrnn.onnx_import.values import TIME, Features, Tensor
 
 MOST_PRODUCTS = 12
 """The most products of a sum that is looked at."""
@@ -68,20 +68,32 @@ def record(
 
 def statistic(build: Builder, rows: IndexArray, over_time: bool, factor: float) -> Statistic:
     """Return what ``factor`` times the means of groups of features are: of these themselves, or of what their squares are of."""
-    flat = rows.reshape(-1)
-    of: IndexArray = flat
-    mean, centred = True, False
-    base = square_of(resolved(build, flat))
+    of: IndexArray = rows.reshape(-1)
+    mean, base = True, square_of(resolved(build, of))
     if base is not None and base.ids is not None:
         of, mean = base.ids, False
-        if (own := Expansion(build, bases(build, base)).distance(base)) is not None:
-            x, means = own
-            if means.over_time == over_time and _is_partition(means, x, rows.shape):
-                of, centred = x, True
-    of = sources(build, of).reshape(rows.shape)
+    elif (inner := _of_reduced(build, of, over_time)) is not None:  # a mean of means is that of all
+        build.budget.value("what is reduced", inner.which.size * inner.rows.shape[1])
+        of, mean, base = inner.rows[inner.which].reshape(-1), inner.mean, None
+        factor, over_time = factor * inner.factor, over_time or inner.over_time
+    shape, centred = (len(rows), of.size // max(1, len(rows))), False
+    if not mean:
+        base = resolved(build, of) if base is None else base
+        own = Expansion(build, bases(build, base)).distance(base)
+        if own is not None and own[1].over_time == over_time and _is_partition(own[1], own[0], shape):
+            of, centred = own[0], True
+    of = sources(build, of).reshape(shape)
     which = np.arange(len(rows))
     digest = np.sort(of, axis=1).tobytes()
     return Statistic(of, which, over_time, mean, centred, factor=factor, digest=digest)
+
+
+def _of_reduced(build: Builder, flat: IndexArray, over_time: bool) -> Statistic | None:
+    """Return the means, or means of squares, that features are which are reduced once more; None where they are none."""
+    found = known(build, resolved(build, flat).ids if known(build, flat) is None else flat)
+    if found is None or found.root or found.epsilon or found.sample or (found.over_time and over_time):
+        return None
+    return found if found.mean or not found.centred else None
 
 
 def sources(build: Builder, flat: IndexArray) -> IndexArray:
@@ -105,9 +117,9 @@ def resolved(build: Builder, flat: IndexArray) -> Term:
     return Term(flat)
 
 
-def known(build: Builder, flat: IndexArray) -> Statistic | None:
+def known(build: Builder, flat: IndexArray | None) -> Statistic | None:
     """Return the statistic that features are; None where they are none, or several tensors."""
-    parts = build.book.parts(flat) if build.statistics else []
+    parts = build.book.parts(flat) if build.statistics and flat is not None else []
     found: Statistic | None = build.statistics.get(parts[0].tensor.start) if len(parts) == 1 else None
     return None if found is None else replace(found, which=found.which[parts[0].indices])
 
@@ -260,6 +272,13 @@ class Expansion:
         if own is None or factor is None or factor <= 0.0:
             return None
         if not rest:
+            counts = (
+                [own.rows.shape[1] * steps for steps in self.build.baked[TIME]] if own.over_time and own.centred else []
+            )
+            if any(
+                n > 1 and math.isclose(factor, n / (n - 1), rel_tol=1e-6) for n in counts
+            ):  # of a declared number of steps
+                own, factor, epsilon = replace(own, sample=True), 1.0, epsilon
             return own, factor, epsilon
         ((key, values), *others) = rest.items()
         mean, taken = self.single(key, "mean", 2), number(values)
@@ -385,6 +404,20 @@ def _largest(e: Expansion, term: Term) -> Sum | None:
     return None if bound is None or total is None else e.bounded(total, bound)
 
 
+def _smallest(e: Expansion, term: Term) -> Sum | None:
+    """Return min(c / root, most), which is c / max(root, c / most)."""
+    a, b = term.args
+    most, rest = (a.number, b) if a.values is not None else (b.number, a)
+    total = None if most is None or most <= 0.0 else e.of(rest)
+    below = (
+        None
+        if total is None or len(nonzero(total)) != 1 or any(p > 0 for key in total for _, p in key)
+        else e.inverse(total)
+    )
+    bounded = None if below is None or most is None else e.bounded(below, 1.0 / most)
+    return None if bounded is None else e.inverse(bounded)
+
+
 def _activation(e: Expansion, term: Term) -> Sum | None:
     """Return a Relu of a variance, which is not below 0."""
     if term.activation is None or term.activation.kind != "relu":
@@ -403,5 +436,6 @@ _RULES: dict[str, Callable[[Expansion, Term], Sum | None]] = {
     "sqrt": _root,
     "pow": _power,
     "max": _largest,
+    "min": _smallest,
     "activation": _activation,
 }

@@ -167,6 +167,13 @@ def unit_of_squares(g: Graph, x: str, axes: Any) -> str:
     return str(g.node("Mul", [x, g.node("Reciprocal", [g.node("Sqrt", [g.node("Max", [total, number(g, 1e-3)])])])]))
 
 
+def unit_by_the_least(g: Graph, x: str, axes: Any) -> str:
+    """X · min(rsqrt(Σ x²), 1 / epsilon), as it does in other versions."""
+    total = mean(g, g.node("Mul", [x, x]), axes, "ReduceSum")
+    root = g.node("Reciprocal", [g.node("Sqrt", [total])])
+    return str(g.node("Mul", [x, g.node("Min", [root, number(g, 1.2)])]))
+
+
 def sum_square(g: Graph, x: str, axes: Any) -> str:
     total = mean(g, x, axes, "ReduceSumSquare")
     return str(g.node("Div", [x, g.node("Sqrt", [g.node("Add", [total, number(g, 1e-3)])])]))
@@ -188,7 +195,7 @@ def sample(g: Graph, x: str, axes: Any) -> str:
     )
 
 
-WHOLE = (batch_normalization, keras_3, root_mean_square, unit, unit_of_squares, sum_square, sample)
+WHOLE = (batch_normalization, keras_3, root_mean_square, unit, unit_of_squares, unit_by_the_least, sum_square, sample)
 
 
 def norms(model: FloatModel) -> list[str]:

@@ -112,7 +112,7 @@ def _reduced_rows(node: Node, build: Builder, rows: IndexArray, over_time: bool)
     if not over_time and function in ("mean", "sum") and build.terms:
         real = build.computable(node, rows).reshape(rows.shape)
         own = statistic(build, real, False, 1.0 if function == "mean" else float(rows.shape[1]))
-        if not own.mean:
+        if not (own.mean or own.over_time):
             return moments_of(node, build, own)
     result = _layer(node, build, _groups(node, build, rows), over_time)
     if not over_time and function in ("mean", "sum"):

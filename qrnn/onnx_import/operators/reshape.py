@@ -95,12 +95,12 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         if found is None and resolved is None and one:
             found = align(one, target, sizes)
         resolved = found or resolved
+    if resolved is None and (groups := folded(node, build, value, given)) is not None:
+        return groups
     if resolved is None and (frames := stacked_as(build, value, given)) is not None:
         return stacked(node, build, value, *frames)
     if resolved is None and (whole := unrolled_as(node, build, value, target)) is not None:
         return whole
-    if resolved is None and (groups := folded(node, build, value, given)) is not None:
-        return groups
     if resolved is None:
         resolved = aligned_by_fixed_size(node, build, value, target)
     if resolved is None:
