@@ -55,9 +55,13 @@ def normalized(
     )
     groups = int(np.prod([size for axis, size in enumerate(value.ids.shape) if axis not in inner]))
     own = [np.broadcast_to(what, value.ids.shape).reshape(-1) for what in (gain, bias)]
-    over_time = (
-        any(value.axes[axis] is TIME for axis in axes) and not build.one_step
-    )  # one step is a sequence of its own
+    timed = any(value.axes[axis] is TIME for axis in axes)
+    over_time = timed and not build.one_step  # one step is a sequence of its own
+    if over_time and (fill := build.fill_of(value)) is not None:
+        raise node.refuse(
+            f"normalizes {value.describe()} over time, of which a mask set the steps behind each sequence to {fill:g}, which the graph counts; "
+            "here each sequence's own steps count, re-export without the mask"
+        )
     ids = of_groups(node, build, value.ids.reshape(-1), places.reshape(groups, -1), own[0], own[1], divisor, over_time)
     return Features(ids.reshape(value.ids.shape), value.axes)
 

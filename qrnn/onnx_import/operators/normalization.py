@@ -56,17 +56,13 @@ def instance_norm(node: Node, build: Builder) -> Features:
 
 @operator("GroupNormalization")
 def group_norm(node: Node, build: Builder) -> Features:
-    """Scale · (x - mean) / sqrt(variance + epsilon) + bias of groups of channels over all axes; x [N, C, …].
-
-    Scale and bias have a number for each channel, before opset 21 for each group.
-    """
+    """Scale · (x - mean) / sqrt(variance + epsilon) + bias of groups of channels over all axes; x [N, C, …], and opset 21 or later."""
     value = node.features(0, "its input")
     epsilon, groups = _epsilon(node), int(node.take("num_groups", 0))
     if (stash_type := int(node.take("stash_type", 1))) != 1:
         raise node.refuse(f"stash_type={stash_type} is not supported; statistics are computed as for 1, float32")
     channels = _channels(node, value, groups)
-    number = groups if node.opset < 21 else channels
-    gain, bias = (_per_channel(node, k, what, number) for k, what in ((1, "scale"), (2, "bias")))
+    gain, bias = (_per_channel(node, k, what, channels) for k, what in ((1, "scale"), (2, "bias")))
     return _by_groups(node, build, value, groups, gain, bias, epsilon)
 
 
