@@ -33,6 +33,7 @@ from qrnn.layers.feedforward import (
 )
 from qrnn.layers.layer_norm_cells import Normalization, layer_norm_gru, layer_norm_lstm, normalization
 from qrnn.layers.networks import elman, identity_rnn, jordan
+from qrnn.layers.normalizations import group_norm, instance_norm, moment, running_norm
 from qrnn.layers.pairs import divide, log_power, magnitude, power, scale_bands, subtract
 from qrnn.layers.pools import average_pool, max_pool, reduce, running, spread
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
@@ -71,11 +72,13 @@ __all__ = [
     "divide",
     "elman",
     "embedding",
+    "group_norm",
     "group_softmax",
     "gru",
     "identity_rnn",
     "indrnn",
     "input",
+    "instance_norm",
     "jordan",
     "last_step",
     "layer_norm",
@@ -89,6 +92,7 @@ __all__ = [
     "max_pool",
     "min_gru",
     "model",
+    "moment",
     "multiply",
     "normalization",
     "power",
@@ -99,6 +103,7 @@ __all__ = [
     "rms_norm",
     "rnn",
     "running",
+    "running_norm",
     "scale_bands",
     "side_by_side",
     "softmax",

@@ -89,7 +89,7 @@ def waiting(
     """
     ends, behind = set[str](), set[str]()
     for layer in layers:
-        if layer.read_whole:
+        if layer.read_whole or layer.needs_end:
             return f"layer {layer.name!r}"
         vector = layer.repeated
         if vector is not None and (vector in ends or layer.repeats or behind.intersection(layer.inputs)):

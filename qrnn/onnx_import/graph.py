@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 from onnx import checker, inliner
 
-from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
+from qrnn.errors import DataError, ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
+from qrnn.model.window import LARGEST_WINDOW
 from qrnn.onnx_import import by_steps, counted, masks, moments, operators, repeated, reversal, vectors
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder
@@ -60,8 +61,9 @@ def import_model(
     stream: bool = False,
     state: Mapping[str, str] | None = None,
     values: Mapping[str, FixedValue] | None = None,
+    window: int | None = None,
 ) -> FloatModel:
-    """Import a model whose external data, if any, are loaded; ``stream``, ``state`` and ``values`` are as for `load_onnx`.
+    """Import a model whose external data, if any, are loaded; ``stream``, ``state``, ``values`` and ``window`` are as for `load_onnx`.
 
     Raises `ModelFileError` when the model is malformed, `UnsupportedError` with everything that is not implemented, and its subclass
     `BudgetError` when the model takes more memory or work than one of its size may.
@@ -70,7 +72,7 @@ def import_model(
     for tensor in check_structure(model, name, budget).tensors:
         refuse_external(tensor, f"model '{name}': tensor '{tensor.name}'")
     budget.allow(model.ByteSize())  # not before: protobuf counts recursively, and how deep is known only now
-    return import_checked(model, name, source_sha256, budget, stream, state, values)
+    return import_checked(model, name, source_sha256, budget, stream, state, values, window=window)
 
 
 def import_checked(
@@ -82,8 +84,13 @@ def import_checked(
     state: Mapping[str, str] | None = None,
     values: Mapping[str, FixedValue] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    window: int | None = None,
 ) -> FloatModel:
     """Import a model that went through `check_structure` with this budget; see `import_model`, and `load_onnx` for ``shapes``."""
+    if window is not None and not 0 <= window <= LARGEST_WINDOW:
+        raise DataError(
+            f"window={window}, expected a number of steps from 0 to {LARGEST_WINDOW}; 0 for all steps so far"
+        )
     opset = _checked_opset(model, name)
     problems = Problems(name, model.producer_name, lambda proto: _is_known(proto, True))
     plain = plain_graph(_checked_graph(model, name).graph, opset, budget, problems, values or {}, shapes or {})
@@ -111,6 +118,8 @@ def import_checked(
         budget=budget,
         caches=Caches(pairs),
         declared=declared_shapes(graph),
+        window=window,
+        normalized=frozenset(n.input[0] for n in nodes if n.op_type == "InstanceNormalization" and n.input),
         batch=None if not pairs and roles.without_batch() else BATCH,
     )
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}

@@ -145,6 +145,7 @@ TensorKind = Literal[
     "steps",
     "mask",
     "moment",
+    "folded",
     "state",
     "constant",
     "padded",

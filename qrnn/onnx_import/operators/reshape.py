@@ -8,6 +8,7 @@ import numpy as np
 
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
+from qrnn.onnx_import.folding import folded, unfolded
 from qrnn.onnx_import.heads import BATCH_HEADS, with_merged_heads, without_merged_heads
 from qrnn.onnx_import.lengths import as_axes, rule_of
 from qrnn.onnx_import.merging import (
@@ -81,6 +82,8 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     if not build.one_step and (made := with_merged_heads(node, build, value, target)) is not None:
         return made
     given = target
+    if (whole := unfolded(build, value, target)) is not None:
+        return whole
     target, sizes = as_axes(target, build.length_rule(value)), build.sizes(value)
     resolved = align(value.shape, target, sizes)
     if build.one_step:
@@ -97,6 +100,8 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         if found is None and resolved is None and one:
             found = align(one, target, sizes)
         resolved = found or resolved
+    if resolved is None and (groups := folded(node, build, value, given)) is not None:
+        return groups
     if resolved is None and (frames := stacked_as(build, value, given)) is not None:
         return stacked(node, build, value, *frames)
     if resolved is None and (whole := unrolled_as(node, build, value, target)) is not None:
