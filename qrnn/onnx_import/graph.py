@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from onnx import checker, inliner
 
 from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
-from qrnn.onnx_import import counted, masks, moments, operators, repeated, reversal
+from qrnn.onnx_import import banding, counted, masks, moments, operators, repeated, reversal
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
 from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.cells.graph import with_cells
+from qrnn.onnx_import.claims import settle
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.control import FixedValue, plain_graph
 from qrnn.onnx_import.filled import through
@@ -309,6 +311,7 @@ def find_roles(
         given = results if isinstance(results, tuple) else (results,)
         for k, output in enumerate(proto.output):
             values[output] = given[k] if k < len(given) and not isinstance(given[k], Features) else POISON
+    settle(roles)
     return roles, lost
 
 
@@ -317,18 +320,8 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
     constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in node.inputs)
     if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
-            result = reversal.through(node, build, HANDLERS[name])
-            if result is None:
-                result = counted.through(node, build)
-            if result is None:
-                result = through(proto, opset, node, build, HANDLERS[name])
-            if result is None:
-                result = repeated.through(proto, opset, node, build, HANDLERS[name])
-            if result is None:
-                result = masks.through(node, build)
-            if result is None:
-                result = moments.through(node, build)
-            result = HANDLERS[name](node, build) if result is None else result
+            result = banding.through(node, build, partial(_handled, proto, opset))
+            result = _handled(proto, opset, node, build) if result is None else result
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()
         if left:
@@ -340,6 +333,23 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
         if isinstance(value, Features):
             check_size(value.ids.size, f"the result of {node.where}", LARGEST_FEATURES)
     return values
+
+
+def _handled(proto: onnx.NodeProto, opset: int, node: Node, build: Builder) -> Any:
+    """Return what a node's handler gives, or what takes values that stand for something else."""
+    handler = HANDLERS[registered_name(proto)]
+    result = reversal.through(node, build, handler)
+    if result is None:
+        result = counted.through(node, build)
+    if result is None:
+        result = through(proto, opset, node, build, handler)
+    if result is None:
+        result = repeated.through(proto, opset, node, build, handler)
+    if result is None:
+        result = masks.through(node, build)
+    if result is None:
+        result = moments.through(node, build)
+    return handler(node, build) if result is None else result
 
 
 def _build_layers(
