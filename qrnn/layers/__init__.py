@@ -14,6 +14,7 @@ said), with the layer, the array, the shape found and the shape expected. Handle
 from __future__ import annotations
 
 from qrnn.layers.attention import attention, attention_pool, group_softmax, matmul
+from qrnn.layers.bands import over_bands, per_band
 from qrnn.layers.build import model
 from qrnn.layers.by_feature import affine, argmax, log_softmax, prelu
 from qrnn.layers.elementwise import indrnn, min_gru
@@ -95,6 +96,8 @@ __all__ = [
     "moment",
     "multiply",
     "normalization",
+    "over_bands",
+    "per_band",
     "power",
     "prelu",
     "projection",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qrnn.onnx_import.banding import is_banded, regrouped
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
 from qrnn.onnx_import.folding import folded, unfolded
@@ -85,6 +86,8 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     if (whole := unfolded(build, value, target)) is not None:
         return whole
     target, sizes = as_axes(target, build.length_rule(value)), build.sizes(value)
+    if is_banded(value) and (moved := regrouped(build, value, target)) is not None:
+        return moved
     resolved = align(value.shape, target, sizes)
     if build.one_step:
         if resolved is None:  # a time axis of one step may disappear, and come again
@@ -102,6 +105,9 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         resolved = found or resolved
     if resolved is None and (groups := folded(node, build, value, given)) is not None:
         return groups
+    if resolved is None and (moved := regrouped(build, value, target)) is not None:
+        node.reserve_features(value.ids.size)
+        return moved
     if resolved is None and (frames := stacked_as(build, value, given)) is not None:
         return stacked(node, build, value, *frames)
     if resolved is None and (whole := unrolled_as(node, build, value, target)) is not None:
