@@ -22,6 +22,7 @@ from qrnn.onnx_import.operators import (
     shapes,
     structural,
     tiling,
+    transposed,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "shapes",
     "structural",
     "tiling",
+    "transposed",
 ]
