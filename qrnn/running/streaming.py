@@ -169,6 +169,8 @@ class SequenceIO:
         self._rows, self._views = rows, _Views(rows, rows.size)
         self._limits = StepLimits(session.model)
         self._start = session.initial_state(rows.size)
+        if self._limits:  # every run has as many steps, so those from the beginning are checked here once
+            self._limits.check(self._start.layers, rows.steps_of, end=True)
         self._put_states(self._start.layers)
         self._begin = rows.stored.copy()
         self.lengths = {o.name: np.full(rows.size, rows.output_steps[o.name], np.int64) for o in rows.model.outputs}
@@ -199,8 +201,8 @@ class SequenceIO:
                 value = view
             if not tokens:
                 rows.read_from(name, value)
-        if self._limits:
-            self._limits.check(self.begin(state), rows.steps_of, end=True)
+        if self._limits and state is not None:
+            self._limits.check(state.layers, rows.steps_of, end=True)
         if state is None:
             rows.stored[...] = self._begin
         else:
