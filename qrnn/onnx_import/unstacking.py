@@ -9,8 +9,10 @@ import numpy as np
 from qrnn.model.kinds.unstack import Unstack
 from qrnn.model.window import LARGEST_WINDOW
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.fixed_sizes import align
+from qrnn.onnx_import.lengths import rule_of
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.values import Features
+from qrnn.onnx_import.values import TIME, Dim, Features, Product, Symbol, product
 
 
 def unstacked(node: Node, build: Builder, steps: Sequence[Features], cut: int = 0) -> Features:
@@ -35,3 +37,42 @@ def unstacked(node: Node, build: Builder, steps: Sequence[Features], cut: int = 
     node.reserve(2 * indices.size)
     build.layers.append(Unstack(f"{node.name}/unstack", tensor.name, output.name, indices.reshape(count, -1), cut))
     return Features(output.ids.reshape(first.ids.shape), first.axes)
+
+
+def unstacked_as(node: Node, build: Builder, value: Features, target: Sequence[Dim]) -> Features | None:
+    """Return a value whose time axis a target merges with features behind it, as steps of their own; None for another target.
+
+    [N, C, T, s] becomes [N, C, s · T], and [N, T, s · C] becomes [N, s · T, C].
+    """
+    if build.one_step or value.axes.count(TIME) != 1:
+        return None
+    axis = value.axes.index(TIME)
+    inner = value.ids.shape[axis + 1 :]
+    if any(symbol is not None for symbol in value.axes[axis + 1 :]):
+        return None
+    for place, wanted in enumerate(target):
+        behind = list(target[place + 1 :])
+        if any(isinstance(size, Symbol) or size < 1 for size in behind):
+            continue
+        kept = product(behind)
+        count, left = divmod(product(inner), kept)
+        before = align(value.shape[:axis], list(target[:place]), build.sizes(value))
+        if left or count < 2 or before is None or not _is_times(build, value, wanted, count):
+            continue
+        lead = [1 if isinstance(size, Symbol) else size for size in before]
+        axes = (*(size if isinstance(size, Symbol) else None for size in before), TIME, *(None for _ in behind))
+        node.reserve_features(value.ids.size)
+        by_step = value.ids.reshape(*value.ids.shape[:axis], count, kept)
+        shape = [*lead, 1, *(int(size) for size in behind if not isinstance(size, Symbol))]
+        return unstacked(node, build, [Features(by_step[..., r, :].reshape(shape), axes) for r in range(count)])
+    return None
+
+
+def _is_times(build: Builder, value: Features, size: Dim, count: int) -> bool:
+    """Return whether a size of a target is ``count`` times the steps of a value, or is left to be found."""
+    rule = build.length_rule(value)
+    if isinstance(size, Product):
+        return len(size.factors) == 1 and size.count == count and rule_of(size.factors[0]) == rule
+    if isinstance(size, Symbol):
+        return rule_of(size) == rule.times(count)
+    return size == -1

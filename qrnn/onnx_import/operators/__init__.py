@@ -2,6 +2,7 @@
 
 from qrnn.onnx_import.operators import (
     affine,
+    blocks,
     comparisons,
     convolution,
     dense,
@@ -28,6 +29,7 @@ from qrnn.onnx_import.operators import (
 
 __all__ = [
     "affine",
+    "blocks",
     "comparisons",
     "convolution",
     "dense",
