@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
-from qrnn.errors import QrnnError
+from qrnn.errors import QrnnError, UnsupportedError
 from qrnn.model.kinds.conv import Conv
 from qrnn.onnx_import import import_model
 from qrnn.onnx_import.operators.resize import COORDINATES, ROUNDINGS
@@ -71,8 +71,11 @@ def test_any_attributes(data: st.DataObject) -> None:
     node = next(n for n in proto.graph.node if n.op_type == "Resize")
     if len(node.input) == 4 and not any(a.name == "axes" for a in node.attribute):
         refused_with(QrnnError, proto, "re-export with scales")
-    else:
+        return
+    try:
         agree(proto, feeds)
+    except UnsupportedError:
+        refused_with(UnsupportedError, proto, "no whole number of elements")
 
 
 @pytest.mark.parametrize("opset", [7, 9, 10, 11, 13, 18, 19])
@@ -148,6 +151,7 @@ def test_sizes_that_follow_the_steps() -> None:
         ([1.0, 1.0, 1.0, 2.0], {"coordinate_transformation_mode": "tf_crop_and_resize"}, "tf_crop_and_resize"),
         ([1.0, 1.0, 1.0, 2.0], {"nearest_mode": "up"}, "nearest_mode='up'"),
         ([1.0, 1.0, 1.0, 0.1], {}, "to 0"),
+        ([1.0, 1.0, 1.0, 1.5], {"coordinate_transformation_mode": "align_corners"}, "no whole number of elements"),
         ([1.0, 1.0, 1.0, -1.0], {}, "expected numbers above 0"),
         ([1.0, 1.0, 1.0], {}, "lists 3 numbers for 4 axes"),
         ([1.0, 1.0, 1.0, 1e12], {}, "elements; at most"),

@@ -24,13 +24,19 @@ def _block(node: Node, value: Features) -> int:
     return size
 
 
+def _mode(node: Node) -> str:
+    """Return whether the elements of a block are in front of the channels, DCR, or behind them, CRD."""
+    mode = str(node.take("mode", "DCR"))
+    if mode not in ("DCR", "CRD"):
+        raise node.damaged(f"mode={mode!r}, expected DCR or CRD")
+    return mode
+
+
 @operator("DepthToSpace")
 def depth_to_space(node: Node, build: Builder) -> Features:
     """Import DepthToSpace over axes of features, and over time as several steps for each."""
     value = node.features(0, "input")
-    size, mode = _block(node, value), str(node.take("mode", "DCR"))
-    if mode not in ("DCR", "CRD"):
-        raise node.damaged(f"mode={mode!r}, expected DCR or CRD")
+    size, mode = _block(node, value), _mode(node)
     batch, channels, *places = value.ids.shape
     if channels % size**2:
         raise node.damaged(f"blocksize={size} does not fit the {channels} channels of {value.describe()}")
@@ -52,7 +58,7 @@ def depth_to_space(node: Node, build: Builder) -> Features:
 def space_to_depth(node: Node, build: Builder) -> Features:
     """Import SpaceToDepth over axes of features."""
     value = node.features(0, "input")
-    size = _block(node, value)
+    size, mode = _block(node, value), _mode(node)
     if TIME in value.axes and size > 1:
         raise node.refuse(
             f"puts every {size} steps of {value.describe()} side by side; re-export with Reshape and Transpose over [N, T, …]"
@@ -61,7 +67,8 @@ def space_to_depth(node: Node, build: Builder) -> Features:
     if high % size or wide % size:
         raise node.damaged(f"blocksize={size} does not divide {high} and {wide}")
     node.reserve_features(value.ids.size)
-    ids = value.ids.reshape(batch, channels, high // size, size, wide // size, size).transpose(0, 3, 5, 1, 2, 4)
+    ids = value.ids.reshape(batch, channels, high // size, size, wide // size, size)
+    ids = ids.transpose(0, 3, 5, 1, 2, 4) if mode == "DCR" else ids.transpose(0, 1, 3, 5, 2, 4)
     return Features(ids.reshape(batch, -1, high // size, wide // size), value.axes)
 
 

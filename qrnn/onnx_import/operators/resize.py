@@ -36,8 +36,8 @@ SAMPLED_STEPS = 9
 def resize(node: Node, build: Builder) -> Features:
     """Import Resize and Upsample: nearest over axes of features and, by whole factors, over time; linear over axes of features."""
     value = node.features(0, "X")
-    mode, coordinates, rounding = _modes(node)
     found = [_scale(node, build, value, axis) for axis in range(value.ids.ndim)]
+    mode, coordinates, rounding = _modes(node)
     node.take("axes")
     node.take("scales")
     for axis, (size, (scale, target)) in enumerate(zip(value.ids.shape, found, strict=True)):
@@ -103,7 +103,10 @@ def _scale(node: Node, build: Builder, value: Features, axis: int) -> tuple[floa
         scale = np.float32(scales[place])
         if not np.isfinite(scale) or scale <= 0:
             raise node.damaged(f"scales holds {scales[place]}, expected numbers above 0")
-        return float(scale), int(np.float32(size) * scale) if value.axes[axis] is None else 0
+        if value.axes[axis] is not None:
+            return float(scale), 0
+        _check_scale(node, axis, size, float(scale))
+        return float(scale), int(np.float32(size) * scale)
     target = sizes[place] if sizes is not None else size
     if value.axes[axis] is None:
         if isinstance(target, Symbol):
@@ -121,6 +124,20 @@ def _scale(node: Node, build: Builder, value: Features, axis: int) -> tuple[floa
     if not own:
         raise node.refuse(f"resizes axis {axis} of {value.describe()} to {target}; re-export with scales")
     return float(factor), 0
+
+
+def _check_scale(node: Node, axis: int, size: int, scale: float) -> None:
+    """Refuse a scale that gives no whole number of elements where coordinates depend on that number.
+
+    The standard puts the product itself in its formula, and ONNX Runtime the whole number.
+    """
+    coordinates = node.peek("coordinate_transformation_mode", "half_pixel")
+    one = coordinates == "pytorch_half_pixel" and 1 < size * scale < 2
+    if not (size * scale).is_integer() and (coordinates == "align_corners" or one):
+        raise node.refuse(
+            f"scales axis {axis} of size {size} by {scale:g}, no whole number of elements, with coordinate_transformation_mode="
+            f"{coordinates!r}, which runtimes compute in different ways; re-export with sizes"
+        )
 
 
 def _given(node: Node, rank: int) -> tuple[list[float] | None, list[Dim] | None]:
@@ -222,7 +239,7 @@ def _repeated(
 ) -> Features:
     """Return steps that are repeated: the nearest neighbours of a whole scale over time."""
     mode, coordinates, rounding = modes
-    whole = mode == "nearest" and coordinates != "align_corners" and scale.is_integer() and scale <= LARGEST_WINDOW
+    whole = mode == "nearest" and coordinates != "align_corners" and scale.is_integer() and 1 <= scale <= LARGEST_WINDOW
     times = int(scale) if whole else 1
     if not whole or not all(_repeats(size, times, coordinates, rounding) for size in range(1, SAMPLED_STEPS + 1)):
         raise node.refuse(

@@ -110,11 +110,13 @@ def axes_of(node: Node, kernel: tuple[int, ...], sizes: list[int | None]) -> lis
                 )
             whole = (taps - 1) * dilation + 1 + more[k] - stride  # more than ``stride`` for each input
             total = whole if wanted is None or size is None else whole + stride * size - int(wanted[k])
+            if total < 0 and wanted is not None:
+                more[k], total = more[k] - total, 0
             if (
                 total < 0
-            ):  # the standard asks for elements without a tap behind the others, and ONNX Runtime leaves these out
+            ):  # elements without a tap, behind the others, which the standard has and ONNX Runtime leaves out
                 raise node.refuse(
-                    f"auto_pad or output_shape asks for {-total} elements of axis {k + 2} that no tap reaches; re-export with pads and "
+                    f"auto_pad={auto} asks for {-total} elements of axis {k + 2} that no tap reaches; re-export with pads and "
                     "output_padding"
                 )
             less = total // 2
