@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from export.building import check
+from export.drawn import check_on_core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -283,6 +284,12 @@ def up_network(seed: int = 0) -> FloatModel:
 def test_exported_c(compiler: str, kernels: Any, tmp_path: Any) -> None:
     model = up_network()
     check(quantize(model, {"x": np.random.default_rng(6).normal(size=(4, 10, 8))}), tmp_path, compiler, kernels)
+
+
+@pytest.mark.parametrize("name", ["cortex-m4", "cortex-m55"])
+def test_emulated_cores(name: str) -> None:
+    made = quantize(up_network(), {"x": np.random.default_rng(6).normal(size=(4, 10, 8))}, Scheme(8, input="8", weights=4))
+    check_on_core(made, name, lengths=(1, 5, 12))
 
 
 def test_exported_c_of_steps_that_are_repeated(tmp_path: Any) -> None:
