@@ -96,7 +96,7 @@ class ModelRows(ABC):
 
     With ``steps`` None a run is one time step. A tensor over time has a row for each step of each of ``size`` sequences, [size · steps, F],
     with a number of steps of its own: ``steps_of`` has those of all tensors over time, and ``output_steps`` those of all outputs, 1 for one
-    without time. Any other tensor has a row for each sequence, [size, F].
+    without time; in one time step, that is how many may come out. Any other tensor has a row for each sequence, [size, F].
 
     ``inputs`` are real values of type ``real``, or tokens [rows] int64; ``outputs`` are float64. ``layers`` has the states, [size, …], before
     and after a run, which lie in the buffer ``stored``; ``lengths`` says for each output how many steps of each sequence came out. The
@@ -115,7 +115,10 @@ class ModelRows(ABC):
                 self.inputs[graph_input.name] = np.zeros(rows, np.int64)
             elif graph_input.kind == "features":
                 self.inputs[graph_input.name] = np.zeros((rows, graph_input.features), real)
-        self.output_steps = {o.name: self.steps_of.get(o.parts[0][0], 1) for o in model.outputs}
+        self.output_steps = {
+            o.name: model.step_rows[o.name] if steps is None else self.steps_of.get(o.parts[0][0], 1)
+            for o in model.outputs
+        }
         self.outputs: dict[str, FloatArray] = {
             o.name: np.zeros((size * self.output_steps[o.name], o.features)) for o in model.outputs
         }

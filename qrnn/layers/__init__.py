@@ -40,6 +40,7 @@ from qrnn.layers.pools import average_pool, max_pool, reduce, running, spread
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.steps import repeat, side_by_side, step_at, time_slice
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
+from qrnn.layers.upsampling import conv_transpose, unstack, upsample
 from qrnn.model.activation import Activation
 
 TWO_SIGMOID_MINUS_ONE = Activation("scaled_tanh", 1.0, 0.5)
@@ -68,6 +69,7 @@ __all__ = [
     "bidirectional",
     "concat",
     "conv",
+    "conv_transpose",
     "delay",
     "dense",
     "divide",
@@ -116,4 +118,6 @@ __all__ = [
     "subtract",
     "time_slice",
     "tokens",
+    "unstack",
+    "upsample",
 ]

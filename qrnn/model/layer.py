@@ -120,6 +120,11 @@ class GraphLayer:
         """Return the steps of input from one output to the next, and how many steps after its own the first output comes."""
         return 1, 0
 
+    @property
+    def gives_steps(self) -> tuple[int, int]:
+        """Return how many steps of output each step of input gives, and how many of these come with the step that follows."""
+        return 1, 0
+
 
 class Layer(GraphLayer, ABC):
     """A layer of a float model."""

@@ -26,6 +26,7 @@ from qrnn.onnx_import.operators.shapes import known_sizes, sizes_of
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.steps import stacked, unrolled
+from qrnn.onnx_import.unstacking import unstacked_as
 from qrnn.onnx_import.values import (
     BATCH,
     MERGED,
@@ -112,6 +113,8 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         return stacked(node, build, value, *frames)
     if resolved is None and (whole := unrolled_as(node, build, value, target)) is not None:
         return whole
+    if resolved is None and (steps := unstacked_as(node, build, value, given)) is not None:
+        return steps
     if resolved is None:
         resolved = aligned_by_fixed_size(node, build, value, target)
     if resolved is None:
