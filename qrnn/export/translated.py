@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -274,7 +275,21 @@ class TranslatedSteps(StepsCode[QuantLayer]):
         """Add the translated function, and return the most rows that it writes."""
         layer, tensors = self.layer, self.site.model.tensors
         sizes = [tensors[tensor].features for tensor in (*layer.inputs, layer.output)]
-        return translate_step(self.code, self.site.name, layer, layer.step_loop(), self.name, head, states, sizes)[1]
+        loop = layer.step_loop()
+        self._before = ""
+        if loop.before is not None:
+            self._before = self.code.names.new(f"{self.name}_before")
+            first = replace(loop, make=loop.before)
+            translate_step(self.code, self.site.name, layer, first, self._before, head, states, sizes)
+        return translate_step(self.code, self.site.name, layer, loop, self.name, head, states, sizes)[1]
+
+    def run(self) -> list[str]:
+        """Return the loop over all steps; where a sequence is gone through twice, its sums begin anew, and a loop before it makes them."""
+        if not self._before:
+            return super().run()
+        clear = [f"QRNN_CLEAR(state->{f.name}, {f.count}U * sizeof({f.kind}));" for f in self.fields]
+        arguments = ", ".join([*self.arguments(), self.own_place().at()])
+        return [*clear, *self.each_row([f"(void){self._before}({arguments});"]), *super().run()]
 
 
 class CountingCode(TranslatedSteps):

@@ -122,7 +122,7 @@ def _check_input(where: str, graph_input: GraphInput, tensors: Mapping[str, Tens
 
 def _check_memory(model: QuantGraph) -> None:
     """Check that layers without memory are only in graphs of one step, and that the inputs are rows exactly where no layer has memory."""
-    remembers = [layer.memory for layer in model.recurrent_layers]
+    remembers = [layer.memory for layer in model.recurrent_layers if layer.states()]
     if not all(remembers) and not model.one_step:
         fail("layers", "one has no memory in a graph that runs whole sequences")
     if not all(remembers) and any(layer.by_steps for layer in model.layers):

@@ -77,6 +77,9 @@ class GraphLayer:
     carries_offset: ClassVar[bool] = False
     """Whether the layer may read a tensor whose integer 0 is not the real 0, since it copies features and writes them with their offset."""
 
+    needs_end: ClassVar[bool] = False
+    """Whether each step of the output depends on all steps of the input, also on later ones: the layer runs over whole sequences alone."""
+
     @property
     def least_steps(self) -> int:
         """Return the least steps of a sequence that ends; the state array ``steps`` [1] counts at least as far."""
@@ -115,6 +118,11 @@ class GraphLayer:
     @property
     def comes_late(self) -> tuple[int, int]:
         """Return the steps of input from one output to the next, and how many steps after its own the first output comes."""
+        return 1, 0
+
+    @property
+    def gives_steps(self) -> tuple[int, int]:
+        """Return how many steps of output each step of input gives, and how many of these come with the step that follows."""
         return 1, 0
 
 

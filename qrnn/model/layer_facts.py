@@ -240,8 +240,12 @@ class StepLoop:
     step on Python's unbounded integers; a backend without a kernel of its own compiles it; the C export translates it. So it is written in
     a small language: integers, indexed arrays with all of their indices, ``shape``, ``for … in range``, ``if``, arithmetic, comparisons,
     and calls of the contract. ``parameters`` are integers and arrays of integers.
+
+    A layer that needs the end of a sequence at each of its steps (`GraphLayer.needs_end`) goes through it twice: ``before`` makes a step of
+    the same arguments, which is taken for every step of a sequence first, and returns 0.
     """
 
     make: Callable[[Any], Step]
     parameters: tuple[Any, ...]
     scratch: tuple[Scratch, ...] = ()
+    before: Callable[[Any], Step] | None = None

@@ -36,6 +36,8 @@ _NOT_COMPUTABLE = {
     "tail": "reads the last steps of a cache and the newest ones ('{name}'), which only a graph output may give on to the next call",
     "reversed": "reads '{name}', steps in reverse; only recurrent layers, and what computes each step by itself before or behind them, can",
     "moment": "reads '{name}', what the steps differ from their mean over time, of which only the mean of the squares over time is supported",
+    "folded": "reads '{name}', groups of channels put together with time, which only InstanceNormalization may read, and Reshape to the shape "
+    "before",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens, end a mask of steps, or divide a sum over time",
     "steps": "reads the numbers of the steps ('{name}'), which may only be compared to sequence lengths",
@@ -105,6 +107,8 @@ class Builder:
     baked: dict[Symbol, set[int]]
     value_names: frozenset[str]
     budget: Budget
+    window: int | None = None
+    """The steps over which what the graph normalizes over time is normalized instead; 0 for all so far, None for the whole sequence."""
     batch: Symbol | None = BATCH
     """The axis of a recurrent node that is the batch; None in a graph that takes one sequence, where it is an axis of size 1 like any other."""
     layers: list[Layer] = field(default_factory=list)
@@ -129,6 +133,14 @@ class Builder:
     """First id of a mask of steps → the `qrnn.onnx_import.masks.Mask`."""
     _fills: dict[bytes, float] = field(default_factory=dict)
     """The sorted ids of features that a mask of steps was applied to → what the graph has in the place of steps that pad a sequence."""
+    statistics: dict[int, Any] = field(default_factory=dict)
+    """First id of a tensor → what means, powers or roots of which features it holds (`qrnn.onnx_import.statistics.Statistic`)."""
+    normalized: frozenset[str] = frozenset()
+    """The values that InstanceNormalization reads."""
+    folded: dict[int, Features] = field(default_factory=dict)
+    """First id of groups of channels that Reshape put together with time → what they were put together of (`qrnn.onnx_import.folding`)."""
+    vectors: dict[int, Tensor] = field(default_factory=dict)
+    """First id of a tensor that a Repeat layer writes → the vector that it gives at every step."""
     moments: dict[int, Any] = field(default_factory=dict)
     """First id of a tensor on the way to a variance over time → the `qrnn.onnx_import.moments.Moment`."""
     functions: set[str] = field(default_factory=set)

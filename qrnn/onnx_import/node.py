@@ -78,10 +78,17 @@ class Node:
         """The node's name, operator and opset, as messages begin with them."""
         return f"node '{self.name}' ({self._written}, opset {self.opset})"
 
-    def as_operator(self, op: str, inputs: list[Any], names: list[str]) -> Node:
-        """Return this node as one of another operator, which takes the attributes that are left; None stands for an absent input."""
+    def as_operator(
+        self, op: str, inputs: list[Any], names: list[str], attributes: Mapping[str, Any] | None = None
+    ) -> Node:
+        """Return this node as one of another operator, which takes the attributes that are left, or has ``attributes`` of its own.
+
+        None stands for an absent input.
+        """
         other = copy.copy(self)
         other.op, other.inputs = op, inputs
+        if attributes is not None:
+            other._attributes = {name: helper.make_attribute(name, value) for name, value in attributes.items()}
         other.input_names = ["" if value is None else name for name, value in zip(names, inputs, strict=True)]
         return other
 

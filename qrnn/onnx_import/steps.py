@@ -290,7 +290,7 @@ def repeated(node: Node, build: Builder, value: Features, axis: int, rule: Lengt
         if key not in build.made:
             output = build.new_tensor(f"{part.tensor.name}.repeated", True, part.tensor.features, True, "layer")
             build.layers.append(Repeat(f"{node.name}/repeat", like.name, part.tensor.name, output.name, count))
-            build.made[key] = output
+            build.made[key], build.vectors[output.start] = output, part.tensor
         ids[part.positions] = part.indices + build.made[key].start
     return Features(ids.reshape(value.ids.shape), tuple(TIME if k == axis else a for k, a in enumerate(value.axes)))
 

@@ -197,7 +197,8 @@ class StepCalls:
     ) -> None:
         definition, kept = definition_of(loop.make), (inputs, len(states))
         self._loop, self._states, self._key, self._tasks = loop, states, key, tasks
-        self._kernel = Kernel(f"{ROWS}.defined", "steps", (definition, *kept))
+        first = () if loop.before is None else (definition_of(loop.before),)
+        self._kernel = Kernel(f"{ROWS}.defined", "steps", (definition, *kept, *first))
         self._stream_kernel = Kernel(f"{ROWS}.defined", "stream_step", (definition, *kept))
         self._parameters, self._inputs = _parameters(loop.parameters), inputs
 

@@ -43,10 +43,20 @@ def row_loop_kernel(make: Callable[[Any], Loop]) -> Any:
     return run_rows
 
 
+def _nothing(contract: Any) -> Step:
+    """Return the first pass of a loop that has none."""
+
+    def step(*_: Any) -> int:
+        return 0
+
+    return step
+
+
 @lru_cache(KEPT)
-def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
-    """Return a kernel that takes the steps which ``make`` gives, with a thread for each sequence."""
+def step_loop_kernel(make: Callable[[Any], Step], before: Callable[[Any], Step] | None = None) -> Any:
+    """Return a kernel that takes the steps which ``make`` gives, after those of ``before``, with a thread for each sequence."""
     step = compiled_loop(make(LOOP_FUNCTIONS))
+    first, passes = compiled_loop((before or _nothing)(LOOP_FUNCTIONS)), int(before is not None)
 
     @kernel(THREADS)
     def take_steps(
@@ -62,6 +72,8 @@ def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
         n = cuda.grid(1)
         if n < lengths.shape[0]:
             length, k = lengths[n], 0
+            for i in range(length * passes):
+                first(n, i, 0, *inputs, out, *rest)
             for i in range(length):
                 t = length - 1 - i if reverse else i
                 k += step(n, t, t if by_time else k, *inputs, out, *rest)
@@ -89,7 +101,7 @@ class StepCode:
     """A `StepLoop`, compiled, with its parameters on the device."""
 
     def __init__(self, loop: StepLoop) -> None:
-        self._kernel, self._scratch = step_loop_kernel(loop.make), loop.scratch
+        self._kernel, self._scratch = step_loop_kernel(loop.make, loop.before), loop.scratch
         self._parameters = uploaded(loop.parameters)
 
     def launch(

@@ -3,6 +3,7 @@
 from qrnn.onnx_import.operators import (
     affine,
     attention_operator,
+    blocks,
     comparisons,
     convolution,
     dense,
@@ -18,17 +19,20 @@ from qrnn.onnx_import.operators import (
     recurrent,
     reductions,
     reshape,
+    resize,
     reverse,
     select,
     shapes,
     structural,
     tiling,
+    transposed,
     triangles,
 )
 
 __all__ = [
     "affine",
     "attention_operator",
+    "blocks",
     "comparisons",
     "convolution",
     "dense",
@@ -44,10 +48,12 @@ __all__ = [
     "recurrent",
     "reductions",
     "reshape",
+    "resize",
     "reverse",
     "select",
     "shapes",
     "structural",
     "tiling",
+    "transposed",
     "triangles",
 ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.parts import FloatArray
+from qrnn.model.window import EACH
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import numbers, remember, term_of
@@ -84,6 +86,8 @@ def matmul(node: Node, build: Builder) -> Value:
         return product_of_two(node, build, value, other) if made is None else made
     if value.axes[-1:] == (TIME,):  # [N, T]: of a declared number of steps with one feature, all of them
         value = unrolled(node, build, value) or value
+    if np.ndim(other) == 2 and (shared := _shared(node, build, value)) is not None:
+        return shared
     if np.ndim(other) != 2 or value.axes[-1:] != (None,) or value.ids.size != value.ids.shape[-1]:
         return _linear(node, build, 0)
     weight = _weight(node, "the second operand")
@@ -110,6 +114,26 @@ def _of_constants(node: Node, build: Builder, a: Features, b: Features) -> Featu
     return Features(made.ids.reshape(made.ids.shape[1:]), (BATCH_HEADS, *made.axes[2:]))
 
 
+def _shared(node: Node, build: Builder, value: Features) -> Features | None:
+    """Import MatMul of [.., B, I] over time by [I, O], the same weights for each of B bands, as a convolution of one tap; None for others."""
+    inputs, bands = value.ids.shape[-1], value.ids.size // max(1, value.ids.shape[-1])
+    if bands < 2 or value.axes[-1] is not None or any(p.tensor.kind != "layer" for p in build.book.parts(value.ids)):
+        return None
+    weight = _weight(node, "the second operand")
+    if weight.shape[0] != inputs:
+        raise node.damaged(f"weight '{node.input_names[1]}' takes {weight.shape[0]} features, its input has {inputs}")
+    tensor, indices = build.operand(node, value)
+    if not tensor.has_time:
+        return None
+    if not np.array_equal(indices, np.arange(tensor.features)):
+        tensor, _ = build.gathered(node, indices + tensor.start)
+    outputs = weight.shape[1]
+    output = build.result(node, bands * outputs, True)
+    each = np.ascontiguousarray(weight.T)[:, :, None, None]
+    build.add_matrix(Conv(node.name, tensor.name, output.name, each, np.zeros(outputs), EACH, EACH, bands))
+    return Features(output.ids.reshape(*value.ids.shape[:-1], outputs), value.axes)
+
+
 def _linear(node: Node, build: Builder, k: int) -> Features:
     """Import MatMul of features, operand ``k``, and of a constant that is no matrix for all of them."""
     names = "the first operand", "the second operand"
@@ -131,6 +155,8 @@ def gemm(node: Node, build: Builder) -> Value:
     if trans_a:
         raise node.refuse("transA=1 is not supported; re-export with the batch as the first axis of A")
     value = node.features(0, "A")
+    if value.ids.ndim == 2 and value.ids.shape[0] > 1 and node.constant(1, "B").ndim == 2:  # a row for each band
+        return _rows(node, build, value, alpha, beta, bool(trans_b))
     if value.ids.ndim != 2 or node.constant(1, "B").ndim != 2:
         raise node.damaged(f"A {value.describe()} and B {list(node.constant(1, 'B').shape)} must have two axes each")
     weight = _weight(node, "B")
@@ -142,6 +168,17 @@ def gemm(node: Node, build: Builder) -> Value:
             raise node.refuse(f"C has shape {list(c.shape)}; only one bias for all rows ([{bias.size}]) is supported")
         bias = np.broadcast_to(c, (1, bias.size))[0].copy()
     return _dense(node, build, value, np.ascontiguousarray(weight), bias)
+
+
+def _rows(node: Node, build: Builder, value: Features, alpha: float, beta: float, turned: bool) -> Value:
+    """Import Gemm of rows, of which each step has several: the same product for each, as MatMul and Add have it."""
+    weight = alpha * _weight(node, "B")
+    operands = [value, np.ascontiguousarray(weight.T) if turned else weight, *node.inputs[2:]]
+    names = node.input_names
+    product = matmul(node.as_operator("MatMul", operands[:2], names[:2]), build)
+    if not node.has_input(2) or not isinstance(product, Features):
+        return product
+    return affine(node, build, product, np.ones(1), beta * node.weights(2, "C"))
 
 
 @operator("Add")

@@ -27,6 +27,7 @@ from qrnn.onnx_import.values import (
     Array,
     Dim,
     Features,
+    Product,
     Symbol,
     Value,
     as_shape,
@@ -85,7 +86,7 @@ def _sizes(node: Node, dims: Array) -> tuple[list[int], tuple[Symbol | None, ...
             f"its shape operand has the shape {list(dims.shape)}, expected [axes] of at most {MOST_AXES}"
         )
     axes = tuple(TIME if rule_of(d) is not None else d if isinstance(d, Symbol) else None for d in dims)
-    unknown = [str(a) for a in axes if a is not None and a is not BATCH and a is not TIME]
+    unknown = [str(a) for a in axes if a not in (None, BATCH, TIME) and not isinstance(a, Product)]
     if unknown or len({id(a) for a in axes if a is not None}) < sum(a is not None for a in axes):
         raise node.refuse(f"shape {list(dims)} is not supported; batch and time may appear once each")
     sizes = [1 if isinstance(d, Symbol) else int(d) for d in dims]
