@@ -40,7 +40,7 @@ MOVES = frozenset(
 EACH = frozenset(
     ["Add", "Sub", "Mul", "Div", "Neg", "Pow", "Min", "Max", "Abs", "Sqrt", "Exp", "Log", "Erf", "Reciprocal", "Clip", "PRelu", "Sigmoid",
      "Tanh", "Relu", "HardSigmoid", "LeakyRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Softsign", "Softplus", "Swish", "HardSwish",
-     "Gelu", "Mish", "Softmax", "LogSoftmax", "MatMul", "Gemm", "LayerNormalization", "RMSNormalization"]
+     "Gelu", "Mish", "Where", "Softmax", "LogSoftmax", "MatMul", "Gemm", "LayerNormalization", "RMSNormalization"]
 )  # fmt: skip
 """The operators that treat each row of a merged axis by itself: they compute what they compute of all bands of a step side by side."""
 
