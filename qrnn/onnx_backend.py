@@ -56,6 +56,8 @@ _WEIGHTS: Mapping[str, tuple[int, ...]] = {
     "MatMul": (1,),
     "LayerNormalization": (1, 2),
     "RMSNormalization": (1,),
+    "InstanceNormalization": (1, 2),
+    "GroupNormalization": (1, 2),
 }
 """Which inputs of an operator are weights: those that the importer wants constant."""
 
