@@ -120,8 +120,8 @@ def long(bounds: tuple[int, int]) -> Argument:
 
 
 WIDE = (-(1 << 62), 1 << 62)
-PLACE = (-(47275 << running_softmax.PLACE_BITS), 47275 << running_softmax.PLACE_BITS)
-"""The bounds of an int16 times log2(e)."""
+PLACE = (-running_softmax.LARGEST_PLACE, running_softmax.LARGEST_PLACE)
+"""The bounds of a score times log2(e)."""
 WEIGHTED = (-running_softmax.WEIGHTED_MAX, running_softmax.WEIGHTED_MAX + INT32[1])
 """The bounds of a weighted sum that is joined of its parts."""
 INPUTS = {"from_frac": bits(*FRAC), "to_frac": bits(*FRAC)}
@@ -334,6 +334,11 @@ SCALARS: tuple[Function, ...] = (
         },
     ),
     Function(running_softmax.power_place, 5, {"score": signed(INT16), "in_frac": bits(*FRAC)}, result="int64_t"),
+    Function(
+        running_softmax.score_place, 5,
+        {"product": long((-(1 << 61), 1 << 61)), "multiplier": signed(MAGNITUDES), "shift": bits(0, 62)},
+        result="int64_t", facts={"product * multiplier": WIDE}, note="A layer's multiplier is small enough for its products.",
+    ),
     Function(running_softmax.power_exponent, 5, {"place": long(PLACE)}),
     Function(
         running_softmax.power_mantissa, 5,

@@ -83,6 +83,7 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     moments.normalize_distance,
     moments.moment16,
     running_softmax.power_place,
+    running_softmax.score_place,
     running_softmax.power_exponent,
     running_softmax.power_mantissa,
     running_softmax.joined_sum,

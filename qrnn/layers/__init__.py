@@ -13,7 +13,8 @@ said), with the layer, the array, the shape found and the shape expected. Handle
 
 from __future__ import annotations
 
-from qrnn.layers.attention import attention_pool, group_softmax, matmul
+from qrnn.layers.attention import attention, attention_pool, group_softmax, matmul
+from qrnn.layers.bands import over_bands, per_band
 from qrnn.layers.build import model
 from qrnn.layers.by_feature import affine, argmax, log_softmax, prelu
 from qrnn.layers.elementwise import indrnn, min_gru
@@ -39,6 +40,7 @@ from qrnn.layers.pools import average_pool, max_pool, reduce, running, spread
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.steps import repeat, side_by_side, step_at, time_slice
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
+from qrnn.layers.upsampling import conv_transpose, unstack, upsample
 from qrnn.model.activation import Activation
 
 TWO_SIGMOID_MINUS_ONE = Activation("scaled_tanh", 1.0, 0.5)
@@ -61,11 +63,13 @@ __all__ = [
     "add",
     "affine",
     "argmax",
+    "attention",
     "attention_pool",
     "average_pool",
     "bidirectional",
     "concat",
     "conv",
+    "conv_transpose",
     "delay",
     "dense",
     "divide",
@@ -94,6 +98,8 @@ __all__ = [
     "moment",
     "multiply",
     "normalization",
+    "over_bands",
+    "per_band",
     "power",
     "prelu",
     "projection",
@@ -112,4 +118,6 @@ __all__ = [
     "subtract",
     "time_slice",
     "tokens",
+    "unstack",
+    "upsample",
 ]

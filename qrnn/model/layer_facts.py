@@ -186,6 +186,10 @@ class RowLoop:
     inputs: tuple[str, ...]
 
 
+ANY_STEPS = -1
+"""The length of an axis of a `StateArray` that has all steps of a whole sequence (`QuantLayer.step_arrays`)."""
+
+
 @dataclass(frozen=True)
 class StateArray:
     """A state array: a named integer array that a layer keeps from one time step to the next, [N, *shape] for N sequences.

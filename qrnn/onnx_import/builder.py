@@ -44,6 +44,9 @@ _NOT_COMPUTABLE = {
     "mask": "reads a mask of steps ('{name}'), which may only mask features over time, or be summed over time",
     "weights": "reads a softmax over time ('{name}'), of which only the sum over time of its product with values at the same steps is "
     "supported",
+    "scores": "reads products at all pairs of steps ('{name}'), of which only the product of their softmax and values is supported, with a "
+    "scale and a mask of steps before the softmax",
+    "fills": "reads numbers for the steps that pad a sequence ('{name}'), which may only be added to scores before a softmax over time",
     "index": "reads the numbers of steps '{name}', which may only say which step of each sequence is taken",
     "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
 }
@@ -144,6 +147,10 @@ class Builder:
     """The tensors that layers of kind function write."""
     time_weights: dict[int, TimeWeights] = field(default_factory=dict)
     """First id of features that stand for a softmax over time → the scores, and the values that it weighs."""
+    scores: dict[int, Any] = field(default_factory=dict)
+    """First id of features that stand for products at pairs of steps → the `qrnn.onnx_import.operators.step_attention.Scores`."""
+    fills_of: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """First id of numbers made of a mask of steps → the number at a sequence's own steps, and that at the steps that pad it."""
     counts: dict[int, tuple[str, int]] = field(default_factory=dict)
     """First id of numbers of steps → the graph input of lengths, and what was added to it (`qrnn.onnx_import.counted`)."""
     own_last: set[str] = field(default_factory=set)

@@ -13,21 +13,22 @@ from onnx import checker, inliner
 from qrnn.errors import DataError, ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
 from qrnn.model.window import LARGEST_WINDOW
-from qrnn.onnx_import import counted, masks, moments, operators, repeated, reversal
+from qrnn.onnx_import import operators
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
 from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.cells.graph import with_cells
+from qrnn.onnx_import.claims import settle
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.control import FixedValue, plain_graph
-from qrnn.onnx_import.filled import through
 from qrnn.onnx_import.finish import finished
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, declared_shapes, place_inputs
 from qrnn.onnx_import.node import DAMAGE, Node, first_line
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
 from qrnn.onnx_import.registry import AXIS_RULES, HANDLERS, registered_name
 from qrnn.onnx_import.roles import Roles
+from qrnn.onnx_import.stand_ins import computed
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.values import (
     BATCH,
@@ -318,6 +319,7 @@ def find_roles(
         given = results if isinstance(results, tuple) else (results,)
         for k, output in enumerate(proto.output):
             values[output] = given[k] if k < len(given) and not isinstance(given[k], Features) else POISON
+    settle(roles)
     return roles, lost
 
 
@@ -326,18 +328,7 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
     constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in node.inputs)
     if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
-            result = reversal.through(node, build, HANDLERS[name])
-            if result is None:
-                result = counted.through(node, build)
-            if result is None:
-                result = through(proto, opset, node, build, HANDLERS[name])
-            if result is None:
-                result = repeated.through(proto, opset, node, build, HANDLERS[name])
-            if result is None:
-                result = masks.through(node, build)
-            if result is None:
-                result = moments.through(node, build)
-            result = HANDLERS[name](node, build) if result is None else result
+            result = computed(proto, opset, node, build)
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()
         if left:

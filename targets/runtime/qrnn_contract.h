@@ -489,8 +489,18 @@ static inline int64_t qrnn_power_place(int32_t score, uint32_t in_frac)
     return qrnn_shift_right_round64((int64_t)score * INT64_C(96817625), in_frac + 6U);
 }
 
-/* Return the e of a power m * 2^(e - 23), the floor of a power_place: of an int16 it lies within +-47274.
- * Section 5 of docs/arithmetic.md. Here place -49571430400 ... 49571430400. */
+/* Return product * multiplier / 2^shift, rounded half up, within +-(2^36 - 1): the place of a score that is a sum of products.
+ * The multiplier holds the score's scale, log2(e) and 2^20; product * multiplier is within +-2^62, and shift 0 ... 62.
+ * Section 5 of docs/arithmetic.md. Here product -2^61 ... 2^61, multiplier -(2^31 - 1) ... 2^31 - 1, shift 0 ... 62. A layer's
+ * multiplier is small enough for its products. */
+static inline int64_t qrnn_score_place(int64_t product, int32_t multiplier, uint32_t shift)
+{
+    return qrnn_saturate64(qrnn_shift_right_round64(product * multiplier, shift), INT64_C(-68719476735), INT64_C(68719476735));
+}
+
+/* Return the e of a power m * 2^(e - 23), the floor of a place: it lies within +-2^16, and within +-47274 of an int16's
+ * power_place.
+ * Section 5 of docs/arithmetic.md. Here place -(2^36 - 1) ... 2^36 - 1. */
 static inline int32_t qrnn_power_exponent(int64_t place)
 {
     return (int32_t)(place >> 20U);
@@ -498,7 +508,7 @@ static inline int32_t qrnn_power_exponent(int64_t place)
 
 /* Return the m of a power, 2^23 * 2^f with f the fraction of a power_place: in [2^23, 2^24].
  * table has 129 entries, 2^23 * 2^(k / 128), between which the value is linear; it is rounded once.
- * Section 5 of docs/arithmetic.md. Here place -49571430400 ... 49571430400, entries of table 2^23 ... 2^24. */
+ * Section 5 of docs/arithmetic.md. Here place -(2^36 - 1) ... 2^36 - 1, entries of table 2^23 ... 2^24. */
 static inline int32_t qrnn_power_mantissa(int64_t place, const int32_t *table)
 {
     const int64_t part = place & INT64_C(8191);

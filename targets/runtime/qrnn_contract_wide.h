@@ -479,7 +479,14 @@ static inline int64_t qrnn_wide_power_place(int64_t score, int64_t in_frac)
     return qrnn_wide_shift_right_round(score * INT64_C(96817625), in_frac + 6);
 }
 
-/* Return the e of a power m * 2^(e - 23), the floor of a power_place: of an int16 it lies within +-47274. */
+/* Return product * multiplier / 2^shift, rounded half up, within +-(2^36 - 1): the place of a score that is a sum of products. */
+static inline int64_t qrnn_wide_score_place(int64_t product, int64_t multiplier, int64_t shift)
+{
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(product * multiplier, shift), INT64_C(-68719476735), INT64_C(68719476735));
+}
+
+/* Return the e of a power m * 2^(e - 23), the floor of a place: it lies within +-2^16, and within +-47274 of an int16's
+ * power_place. */
 static inline int64_t qrnn_wide_power_exponent(int64_t place)
 {
     return place >> 20;

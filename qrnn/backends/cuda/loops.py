@@ -149,11 +149,14 @@ class Steps(DeviceLayer):
             holds = np.iinfo(state.dtype)
             if state.range != (holds.min, holds.max):
                 self.state_limits[place] = StateLimit(state.name, *state.range)
-        self.varies = True
+        self.varies = not layer.read_whole
 
     def run(self, run: Run) -> None:
         """Take the steps of every sequence, and those past its end where it ends."""
         layer = self.layer
+        if layer.read_whole:
+            self._over_whole(run)
+            return
         given, states = [run.tensors[name] for name in layer.inputs], run.states[layer.name]
         steps = min(
             x.shape[1] for x in given
@@ -166,6 +169,15 @@ class Steps(DeviceLayer):
         written = written.known()  # later layers launch no more steps than there are
         run.tensors[layer.output], run.lengths[layer.output] = first_steps(y, max(1, written.longest)), written
         run.final[layer.name] = states
+
+    def _over_whole(self, run: Run) -> None:
+        """Compute the output of a layer each of whose steps reads whole sequences."""
+        layer, read = self.layer, self.layer.inputs[0]
+        x, lengths = run.tensors[read], run.lengths[read]
+        counts = run.lengths[layer.read_whole[0]].device.reshape(x.shape[0], 1)
+        states = (*(run.tensors[name] for name in layer.read_whole), counts, counts)
+        y, _ = self.steps((x,) * len(layer.inputs), states, lengths, x.shape[1], 0)
+        run.tensors[layer.output], run.lengths[layer.output] = y, lengths
 
     def steps(
         self, inputs: tuple[Any, ...], states: State, lengths: Lengths, out_rows: int, past: int
