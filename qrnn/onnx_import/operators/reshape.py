@@ -9,7 +9,7 @@ import numpy as np
 from qrnn.onnx_import.banding import is_banded, regrouped
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
-from qrnn.onnx_import.folding import folded, unfolded
+from qrnn.onnx_import.folding import folded, folds, is_shape_of, unfolded
 from qrnn.onnx_import.lengths import INPUTS, as_axes, rule_of
 from qrnn.onnx_import.merging import (
     carried_merge,
@@ -217,9 +217,19 @@ def reshape(node: Node, build: Builder) -> Value:
 
 @axis_rule("Reshape")
 def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
-    """Carry the axes that survive: equal ones from the front and the back, and one that is left between them."""
+    """Carry the axes that survive; groups of channels, put together with all axes behind them, are remembered until they are split again."""
     value: AxisTensor = node.input(0)
     target = _target(node, list(value.axes))
+    if value.axes and (whole := roles.folded.get(value.axes[-1])) is not None and is_shape_of(target, whole):
+        return AxisTensor(whole, value.sources)
+    found = _surviving_axes(node, roles, value, list(target))
+    if folds(target, value.axes) and not any(found.axes[-1] is axis for axis in value.axes):
+        roles.folded[found.axes[-1]] = value.axes
+    return found
+
+
+def _surviving_axes(node: Node, roles: Roles, value: AxisTensor, target: list[Dim]) -> AxisTensor:
+    """Return the axes that survive: equal ones from the front and the back, and one that is left between them."""
     if len(target) == value.rank == 3 and stacks(value.axes[2].size, target[2]):
         steps = roles.made(None, node.name)  # every few steps side by side
         roles.same(steps, value.axes[1], node.name)
