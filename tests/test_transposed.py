@@ -288,7 +288,9 @@ def test_exported_c(compiler: str, kernels: Any, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("name", ["cortex-m4", "cortex-m55"])
 def test_emulated_cores(name: str) -> None:
-    made = quantize(up_network(), {"x": np.random.default_rng(6).normal(size=(4, 10, 8))}, Scheme(8, input="8", weights=4))
+    made = quantize(
+        up_network(), {"x": np.random.default_rng(6).normal(size=(4, 10, 8))}, Scheme(8, input="8", weights=4)
+    )
     check_on_core(made, name, lengths=(1, 5, 12))
 
 

@@ -29,6 +29,8 @@ def with_aligned(model: FloatModel) -> FloatModel:
     """
     if model.uneven is None or model.rows or any(layer.backward for layer in model.recurrent_layers):
         return model
+    if any(layer.read_whole for layer in model.layers):
+        return model
     if len({i.axis for i in model.inputs if i.has_time}) != 1:
         return model
     extra: dict[str, int] = {}

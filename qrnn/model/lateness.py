@@ -104,7 +104,7 @@ def times_of(layers: Iterable[GraphLayer], over_time: Callable[[str], bool]) -> 
     times: dict[str, Times] = {}
     uneven = None
     for layer in layers:
-        found = [times.get(name, AT_ONCE) for name in layer.inputs if over_time(name)]
+        found = [times.get(name, AT_ONCE) for name in layer.joined[0] if over_time(name)]
         if len(set(found)) > 1 and uneven is None:
             uneven = layer.name
         if found:
@@ -133,6 +133,8 @@ def waiting(
     """
     ends, behind = set[str](), set[str]()
     for layer in layers:
+        if layer.read_whole or layer.needs_end:
+            return f"layer {layer.name!r}"
         vector = layer.repeated
         if vector is not None and (vector in ends or layer.repeats or behind.intersection(layer.inputs)):
             return f"layer {layer.name!r}"

@@ -249,6 +249,8 @@ def test_channels_that_become_bands(form: str) -> None:
         ("tf", [4, 2, 1, 3], {"auto_pad": "SAME"}, "auto_pad='SAME'"),
         ("tf", [4, 2, 1, 3], {"strides": [1, 2, 2]}, "lists 3 numbers"),
         ("tf", [4, 2, 3], {}, "does not fit its input"),
+        ("tf", [4, 2, 1, 3], {"dilations": [1, 65536]}, "reads inputs too far from each other: window"),
+        ("tf", [4, 2, 1, 1], {"strides": [65536, 65536]}, "bytes"),
     ],
 )
 def test_refusals(order: str, shape: list[int], attributes: dict[str, Any], says: str) -> None:

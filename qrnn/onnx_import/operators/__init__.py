@@ -2,6 +2,7 @@
 
 from qrnn.onnx_import.operators import (
     affine,
+    attention_operator,
     blocks,
     comparisons,
     convolution,
@@ -25,10 +26,12 @@ from qrnn.onnx_import.operators import (
     structural,
     tiling,
     transposed,
+    triangles,
 )
 
 __all__ = [
     "affine",
+    "attention_operator",
     "blocks",
     "comparisons",
     "convolution",
@@ -52,4 +55,5 @@ __all__ = [
     "structural",
     "tiling",
     "transposed",
+    "triangles",
 ]

@@ -21,7 +21,7 @@ from qrnn.onnx_import.values import Features, Padding
 
 @operator("Conv")
 def conv(node: Node, build: Builder) -> Features:
-    """Import Conv over time, over one axis within a step, or over both; X [N, C, …], W [O, C / group, …], B [O]."""
+    """Import Conv over time and over one or two axes within a step; X [N, C, …], W [O, C / group, …], B [O]."""
     weight = node.weights(1, "W")
     if weight.ndim < 3 or 0 in weight.shape:
         raise node.damaged(
@@ -40,16 +40,15 @@ def conv(node: Node, build: Builder) -> Features:
         raise node.damaged(
             f"W {list(weight.shape)} with group={groups} does not fit the {found.channels} channels of {found.value.describe()}"
         )
-    node.reserve(weight.size * found.lines)
-    if found.time_axis is not None and found.band_axes and found.time_axis > found.band_axes[0]:
-        weight = weight.swapaxes(found.time_axis, found.band_axes[0])
-    # Axes that are neither time nor bands have one tap: the reshape drops them.
-    weight = weight.reshape(*weight.shape[:2], found.time.taps, found.band.taps)
-    channels, lines = len(weight), found.lines
-    weight, bias = np.tile(weight, (lines, 1, 1, 1)), np.tile(bias, lines)  # each line is a group of channels
+    channels, apart = len(weight), found.apart
+    node.reserve(weight.size * apart)
+    # Axes that are neither time nor lines nor bands have one tap: the reshape drops them.
+    weight = weight.transpose(found.weight_order).reshape(*weight.shape[:2], found.time.taps, -1)
+    weight, bias = np.tile(weight, (apart, 1, 1, 1)), np.tile(bias, apart)  # each place apart is a group of channels
     tensor = found.operand(node, build)
-    output = build.result(node, found.places * lines * channels, True)
-    layer = Conv(node.name, tensor.name, output.name, weight, bias, found.time, found.band, found.bands, groups * lines)
+    output = build.result(node, found.places * apart * channels, True)
+    over = found.time, found.band, found.bands, groups * apart, found.line, found.lines
+    layer = Conv(node.name, tensor.name, output.name, weight, bias, *over)
     build.add_matrix(layer)
     result = found.result(output, channels)
     if not any(found.beyond):
