@@ -20,7 +20,7 @@ from qrnn.onnx_import.values import TIME, Features
 
 @operator("ConvTranspose")
 def conv_transpose(node: Node, build: Builder) -> Features:
-    """Import ConvTranspose over time, over one axis within a step, or over both; X [N, C, …], W [C, O / group, …], B [O]."""
+    """Import ConvTranspose over time and over one or two axes within a step; X [N, C, …], W [C, O / group, …], B [O]."""
     weight, value = node.weights(1, "W"), node.features(0, "X")
     if weight.ndim < 3 or 0 in weight.shape:
         raise node.damaged(
