@@ -268,8 +268,7 @@ alone; other inputs with as many axes are computed, and the rest are constants.
 
 UPSAMPLED = """## ONNX's node tests of operators that upsample
 
-ConvTranspose, Resize and Upsample, as above; weights and scales are constants. Refused are windows over two axes within a step, three axes
-behind the channels, and the modes of Resize that are not supported.
+ConvTranspose, Resize and Upsample, as above; weights and scales are constants. Refused are the modes of Resize that are not supported.
 
 """
 
