@@ -23,6 +23,7 @@ from qrnn.layers.tensors import simple_layer
 from qrnn.model.kinds import quantized_kinds
 from qrnn.model.kinds.function import Function
 from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
+from qrnn.model.kinds.sequence_norm import QuantSequenceNorm
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.scalar_function import ScalarFunction, X
 from qrnn.model.window import Window, causal
@@ -48,7 +49,9 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     conv = layers.conv(joined, rng.normal(size=(4, 6, 2)), rng.normal(size=4))
     pooled = layers.max_pool(conv, causal(2), band=Window(2, 1, 1, 1), bands=2)
     h = layers.gru(pooled, rng.normal(size=(15, 4)), 0.4 * rng.normal(size=(15, 5))).output
-    normal = layers.layer_norm(h, gain=rng.uniform(1, 2, 5), bias=rng.normal(size=5))
+    bands = layers.over_bands(h, 5, lambda band: layers.rnn(band, np.ones((1, 1)), np.full((1, 1), 0.5), reverse=True))
+    each = layers.per_band(bands, 5, lambda band: layers.rnn(band, np.ones((1, 1)), np.full((1, 1), -0.5))).output
+    normal = layers.layer_norm(layers.add(each, h), gain=rng.uniform(1, 2, 5), bias=rng.normal(size=5))
     dense = layers.dense(normal, rng.normal(size=(4, 5)), name="head")  # reads a copy by rescale
     bent = layers.activation(dense, "tanh")
     product = layers.multiply(bent, layers.activation(dense, "gelu"))
@@ -77,12 +80,14 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
     loud = layers.log_power(share, bands=2, epsilon=0.1)
     odds = layers.log_softmax(layers.concat(size, loud))
     moved = layers.affine(late, rng.uniform(-1, 1, 4), rng.normal(size=4))
-    every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "max_pool": pooled, "recurrent": h, "layer_norm": normal,
+    every = {"embedding": embedded, "add": added, "concat": joined, "conv": conv, "max_pool": pooled, "recurrent": h,
+             "over_bands": bands, "per_band": each, "layer_norm": normal,
              "dense": dense, "pointwise": bent, "multiply": product, "average_pool": averaged, "running": mean, "last_step": last,
              "softmax": layers.softmax(last), "delay": late, "combine": share, "magnitude": size, "log_power": loud, "log_softmax": odds,
              "argmax": layers.argmax(odds), "function": power, "attention_pool": weighted, "matmul": inner,
              "group_softmax": groups, "affine": moved, "spread": layers.spread(moved), "take_steps": taken, "last_steps": final,
-             "nth_step": layers.step_at(product, 0), "align": ahead,
+             "nth_step": layers.step_at(product, 0), "align": ahead, "group_norm": layers.group_norm(moved, 2, inner=2),
+             "running_norm": layers.running_norm(moved, steps=3), "moment": layers.moment(moved, 2),
              "repeat": layers.repeat(fixed, product)}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
@@ -90,7 +95,8 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
 
 
 def test_the_model_has_every_kind_of_layer() -> None:
-    kinds = {kind for kind in quantized_kinds().values() if kind is not QuantRecurrentDefinition}
+    """Of those that stream: normalizations over whole sequences are in tests/test_normalizations.py."""
+    kinds = set(quantized_kinds().values()) - {QuantRecurrentDefinition, QuantSequenceNorm}
     assert {type(layer) for layer in everything().layers} == kinds
 
 

@@ -23,7 +23,8 @@ from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.layer_facts import Narrowed
 from qrnn.model.quant_model import QuantModel
-from qrnn.refinement.evidence import before
+from qrnn.model.time import TimeAxis
+from qrnn.refinement.evidence import before, grouped
 
 
 @dataclass
@@ -68,8 +69,10 @@ def narrowed_values(
             yield replace(found, values=real)
         if isinstance(layer, QuantRecurrent):
             own = batch.paced(model.length_rules[layer.input])
+            begin = layer.starts(start, TimeAxis(own.lengths, own.steps))[0]
+            own = grouped(layer.grouping, own)
             for number, d in enumerate(layer.directions):
-                yield from _states(layer, number, d, own, trace, start[layer.name][0][:, number])
+                yield from _states(layer, number, d, own, trace, begin[:, number])
 
 
 def _states(

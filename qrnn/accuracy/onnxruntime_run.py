@@ -188,6 +188,7 @@ def _refuse_lost_states(model: FloatModel, pairs: dict[str, str]) -> None:
         if (
             isinstance(layer, Recurrent)
             and layer.memory
+            and layer.keeps_state
             and any(s.source not in pairs for s, _, _ in initial_states(layer))
         ):
             raise ValueError(

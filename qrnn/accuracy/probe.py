@@ -153,7 +153,7 @@ class LayerProbe:
             if isinstance(layer, QuantRecurrent):
                 for number in range(len(layer.directions)):
                     self._initial_states(layer, number, batch)
-                    self._recurrent(layer, number, trace, axes[layer.input])
+                    self._recurrent(layer, number, trace, layer.grouping.axis(axes[layer.input]))
             elif layer.clamps_output:
                 y = tensors[layer.output].astype(np.int64)
                 y = axes[layer.output].real(y) if layer.output in axes else y
@@ -173,7 +173,8 @@ class LayerProbe:
 
     def _recurrent(self, layer: QuantRecurrent, number: int, trace: Trace, axis: TimeAxis) -> None:
         d, key, H = layer.directions[number], f"{layer.name}[{number}]", layer.hidden_size
-        steps, mask = self._whole.along(self.model.length_rules[layer.input]).steps, axis.mask
+        whole = self._whole.along(self.model.length_rules[layer.input])
+        steps, mask = layer.grouping.axis(whole).steps, axis.mask
         pre = trace.arrays[f"{key}.pre"]
         for k, gate in enumerate(layer.gates):
             block = pre[:, :, k * H : (k + 1) * H]

@@ -22,6 +22,7 @@ from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.stored_states import StateLayout, StoredStates
+from qrnn.model.time import TimeAxis
 
 LayerState = tuple[npt.NDArray[Any], ...]
 """The arrays of a layer's state, [N, *shape] each, in the order of `QuantLayer.states`. A recurrent layer has h [N, D, P] int16 and c
@@ -95,7 +96,7 @@ class ModelRows(ABC):
 
     With ``steps`` None a run is one time step. A tensor over time has a row for each step of each of ``size`` sequences, [size · steps, F],
     with a number of steps of its own: ``steps_of`` has those of all tensors over time, and ``output_steps`` those of all outputs, 1 for one
-    without time. Any other tensor has a row for each sequence, [size, F].
+    without time; in one time step, that is how many may come out. Any other tensor has a row for each sequence, [size, F].
 
     ``inputs`` are real values of type ``real``, or tokens [rows] int64; ``outputs`` are float64. ``layers`` has the states, [size, …], before
     and after a run, which lie in the buffer ``stored``; ``lengths`` says for each output how many steps of each sequence came out. The
@@ -114,7 +115,10 @@ class ModelRows(ABC):
                 self.inputs[graph_input.name] = np.zeros(rows, np.int64)
             elif graph_input.kind == "features":
                 self.inputs[graph_input.name] = np.zeros((rows, graph_input.features), real)
-        self.output_steps = {o.name: self.steps_of.get(o.parts[0][0], 1) for o in model.outputs}
+        self.output_steps = {
+            o.name: model.step_rows[o.name] if steps is None else self.steps_of.get(o.parts[0][0], 1)
+            for o in model.outputs
+        }
         self.outputs: dict[str, FloatArray] = {
             o.name: np.zeros((size * self.output_steps[o.name], o.features)) for o in model.outputs
         }
@@ -367,8 +371,19 @@ class Engine(ABC):
                 steps = layer.repeats or tensors[read].shape[1]
                 tensors[layer.output] = np.repeat(tensors[layer.repeated][:, None], steps, axis=1)
                 ran[layer.output] = np.full_like(ran[read], steps) if layer.repeats else ran[read]
+            elif isinstance(layer, QuantRecurrent):
+                y, after = self._recurrent(layer, tensors[read], states, ran[read], trace)
+                tensors[layer.output], ran[layer.output] = y, ran[read]
+                for name, state in zip(layer.outputs[1:], after, strict=False):
+                    tensors[name] = stepped(state.reshape(len(state), -1), ran[read])
+                    ran[name] = np.minimum(ran[read], 1)
+                if layer.states():
+                    final[layer.name] = after if layer.memory else states[layer.name]
             elif layer.by_rows:
                 tensors[layer.output] = self._by_rows(layer, tensors)
+                ran[layer.output] = ran[read]
+            elif layer.read_whole:
+                tensors[layer.output] = self._over_whole(layer, tensors, ran)
                 ran[layer.output] = ran[read]
             elif layer.by_steps:
                 own = tuple(array.copy() for array in states[layer.name])
@@ -377,20 +392,19 @@ class Engine(ABC):
                 y, count = self.steps(layer, given, own, ran[read], layer.rows_in(given[0].shape[1]), past)
                 tensors[layer.output], ran[layer.output] = y[:, : max(1, int(count.max()))], count
                 final[layer.name] = own
-            elif isinstance(layer, QuantRecurrent):
-                run = self.recurrent if layer.memory else self._forgetful
-                y, after = run(layer, tensors[read], states[layer.name], ran[read], trace)
-                tensors[layer.output], ran[layer.output] = y, ran[read]
-                for name, state in zip(layer.outputs[1:], after, strict=False):
-                    tensors[name] = stepped(state.reshape(len(state), -1), ran[read])
-                    ran[name] = np.minimum(ran[read], 1)
-                final[layer.name] = after if layer.memory else states[layer.name]
             else:
                 x = tensors[read]
                 last = x[np.arange(len(x)), np.maximum(ran[read], 1) - 1]
                 zero = model.tensors[layer.output].nearest_zero
                 tensors[layer.output], ran[layer.output] = stepped(last, ran[read], zero), np.minimum(ran[read], 1)
         return Ran({name: value for name, value in tensors.items() if value.dtype != np.int64}, final, ran)
+
+    def _over_whole(self, layer: QuantLayer, tensors: Mapping[str, Any], ran: Mapping[str, IndexArray]) -> Int16Array:
+        """Return the output of a layer each of whose steps reads whole sequences."""
+        read, whole = tensors[layer.inputs[0]], [np.ascontiguousarray(tensors[name]) for name in layer.read_whole]
+        counts = ran[layer.read_whole[0]].astype(np.int32)[:, None]
+        given, steps = [read] * len(layer.inputs), read.shape[1]
+        return self.steps(layer, given, (*whole, counts, counts), ran[layer.inputs[0]], steps, 0)[0]
 
     def _cut(self, layer: QuantLayer, tensors: Mapping[str, Any]) -> list[Any]:
         """Return the inputs of a layer; those over time, which have equal lengths, are cut to the fewest steps that one has."""
@@ -406,6 +420,20 @@ class Engine(ABC):
         lead = given[0].shape[: 2 if self.model.tensors[layer.output].has_time else 1]
         rows = (np.ascontiguousarray(x.reshape(-1, *x.shape[len(lead) :])) for x in given)
         return self.rows(layer, *rows).reshape(*lead, self.features_of(layer.output))
+
+    def _recurrent(
+        self,
+        layer: QuantRecurrent,
+        x: Int16Array,
+        states: Mapping[str, LayerState],
+        lengths: IndexArray,
+        trace: Trace | None,
+    ) -> tuple[Int16Array, LayerState]:
+        """Return the output of a recurrent layer, [N, T, F], and its states after the last step; a ``trace`` has the cell's own sequences."""
+        group, given, size = layer.grouping, TimeAxis(lengths, x.shape[1]), len(x)
+        run = self.recurrent if layer.memory else self._forgetful
+        y, after = run(layer, group.apart(x), layer.starts(states, given), group.axis(given).lengths, trace)
+        return group.together(y, size), tuple(group.states_together(state, size) for state in after)
 
     def _forgetful(
         self, layer: QuantRecurrent, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None

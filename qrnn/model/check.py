@@ -61,8 +61,9 @@ def check_graph(model: QuantGraph) -> None:
             if name in cells or (name in tokens and not layer.reads_tokens):
                 fail(where, f"cannot read {name!r}")
         layer.check(LayerChecks(where, model))
-        if len({model.length_rules[name] for name in layer.inputs if name in model.length_rules}) > 1:
-            fail(where, "reads tensors of different lengths")
+        for names in layer.joined:
+            if len({model.length_rules[name] for name in names if name in model.length_rules}) > 1:
+                fail(where, "reads tensors of different lengths")
         for name in layer.outputs:
             if name in known or name not in tensors:
                 fail(where, f"writes {name!r} twice or without a format")
@@ -121,7 +122,7 @@ def _check_input(where: str, graph_input: GraphInput, tensors: Mapping[str, Tens
 
 def _check_memory(model: QuantGraph) -> None:
     """Check that layers without memory are only in graphs of one step, and that the inputs are rows exactly where no layer has memory."""
-    remembers = [layer.memory for layer in model.recurrent_layers]
+    remembers = [layer.memory for layer in model.recurrent_layers if layer.states()]
     if not all(remembers) and not model.one_step:
         fail("layers", "one has no memory in a graph that runs whole sequences")
     if not all(remembers) and any(layer.by_steps for layer in model.layers):

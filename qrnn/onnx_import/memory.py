@@ -26,7 +26,7 @@ def with_memory(model: FloatModel, stream: bool) -> FloatModel:
     if not model.one_step:
         return model
     pairs = state_pairs(model)
-    recurrent = [layer for layer in model.layers if isinstance(layer, Recurrent)]
+    recurrent = [layer for layer in model.layers if isinstance(layer, Recurrent) and layer.keeps_state]
     if stream:
         note = "the graph runs one time step per call; here it runs whole sequences"
         if any(state.source not in pairs for layer in recurrent for state, _, _ in initial_states(layer)):

@@ -22,6 +22,7 @@ from qrnn.onnx_import.values import (
     MOST_AXES,
     TIME,
     TIME_BATCH,
+    Banded,
     Dim,
     Features,
     Product,
@@ -150,9 +151,10 @@ def mixes_sequences(node: Node) -> UnsupportedError:
 
 def refuse_merged(node: Node, value: Features, axis: int, does: str) -> None:
     """Refuse a node that does something with axis ``axis`` of ``value``, where batch and time are merged to it."""
-    if value.axes[axis] in MERGED:
+    if value.axes[axis] in MERGED or isinstance(value.axes[axis], Banded):
+        what = "batch and features" if isinstance(value.axes[axis], Banded) else "batch and time"
         raise node.refuse(
-            f"{does} axis {axis} of {value.describe()}, which batch and time are merged to; re-export with both as separate axes there"
+            f"{does} axis {axis} of {value.describe()}, which {what} are merged to; re-export with both as separate axes there"
         )
 
 

@@ -11,7 +11,7 @@ from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import IndexArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.problems import Problems
-from qrnn.onnx_import.values import BATCH, MERGED, TIME, Features, Tensor, TensorKind
+from qrnn.onnx_import.values import BATCH, MERGED, TIME, Banded, Features, Tensor, TensorKind
 
 FINAL = ("h_n", "c_n")
 
@@ -36,6 +36,11 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
             f"output '{name}' {value.describe()} has batch and time as one axis; here it has two, [N, T, …], as every output over time"
         )
         value = apart(value, merged)
+    value = _rows_apart(build, value)
+    if any(isinstance(axis, Banded) for axis in value.axes):
+        raise UnsupportedError(
+            f"output '{name}' {value.describe()} merges the batch and features to one axis; re-export with both as separate axes there"
+        )
     if BATCH not in value.axes and build.batch is not None:
         raise UnsupportedError(
             f"output '{name}' {value.describe()} has no batch axis; re-export with the batch axis kept"
@@ -46,6 +51,10 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
     kinds = {p.tensor.kind for p in parts}
     if not flat.size:
         raise UnsupportedError(f"output '{name}' {value.describe()} is empty; re-export without it")
+    if "scores" in kinds:
+        raise UnsupportedError(
+            f"output '{name}' gives the weights of an attention over steps, a number for each pair of steps; re-export without it"
+        )
     if kinds - SHOWN - NAMED:
         raise UnsupportedError(f"output '{name}' passes an input, a constant or padding through; re-export without it")
     if "weights" in kinds:
@@ -77,6 +86,20 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
         time_axis=value.axes.index(TIME) if TIME in value.axes else None,
         merged=merged is not None,
     )
+
+
+def _rows_apart(build: Builder, value: Features) -> Features:
+    """Return a value of a graph of one sequence, whose batch of 1 is merged with bands, with an axis of size 1 as the batch.
+
+    The bands are then features: [1, N·F, H] with N = 1, as the states of a layer for each band are.
+    """
+    ones = [k for k, axis in enumerate(value.axes) if axis is None and value.ids.shape[k] == 1]
+    rows = [axis.factors == (BATCH,) for axis in value.axes if isinstance(axis, Banded)]
+    if rows != [True] or not ones or BATCH in value.axes or 1 not in build.baked[BATCH]:
+        return value
+    axes = [None if isinstance(axis, Banded) else axis for axis in value.axes]
+    axes[ones[-1]] = BATCH
+    return Features(value.ids, tuple(axes))
 
 
 def apart(value: Features, place: int) -> Features:

@@ -50,6 +50,20 @@ class InputRole:
     used_by: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """The axes of X of a recurrent node that it takes for time and batch.
+
+    ``states`` are the axes of its initial states for the batch, where these are graph inputs; ``one_way`` says that it runs in one direction.
+    """
+
+    node: str
+    sequence: Axis
+    rows: Axis
+    one_way: bool
+    states: tuple[Axis, ...]
+
+
 @dataclass(eq=False)
 class Roles:
     """Equalities between axes (union-find) and what the recurrent nodes say about them."""
@@ -65,6 +79,8 @@ class Roles:
     """Axes made by nodes (not of an input) that are the time axis of a recurrent node."""
     made_batch: list[Axis] = field(default_factory=list)
     """Axes made by nodes that are the batch of a recurrent node."""
+    claims: list[Claim] = field(default_factory=list)
+    """What recurrent nodes say of axes that only all of them together name (`qrnn.onnx_import.claims`)."""
     features: set[Axis] = field(default_factory=set)
     """The axes of features of what recurrent nodes read."""
     used_sizes: dict[Axis, int] = field(default_factory=dict)

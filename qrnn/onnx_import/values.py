@@ -71,6 +71,13 @@ class Product(Symbol):
         return self.name
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Banded(Product):
+    """The axis that batch, features and perhaps time are merged to: ``parts``, in their order (`qrnn.onnx_import.banding`)."""
+
+    parts: tuple[int | Symbol, ...] = ()
+
+
 BATCH = Symbol("N")
 TIME = Symbol("T")
 
@@ -83,7 +90,15 @@ TIME_BATCH = Symbol("T·N")
 MERGED = {BATCH_TIME: (BATCH, TIME), TIME_BATCH: (TIME, BATCH)}
 """A merged axis → the axes it is made of, in their order."""
 
-AXIS_NAMES = {BATCH: "batch", TIME: "time", BATCH_TIME: "merged N·T", TIME_BATCH: "merged T·N"}
+
+class AxisNames(dict[Symbol, str]):
+    """The names of axes; that of one which features are merged to says its parts."""
+
+    def __missing__(self, axis: Symbol) -> str:
+        return f"merged {axis}"
+
+
+AXIS_NAMES = AxisNames({BATCH: "batch", TIME: "time", BATCH_TIME: "merged N·T", TIME_BATCH: "merged T·N"})
 """What messages call an axis that holds no features."""
 
 Dim = int | Symbol
@@ -92,6 +107,8 @@ Dim = int | Symbol
 @dataclass(frozen=True, eq=False)
 class Features:
     """The ids of a tensor; ``axes[k]`` is BATCH, TIME or one that both are `MERGED` to (then ``ids`` has size 1 there), or None for features.
+
+    It may also be `Banded`, which features are merged to too; then ``ids`` has their number there.
 
     In a graph that runs one step per call, a tensor that has time may be without its TIME axis, which is then hidden.
     """
@@ -145,6 +162,7 @@ TensorKind = Literal[
     "steps",
     "mask",
     "moment",
+    "folded",
     "state",
     "constant",
     "padded",
@@ -159,6 +177,8 @@ TensorKind = Literal[
     "c_n",
     "integers",
     "weights",
+    "scores",
+    "fills",
 ]
 
 

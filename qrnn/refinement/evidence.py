@@ -6,7 +6,7 @@ a layer without memory, of its initial state).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,12 @@ from qrnn.model.batch import Batch
 from qrnn.model.gate_values import gate_values
 from qrnn.model.kinds.conv import QuantConv
 from qrnn.model.kinds.recurrent import QuantRecurrent
+from qrnn.model.kinds.recurrent.grouping import Grouping
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
 from qrnn.model.matrix_layer import QuantMatrixLayer
 from qrnn.model.parts import FloatArray, Operand
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.time import TimeAxis
 from qrnn.running.session import Session
 
 CHUNK = 64
@@ -65,6 +67,12 @@ def before(state: Any, start: npt.NDArray[Any], reverse: bool, batch: Batch, mem
     else:
         shifted[:, 1:], shifted[:, 0] = state[:, :-1], start
     return shifted
+
+
+def grouped(group: Grouping, batch: Batch) -> Batch:
+    """Return the batch with the steps of the sequences that a layer's cell takes, which a trace has, in the place of its own."""
+    axis = group.axis(TimeAxis(batch.lengths, batch.steps))
+    return replace(batch, lengths=axis.lengths, steps=axis.steps)
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,9 @@ def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent) -> list[Seen]
         _, tensors = session.run_batch(piece, trace=trace)
         timed = layer.input in model.length_rules
         x, own = tensors[layer.input], piece.paced(model.length_rules[layer.input]) if timed else piece
-        start = session.initial_state(piece.size, piece.states).layers[layer.name][0]
+        states = session.initial_state(piece.size, piece.states).layers
+        start = layer.starts(states, TimeAxis(own.lengths, own.steps))[0]
+        x, own = layer.grouping.apart(x), grouped(layer.grouping, own)
         found.append(
             [
                 _direction(layer, d, f"{layer.name}[{number}]", x, start[:, number], trace, own)

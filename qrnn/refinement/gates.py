@@ -44,9 +44,10 @@ from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction
 from qrnn.model.kinds.recurrent.direction import Norm, Norms
 from qrnn.model.layer import Layer
 from qrnn.model.parts import FloatArray
+from qrnn.model.time import TimeAxis
 from qrnn.quantization.gate_choice import GateChoices, parse_gates
 from qrnn.quantization.scheme import Scheme
-from qrnn.refinement.evidence import before
+from qrnn.refinement.evidence import before, grouped
 from qrnn.refinement.held_out import Judge, split
 
 RIDGE = 0.01
@@ -186,24 +187,29 @@ def _direction(
     batch: Batch,
     choices: GateChoices,
 ) -> Direction:
+    group, given, states = layer.grouping, TimeAxis(batch.lengths, batch.steps), batch.states
+    h_0, c_0 = (None if s is None else group.starts(s.of(batch.size, states), given) for s in (d.h_0, d.c_0))
+    batch = grouped(group, batch)
     mask, H, key = batch.mask, layer.hidden_size, f"{layer.name}[{number}]"
 
     def seen(name: str) -> FloatArray:
         return smooth[f"{key}.{name}"][mask]
 
-    h = before(smooth[f"{key}.h"], d.h_0.of(batch.size, batch.states), d.reverse, batch, layer.memory)[mask]
+    assert h_0 is not None
+    h = before(smooth[f"{key}.h"], h_0, d.reverse, batch, layer.memory)[mask]
     values = {gate: seen(layer.declaration.value_of(gate, d.projection is not None)) for gate in layer.gates}
-    weights = _weights(layer, d, seen, h, smooth, key, batch)
+    c = None if c_0 is None else before(smooth[f"{key}.c"], c_0, d.reverse, batch, layer.memory)[mask]
+    weights = _weights(layer, d, seen, h, c)
     if not layer.update_keeps:  # the oracle shows 1 - z
         values["z"] = 1.0 - values["z"]
     if layer.has_cell_state and (end := _ramp(layer, d, "output", choices)) is not None:
-        c = activate(end, seen("c" if d.norms is None else "pre_output"))
+        cell = activate(end, seen("c" if d.norms is None else "pre_output"))
         hidden = _hidden(d, seen)
         values["o"] = np.clip(
-            np.where(np.abs(c) > 1e-3, hidden / np.where(np.abs(c) > 1e-3, c, 1.0), values["o"]), 0, 1
+            np.where(np.abs(cell) > 1e-3, hidden / np.where(np.abs(cell) > 1e-3, cell, 1.0), values["o"]), 0, 1
         )
-    given = {name: getattr(d, name) for name in ("weight_ih", "weight_hh", "diagonal", "bias_ih", "bias_hh")}
-    own, xs = {name: array.copy() for name, array in given.items() if array is not None}, x[mask]
+    real = {name: getattr(d, name) for name in ("weight_ih", "weight_hh", "diagonal", "bias_ih", "bias_hh")}
+    own, xs = {name: array.copy() for name, array in real.items() if array is not None}, group.apart(x)[mask]
     peephole = None if d.peephole is None else d.peephole.copy()
     norms = d.norms
     for block, gate in enumerate(layer.gates):
@@ -214,7 +220,7 @@ def _direction(
         # The argument as the model before this has it, but for x, which the layers before it may have changed.
         argument = seen(f"pre_{gate}")
         if d.norms is None:
-            argument = argument + (xs - smooth[layer.input][mask]) @ d.weight_ih[rows].T
+            argument = argument + (xs - group.apart(smooth[layer.input])[mask]) @ d.weight_ih[rows].T
         if layer.clip is not None:
             argument = np.clip(argument, -layer.clip, layer.clip)
         stretch, move = fit_row(argument, values[gate], weights[gate], ramp)
@@ -252,14 +258,9 @@ def _weights(
     d: Direction,
     seen: Callable[[str], FloatArray],
     h: FloatArray,
-    smooth: dict[str, FloatArray],
-    key: str,
-    batch: Batch,
+    c: FloatArray | None,
 ) -> dict[str, FloatArray]:
-    """Return the weights ω [M, H] of each gate."""
-    c = None
-    if d.c_0 is not None:
-        c = before(smooth[f"{key}.c"], d.c_0.of(batch.size, batch.states), d.reverse, batch, layer.memory)[batch.mask]
+    """Return the weights ω [M, H] of each gate; ``h`` and ``c`` are the states before each of M steps."""
     moves = layer.declaration.sensitivities(layer, d, seen, h, c)
     squares = {gate: move**2 for gate, move in moves.items()}
     return {gate: w / np.maximum(w.mean(axis=0), 1e-12) + SHARE for gate, w in squares.items()}

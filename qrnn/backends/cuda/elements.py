@@ -59,6 +59,33 @@ def mark_steps(lengths: Any, steps: Any, out: Any) -> None:
 
 
 @kernel(THREADS)
+def band_lengths(lengths: Any, bands: Any, out: Any) -> None:
+    """Set out[n * bands + b] = lengths[n]."""
+    i = cuda.grid(1)
+    if i < out.shape[0]:
+        out[i] = lengths[i // bands]
+
+
+@kernel(THREADS)
+def step_lengths(lengths: Any, steps: Any, bands: Any, out: Any) -> None:
+    """Set out[n * steps + t] = bands for the steps t < lengths[n] of sequence n, 0 for those past its end."""
+    i = cuda.grid(1)
+    if i < out.shape[0]:
+        out[i] = bands if i % steps < lengths[i // steps] else 0
+
+
+@kernel(THREADS)
+def swap_axes(x: Any, out: Any) -> None:
+    """Set out[n, b, a] = x[n, a, b]; x [N, A, B, F], out [N, B, A, F]."""
+    i = cuda.grid(1)
+    A, B, F = x.shape[1], x.shape[2], x.shape[3]
+    if i < x.shape[0] * A * B * F:
+        row, k = i // F, i % F
+        n, a, b = row // B // A, row // B % A, row % B
+        out[n, b, a, k] = x[n, a, b, k]
+
+
+@kernel(THREADS)
 def zero_empty(lengths: Any, x: Any, out: Any) -> None:
     """Set out [N, F] = x [N, F], zero for sequences of no steps."""
     i = cuda.grid(1)

@@ -50,6 +50,21 @@ class Lengths:
         for_each(elements.mark_steps, count, self.device, steps, device)
         return Lengths(device, ones(count), count, int(self.shortest >= steps), min(self.longest, 1))
 
+    def of_bands(self, bands: int) -> Lengths:
+        """Return the length of every sequence once for each of its bands, [N · bands]."""
+        count = self.count * bands
+        device = device_array(count, np.int64)
+        for_each(elements.band_lengths, count, self.device, bands, device)
+        return Lengths(device, ones(count), count, self.shortest, self.longest)
+
+    def each_step_of(self, steps: int, bands: int) -> Lengths:
+        """Return each of ``steps`` steps of every sequence as a sequence of its ``bands``, [N · steps], or of none past the end."""
+        count = self.count * steps
+        device = device_array(count, np.int64)
+        for_each(elements.step_lengths, count, self.device, steps, bands, device)
+        shortest = bands if self.shortest >= steps else 0
+        return Lengths(device, ones(count), count, shortest, bands if self.longest > 0 else 0)
+
 
 def _bounds(lengths: IndexArray) -> tuple[int, int]:
     return shortest(lengths), int(lengths.max(initial=0))

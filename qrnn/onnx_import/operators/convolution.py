@@ -8,6 +8,7 @@ import numpy as np
 
 from qrnn.model.kinds.conv import Conv
 from qrnn.model.matrix_layer import MatrixLayer
+from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.filled import without_fill
 from qrnn.onnx_import.node import Node
@@ -91,15 +92,33 @@ def batch_norm(node: Node, build: Builder) -> Features:
     node.reserve(2 * value.ids.size)
     by_place = factor.reshape(by_channel), (bias - mean * factor).reshape(by_channel)
     factors, offsets = (np.broadcast_to(what, value.ids.shape).reshape(-1) for what in by_place)
-    tensor, indices = build.whole_operand(node, value)
-    order = np.argsort(indices)
+    tensor, indices = build.operand(node, value)
     before = build.matrix_that_writes(tensor)
-    layer = before.with_output_affine(factors[order], offsets[order]) if isinstance(before, MatrixLayer) else None
+    if before is None or len(np.unique(indices)) < indices.size:
+        return affine(node, build, value, *by_place)
+    node.reserve(3 * tensor.features)
+    layer = before.with_output_affine(
+        _of_rows(before, factors, indices, tensor.features, 1.0),
+        _of_rows(before, offsets, indices, tensor.features, 0.0),
+    )
     if layer is None:
         return affine(node, build, value, *by_place)
     output = build.result(node, tensor.features, tensor.has_time)
     build.add_matrix(replace(layer, output=output.name))
     return Features((indices + output.start).reshape(value.ids.shape), value.axes)
+
+
+def _of_rows(layer: MatrixLayer, values: FloatArray, indices: IndexArray, features: int, other: float) -> FloatArray:
+    """Return ``values`` of the features ``indices`` of a layer's output for all of its ``features``.
+
+    One that is not among them, as a band that is cut off, gets the value of another feature of its row, or ``other``.
+    """
+    rows = len(layer.bias)
+    by_row = np.full(rows, other)
+    by_row[indices % rows] = values
+    found = by_row[np.arange(features) % rows]
+    found[indices] = values
+    return found
 
 
 axis_rule("BatchNormalization")(same_axes)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.parts import FloatArray
+from qrnn.model.window import EACH
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import numbers, remember, term_of
+from qrnn.onnx_import.heads import BATCH_HEADS, without_merged_heads
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine, widened
 from qrnn.onnx_import.operators.linear import linear, product_subscripts
@@ -19,6 +22,7 @@ from qrnn.onnx_import.repeated import without_repeats
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.steps import unrolled
 from qrnn.onnx_import.values import TIME, Features, Value
+from qrnn.onnx_import.vectors import constants_of
 
 MULTIPLICATIONS = 2
 """Multiplications of two constant matrices per nominal nanosecond."""
@@ -69,22 +73,65 @@ def matmul(node: Node, build: Builder) -> Value:
     """Import MatMul, [.., I] · [I, O], as a Dense layer, and that of two computed matrices."""
     if _constants_only(node, 0, 1):
         a, b = node.weights(0, "operand"), node.weights(1, "operand")
-        if a.ndim > 2 or b.ndim > 2:
-            raise node.refuse("multiplies constants of more than two axes; re-export with constants folded")
-        node.reserve(count(a.shape[:-1]) * count(b.shape[1:]))
-        node.budget.spend(node.where, count(a.shape) * count(b.shape[1:]) // MULTIPLICATIONS)
+        outer = count(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]))
+        rows, columns = count(a.shape[-2:-1]), count(b.shape[-1:]) if b.ndim > 1 else 1
+        node.reserve(outer * rows * columns)
+        node.budget.spend(node.where, outer * rows * columns * count(a.shape[-1:]) // MULTIPLICATIONS)
         return np.asarray(a @ b)
     if isinstance(node.input(1), Features) and isinstance(node.input(0), np.ndarray):
         return _linear(node, build, 1)
     value, other = node.features(0, "the first operand"), node.input(1)
     if isinstance(other, Features):
-        return product_of_two(node, build, value, other)
+        made = _of_constants(node, build, value, other)
+        return product_of_two(node, build, value, other) if made is None else made
     if value.axes[-1:] == (TIME,):  # [N, T]: of a declared number of steps with one feature, all of them
         value = unrolled(node, build, value) or value
+    if np.ndim(other) == 2 and (shared := _shared(node, build, value)) is not None:
+        return shared
     if np.ndim(other) != 2 or value.axes[-1:] != (None,) or value.ids.size != value.ids.shape[-1]:
         return _linear(node, build, 0)
     weight = _weight(node, "the second operand")
     return _dense(node, build, value, weight.T.copy(), np.zeros(weight.shape[1]))
+
+
+def _of_constants(node: Node, build: Builder, a: Features, b: Features) -> Features | None:
+    """Return the product of constants of each sequence, such as learned queries, and of features; None for another product."""
+    found = [constants_of(build, value) for value in (a, b)]
+    if (found[0] is None) == (found[1] is None):
+        return None
+    k = 0 if found[0] is None else 1
+    merged = any(BATCH_HEADS in value.axes for value in (a, b))
+    if merged and a.axes[0] is not b.axes[0]:
+        return None
+    parts = [without_merged_heads(value) if merged else value for value in (a, b)]
+    constant = constants_of(build, parts[1 - k])
+    assert constant is not None
+    left, right, result = product_subscripts(node, *(value.ids.ndim for value in parts))
+    own, other = (left, right) if k == 0 else (right, left)
+    made = linear(node, build, parts[k], own, [(other, constant)], result)
+    if not merged:
+        return made
+    return Features(made.ids.reshape(made.ids.shape[1:]), (BATCH_HEADS, *made.axes[2:]))
+
+
+def _shared(node: Node, build: Builder, value: Features) -> Features | None:
+    """Import MatMul of [.., B, I] over time by [I, O], the same weights for each of B bands, as a convolution of one tap; None for others."""
+    inputs, bands = value.ids.shape[-1], value.ids.size // max(1, value.ids.shape[-1])
+    if bands < 2 or value.axes[-1] is not None or any(p.tensor.kind != "layer" for p in build.book.parts(value.ids)):
+        return None
+    weight = _weight(node, "the second operand")
+    if weight.shape[0] != inputs:
+        raise node.damaged(f"weight '{node.input_names[1]}' takes {weight.shape[0]} features, its input has {inputs}")
+    tensor, indices = build.operand(node, value)
+    if not tensor.has_time:
+        return None
+    if not np.array_equal(indices, np.arange(tensor.features)):
+        tensor, _ = build.gathered(node, indices + tensor.start)
+    outputs = weight.shape[1]
+    output = build.result(node, bands * outputs, True)
+    each = np.ascontiguousarray(weight.T)[:, :, None, None]
+    build.add_matrix(Conv(node.name, tensor.name, output.name, each, np.zeros(outputs), EACH, EACH, bands))
+    return Features(output.ids.reshape(*value.ids.shape[:-1], outputs), value.axes)
 
 
 def _linear(node: Node, build: Builder, k: int) -> Features:
@@ -108,6 +155,8 @@ def gemm(node: Node, build: Builder) -> Value:
     if trans_a:
         raise node.refuse("transA=1 is not supported; re-export with the batch as the first axis of A")
     value = node.features(0, "A")
+    if value.ids.ndim == 2 and value.ids.shape[0] > 1 and node.constant(1, "B").ndim == 2:  # a row for each band
+        return _rows(node, build, value, alpha, beta, bool(trans_b))
     if value.ids.ndim != 2 or node.constant(1, "B").ndim != 2:
         raise node.damaged(f"A {value.describe()} and B {list(node.constant(1, 'B').shape)} must have two axes each")
     weight = _weight(node, "B")
@@ -119,6 +168,17 @@ def gemm(node: Node, build: Builder) -> Value:
             raise node.refuse(f"C has shape {list(c.shape)}; only one bias for all rows ([{bias.size}]) is supported")
         bias = np.broadcast_to(c, (1, bias.size))[0].copy()
     return _dense(node, build, value, np.ascontiguousarray(weight), bias)
+
+
+def _rows(node: Node, build: Builder, value: Features, alpha: float, beta: float, turned: bool) -> Value:
+    """Import Gemm of rows, of which each step has several: the same product for each, as MatMul and Add have it."""
+    weight = alpha * _weight(node, "B")
+    operands = [value, np.ascontiguousarray(weight.T) if turned else weight, *node.inputs[2:]]
+    names = node.input_names
+    product = matmul(node.as_operator("MatMul", operands[:2], names[:2]), build)
+    if not node.has_input(2) or not isinstance(product, Features):
+        return product
+    return affine(node, build, product, np.ones(1), beta * node.weights(2, "C"))
 
 
 @operator("Add")

@@ -12,6 +12,7 @@ from qrnn.model.kinds.recurrent.cells import CELLS as DECLARATIONS
 from qrnn.model.kinds.recurrent.definition import Direction, InitialState, gate_blocks
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.builder import Builder, NodeLengths
+from qrnn.onnx_import.claims import claim
 from qrnn.onnx_import.lengths import rule_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.recurrent_attributes import (
@@ -29,8 +30,9 @@ from qrnn.onnx_import.operators.recurrent_attributes import (
     X,
     attributes_of,
 )
+from qrnn.onnx_import.operators.recurrent_bands import Bands, banded_input, initial_states, written
 from qrnn.onnx_import.registry import axis_rule, operator
-from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.roles import AxisTensor, Claim, Roles
 from qrnn.onnx_import.steps import as_steps
 from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, is_shape
 
@@ -165,6 +167,13 @@ def _input(node: Node, build: Builder, batch_first: bool) -> tuple[Tensor, Any]:
     return tensor, indices
 
 
+def _columns(
+    node: Node, build: Builder, weight: FloatArray, tensor: Tensor, indices: Any, banded: Bands | None
+) -> FloatArray:
+    """Return the columns of weight_ih for the features of X: those of a tensor, or of a band."""
+    return weight if banded is not None else build.spread_columns(node, weight, tensor, indices)
+
+
 def lengths_input(node: Node, build: Builder, k: int = LENGTHS) -> str | None:
     """Return the graph input that is sequence_lens, input ``k``, or None without one.
 
@@ -200,20 +209,34 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     """
     cell = CELLS[node.op]
     attributes = attributes_of(node, build)
-    reverse = tuple(direction != node.backwards for direction in attributes.reverse)
+    banded = banded_input(node, build, attributes.batch_first)
+    turned = node.backwards and (banded is None or not banded.over)
+    reverse = tuple(direction != turned for direction in attributes.reverse)
     count = len(reverse)
     w, r, b = _weights(node, cell, count)
     rows, hidden = r.shape[1], r.shape[2]
     gates = gate_blocks(cell.kind, attributes.forget)
     peepholes = _peepholes(node, gates, count, hidden)
-    tensor, indices = _input(node, build, attributes.batch_first)
+    if banded is None:
+        tensor, indices = _input(node, build, attributes.batch_first)
+    else:
+        tensor, indices = banded.tensor, np.arange(banded.features)
     if indices.size != w.shape[2]:
         raise node.damaged(f"W has shape {list(w.shape)} but X has {indices.size} features")
     lengths = lengths_input(node, build) or node.lengths or None
-    build.lengths_of.append(NodeLengths(node.where, lengths, any(reverse) and not build.one_step))
-    h_0 = _initial_states(node, build, INITIAL_H, "initial_h", attributes, hidden)
+    if banded is not None and lengths is not None:
+        raise node.refuse("has sequence_lens beside rows that are bands; re-export without it")
+    if banded is None or not banded.over:
+        build.lengths_of.append(NodeLengths(node.where, lengths, any(reverse) and not build.one_step))
+
+    def starts(k: int, what: str) -> list[InitialState]:
+        if banded is None:
+            return _initial_states(node, build, k, what, attributes, hidden)
+        return initial_states(node, build, k, what, banded, count, hidden, attributes.batch_first)
+
+    h_0 = starts(INITIAL_H, "initial_h")
     has_cell_state = DECLARATIONS[cell.kind].has_cell_state
-    c_0 = _initial_states(node, build, INITIAL_C, "initial_c", attributes, hidden) if has_cell_state else [None] * count
+    c_0 = starts(INITIAL_C, "initial_c") if has_cell_state else [None] * count
     if (
         build.one_step
         and build.stream
@@ -227,7 +250,7 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     directions = tuple(
         Direction(
             reverse=reverse[d],
-            weight_ih=build.spread_columns(node, _reorder(node, cell, gates, w[d]), tensor, indices),
+            weight_ih=_columns(node, build, _reorder(node, cell, gates, w[d]), tensor, indices, banded),
             weight_hh=_reorder(node, cell, gates, r[d]),
             bias_ih=_reorder(node, cell, gates, b[d, :rows]),
             bias_hh=_reorder(node, cell, gates, b[d, rows:]),
@@ -238,11 +261,23 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
         )
         for d in range(count)
     )
+    fields: dict[str, Any] = {
+        "cell": cell.kind,
+        "linear_before_reset": attributes.linear_before_reset,
+        "forget": attributes.forget,
+        "clip": attributes.clip,
+    }
+    if banded is not None and (banded.over or not turned or count == 1):
+        apart = build.one_step and not banded.over
+        each = [(replace(d, reverse=False),) for d in directions] if apart else [directions]
+        return written(node, build, banded, fields, each, hidden, attributes.batch_first)
+    if banded is not None:
+        raise node.refuse("runs in both directions over bands whose steps are in reverse; reverse them back before")
     swapped = count == 2 and directions[0].reverse  # in a graph of whole sequences whose steps are in reverse
     directions = directions[::-1] if swapped and not build.one_step else directions
     # one step has the same result either way, so that its directions are layers of their own, each with a memory or without
     groups = [(replace(d, reverse=False),) for d in directions] if build.one_step else [directions]
-    written = []
+    made = []
     for number, group in enumerate(groups):
         size, part = len(group) * hidden, f".{number}" if len(groups) > 1 else ""
         y = build.result(node, size, True, part=part)
@@ -252,22 +287,19 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
         build.layers.append(
             Recurrent(
                 name=node.name,
-                cell=cell.kind,
                 input=tensor.name,
                 output=y.name,
                 h_n=h_n.name,
                 c_n=c_n.name if c_n else None,
                 directions=group,
-                linear_before_reset=attributes.linear_before_reset,
-                forget=attributes.forget,
-                clip=attributes.clip,
+                **fields,
             )
         )
         _record_carries(build, h_n, [d.h_0 for d in group], hidden)
         if c_n is not None:
             _record_carries(build, c_n, [d.c_0 for d in group if d.c_0 is not None], hidden)
-        written.append((y, h_n) if c_n is None else (y, h_n, c_n))
-    y_ids, *final_ids = (np.concatenate([t.ids for t in tensors]) for tensors in zip(*written, strict=True))
+        made.append((y, h_n) if c_n is None else (y, h_n, c_n))
+    y_ids, *final_ids = (np.concatenate([t.ids for t in tensors]) for tensors in zip(*made, strict=True))
     if swapped and not build.one_step:
         y_ids, *final_ids = (ids.reshape(count, hidden)[::-1].reshape(-1) for ids in (y_ids, *final_ids))
     batch = build.batch
@@ -300,12 +332,9 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
     x = node.input(X)
     if isinstance(x, AxisTensor) and x.rank == 3:
         batch, time = x.axes[:2] if first else x.axes[1::-1]
-        if time.source is None and not roles.is_time(time):
-            roles.made_time.append(time)
-        if batch.source is None and not roles.is_batch(batch):
-            roles.made_batch.append(batch)
-        roles.same(time, roles.time, node.name)
-        roles.same(batch, roles.batch, node.name)
+        given = (v for k in (INITIAL_H, INITIAL_C) if isinstance(v := node.input(k), AxisTensor) and v.rank == 3)
+        states = tuple(v.axes[0 if first else 1] for v in given)
+        claim(roles, Claim(node.name, time, batch, node.peek("direction", "forward") != "bidirectional", states))
         roles.mark(x, "features", node.name)
         roles.features.add(x.axes[2])
         if isinstance(w := node.input(WEIGHT), np.ndarray) and w.ndim == 3:
@@ -314,8 +343,6 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
         value = node.input(k)
         if isinstance(value, AxisTensor):
             roles.mark(value, "state", node.name)
-            if value.rank == 3:
-                roles.same(value.axes[0 if first else 1], roles.batch, node.name)
     lengths = node.input(LENGTHS)
     if isinstance(lengths, AxisTensor):
         roles.mark(lengths, "lengths", node.name)
@@ -331,7 +358,13 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
     time, batch = roles.time, roles.batch
     if isinstance(x, AxisTensor) and x.rank == 3:  # a Reshape of Y may name baked sizes
         steps, sequences = x.axes[1::-1] if first else x.axes[:2]
-        time, batch = (steps if (steps.size or 1) > 1 else time), (sequences if (sequences.size or 1) > 1 else batch)
+        if sequences.parts:
+            time, batch = steps, sequences
+        else:
+            time, batch = (
+                (steps if (steps.size or 1) > 1 else time),
+                (sequences if (sequences.size or 1) > 1 else batch),
+            )
     # axes of their own: in a graph of one step Y_h may be the X of the next node, its first axis the time
     d, h, d_n, h_n = (roles.made(size, node.name) for size in (count, hidden, count, hidden))
     if first:

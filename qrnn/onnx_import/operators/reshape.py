@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qrnn.onnx_import.banding import is_banded, regrouped
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
+from qrnn.onnx_import.folding import folded, unfolded
+from qrnn.onnx_import.heads import BATCH_HEADS, with_merged_heads, without_merged_heads
 from qrnn.onnx_import.lengths import as_axes, rule_of
 from qrnn.onnx_import.merging import (
     carried_merge,
@@ -23,6 +26,7 @@ from qrnn.onnx_import.operators.shapes import known_sizes, sizes_of
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.steps import stacked, unrolled
+from qrnn.onnx_import.unstacking import unstacked_as
 from qrnn.onnx_import.values import (
     BATCH,
     MERGED,
@@ -75,8 +79,16 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     if len(target) > 12:
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
     node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
+    if not build.one_step and BATCH_HEADS in value.axes:
+        value = without_merged_heads(value)
+    if not build.one_step and (made := with_merged_heads(node, build, value, target)) is not None:
+        return made
     given = target
+    if (whole := unfolded(build, value, target)) is not None:
+        return whole
     target, sizes = as_axes(target, build.length_rule(value)), build.sizes(value)
+    if is_banded(value) and (moved := regrouped(build, value, target)) is not None:
+        return moved
     resolved = align(value.shape, target, sizes)
     if build.one_step:
         if resolved is None:  # a time axis of one step may disappear, and come again
@@ -92,10 +104,17 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         if found is None and resolved is None and one:
             found = align(one, target, sizes)
         resolved = found or resolved
+    if resolved is None and (groups := folded(node, build, value, given)) is not None:
+        return groups
+    if resolved is None and (moved := regrouped(build, value, target)) is not None:
+        node.reserve_features(value.ids.size)
+        return moved
     if resolved is None and (frames := stacked_as(build, value, given)) is not None:
         return stacked(node, build, value, *frames)
     if resolved is None and (whole := unrolled_as(node, build, value, target)) is not None:
         return whole
+    if resolved is None and (steps := unstacked_as(node, build, value, given)) is not None:
+        return steps
     if resolved is None:
         resolved = aligned_by_fixed_size(node, build, value, target)
     if resolved is None:

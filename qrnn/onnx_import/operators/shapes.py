@@ -8,6 +8,7 @@ from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical
+from qrnn.onnx_import.heads import unmerged_sizes
 from qrnn.onnx_import.lengths import as_axes, rule_of, size_of
 from qrnn.onnx_import.merging import is_size, merged_size, product_of
 from qrnn.onnx_import.node import Node
@@ -26,6 +27,7 @@ from qrnn.onnx_import.values import (
     Array,
     Dim,
     Features,
+    Product,
     Symbol,
     Value,
     as_shape,
@@ -47,11 +49,12 @@ def constant(node: Node, build: Builder) -> Value:
 
 def sizes_of(build: Builder, value: Features) -> list[Dim]:
     """Return the sizes of a value: those of its time axis, and of one that batch and time are merged to, by how many steps it has."""
+    dims = unmerged_sizes(value)
     if not any(d is TIME or d in MERGED for d in value.axes):
-        return list(value.shape)
+        return dims
     rule = build.length_rule(value)
     sizes = {TIME: size_of(rule), **dict.fromkeys(MERGED, merged_size(rule))}
-    return [sizes.get(d, d) if isinstance(d, Symbol) else d for d in value.shape]
+    return [sizes.get(d, d) if isinstance(d, Symbol) else d for d in dims]
 
 
 @operator("Shape")
@@ -83,7 +86,7 @@ def _sizes(node: Node, dims: Array) -> tuple[list[int], tuple[Symbol | None, ...
             f"its shape operand has the shape {list(dims.shape)}, expected [axes] of at most {MOST_AXES}"
         )
     axes = tuple(TIME if rule_of(d) is not None else d if isinstance(d, Symbol) else None for d in dims)
-    unknown = [str(a) for a in axes if a is not None and a is not BATCH and a is not TIME]
+    unknown = [str(a) for a in axes if a not in (None, BATCH, TIME) and not isinstance(a, Product)]
     if unknown or len({id(a) for a in axes if a is not None}) < sum(a is not None for a in axes):
         raise node.refuse(f"shape {list(dims)} is not supported; batch and time may appear once each")
     sizes = [1 if isinstance(d, Symbol) else int(d) for d in dims]

@@ -18,7 +18,7 @@ from qrnn.backends.cpu import plain
 from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.defined import StepCalls
 from qrnn.backends.cpu.fused_variants import FusedVariants
-from qrnn.backends.cpu.layer_calls import SequenceCalls, StreamCalls
+from qrnn.backends.cpu.layer_calls import Flow, LayerCalls, SequenceCalls, StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import can_fuse
@@ -81,7 +81,8 @@ class RecurrentRun(LayerRun):
         layer = self._layer
         tensors[layer.h_n] = tensors[layer.output]
         if layer.c_n is not None:
-            tensors[layer.c_n] = np.zeros((len(tensors[layer.output]), layer.hidden_size), np.int32)
+            wide = layer.states()[1].shape[1]
+            tensors[layer.c_n] = np.zeros((len(tensors[layer.output]), wide), np.int32)
 
     def stream_calls(self, walk: StreamCalls) -> list[Call]:
         """Return the calls of one step of streams; see `LayerRun.stream_calls`."""
@@ -89,15 +90,17 @@ class RecurrentRun(LayerRun):
         states = walk.streams.layers[layer.name]
         h, c = states[0][:, 0], states[1][:, 0]
         x, y = walk.tensors[layer.input], walk.tensors[layer.output]
-        own = self._defined.get(0)
-        calls = [
-            self._step_call(flow.control, flow.rows, x, h, c, y)
-            if own is None
-            else own.stream_call(flow, flow, (x,), y, (h, c))
-        ]
+        calls = self.step_calls(flow, x, h, c, y)
         if layer.c_n in walk.read_out:
             calls.append(self.tasks.call("copying", "gather", flow.control, flow.rows, c, walk.tensors[layer.c_n]))
         return calls
+
+    def step_calls(self, flow: Flow, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array) -> list[Call]:
+        """Return the calls of one step of the one direction for the streams of a flow: x [M, I] gives y [M, P], and h and c change."""
+        own = self._defined.get(0)
+        if own is not None:
+            return [own.stream_call(flow, flow, (x,), y, (h, c))]
+        return [self._step_call(flow.control, flow.rows, x, h, c, y)]
 
     def _step_call(
         self, place: Int64Array, rows: Int64Array, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array
@@ -129,27 +132,30 @@ class RecurrentRun(LayerRun):
         out, row = walk.tensors[layer.output], walk.place(False)
         if D == 1:
             data = (x, lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))
-            return [self._sequence_call(walk, 0, data)]
+            return [self.sequence_call(walk, 0, row, data)]
         calls: list[Call] = []
         copying = partial(self.tasks.call, "copying")
         for number in range(D):
             own_h, own_c, y = np.zeros_like(h[:, 0]), np.zeros_like(c[:, 0]), np.zeros((N, T, P), np.int16)
             data = (x, lengths, own_h, own_c, y)
             calls += [copying("take_part", row, number, h, own_h), copying("take_part", row, number, c, own_c)]
-            calls.append(self._sequence_call(walk, number, data))
+            calls.append(self.sequence_call(walk, number, row, data))
             calls += [copying("put_part", row, number, own_h, h), copying("put_part", row, number, own_c, c)]
             parts = out.reshape(N * T, D, P)
             calls.append(copying("put_part", walk.rows_at(T), number, y.reshape(N * T, P), parts))
         return calls
 
-    def _sequence_call(self, walk: SequenceCalls, number: int, data: SequenceData) -> Call:
-        """Return the call of one direction over all sequences of ``walk``, as `_direction`; by a thread team only where the walk allows it."""
+    def sequence_call(self, walk: LayerCalls, number: int, place: Int64Array, data: SequenceData) -> Call:
+        """Return the call of one direction over sequences, as `_direction`; by a thread team only where the walk allows it.
+
+        They are rows place[FIRST] … place[LAST] - 1 of the arrays.
+        """
         d, (N, T, _), variants = self._layer.directions[number], data[0].shape, self.fused.get(number)
-        place = walk.place(False)
         if (own := self._defined.get(number)) is not None:
             x, lengths, h, c, y = data
             return own.sequence_call(place, lengths, (x,), y, (h, c), d.reverse)
-        workers = self._team_size(d, N, T, variants is not None) if walk.teams else 1
+        teams = isinstance(walk, SequenceCalls) and walk.teams
+        workers = self._team_size(d, N, T, variants is not None) if teams else 1
         if variants is None:
             return self.plain_call(number, place, data, workers)
         fused = variants.choose(N, T, workers)

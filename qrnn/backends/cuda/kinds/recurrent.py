@@ -271,15 +271,18 @@ class DeviceRecurrent(DeviceLayer):
         """Run all directions, and put Y and the final states into ``run``."""
         layer = self.layer
         x, state, lengths = run.tensors[layer.input], run.states[layer.name], run.lengths[layer.input]
-        if layer.memory:
-            y, (h, c) = self.recurrent(run.setting, x, state, lengths, run.trace, run.in_place)
-        else:
-            y, (h, c) = self._forgetful(run.setting, x, state, lengths, run.trace)
+        y, (h, c) = self.sequences(run, x, state, lengths, run.in_place)
         run.tensors[layer.output], run.lengths[layer.output] = y, lengths
         run.tensors[layer.h_n] = _of_steps(h, lengths)
         if layer.c_n is not None:
             run.tensors[layer.c_n] = _of_steps(c, lengths)
         run.final[layer.name] = (h, c) if layer.memory else state
+
+    def sequences(self, run: Run, x: Any, state: State, lengths: Lengths, in_place: bool) -> tuple[Any, State]:
+        """Return Y and the final state, with or without memory; see `recurrent`."""
+        if self.layer.memory:
+            return self.recurrent(run.setting, x, state, lengths, run.trace, in_place)
+        return self._forgetful(run.setting, x, state, lengths, run.trace)
 
     def recurrent(
         self, setting: Setting, x: Any, state: State, lengths: Lengths, trace: Trace | None, in_place: bool = False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from qrnn.export.c_text import array, copy, loop
+from qrnn.export.code import Code
 from qrnn.export.kinds.recurrent.cell import (
     RUNTIME,
     is_bounded,
@@ -33,18 +35,51 @@ class State:
     begin: str = ""
 
 
+def note_promises(code: Code, layer: QuantRecurrent) -> None:
+    """Record which of the runtime's `PROMISES` the gates of a layer break."""
+    translated = layer.declaration.form(layer) not in RUNTIME
+    if not (translated or is_unit(layer)):
+        code.broken.add("QRNN_UNIT_GATES")
+    if not (translated or is_bounded(layer)):
+        code.broken.add("QRNN_BOUNDED_STATES")
+
+
+def direction_ending(layer: QuantRecurrent, number: int) -> str:
+    """Return what follows a layer's name in that of one of its directions; nothing where there is one."""
+    if len(layer.directions) == 1:
+        return ""
+    if layer.directions[0].reverse == layer.directions[1].reverse:
+        return f"_d{number}"
+    return "_reverse" if layer.directions[number].reverse else "_forward"
+
+
+def direction_function(
+    code: Code,
+    prefix: str,
+    layer: QuantRecurrent,
+    number: int,
+    name: str,
+    states: tuple[str, str] = ("h", "c"),
+    parameters: str = "",
+) -> str:
+    """Add the step function of a direction and return its name; its ``parameters``, which hold h and c, are pointers where none are given."""
+    given = parameters or ("int16_t *h, int32_t *c" if layer.c_n is not None else "int16_t *h")
+    if layer.declaration.form(layer) not in RUNTIME:
+        return translated_direction(code, prefix, layer, number, name, states, given)
+    return recurrent_direction(code, layer, number, name, *states, given)
+
+
 class RecurrentCode(LayerCode[QuantRecurrent]):
     """The C of a recurrent layer: a function for each direction, which does one step of it."""
 
     writes_anywhere = False
 
+    by_pointers: ClassVar[bool] = False
+    """Whether the step functions take h and c by their addresses, and not the state that they are members of."""
+
     def emit(self) -> None:
         """Add the states and the step function of each direction, and record which of the runtime's `PROMISES` the gates break."""
-        self._translated = self.layer.declaration.form(self.layer) not in RUNTIME
-        if not (self._translated or is_unit(self.layer)):
-            self.code.broken.add("QRNN_UNIT_GATES")
-        if not (self._translated or is_bounded(self.layer)):
-            self.code.broken.add("QRNN_BOUNDED_STATES")
+        note_promises(self.code, self.layer)
         self.states: list[list[State]] = []
         """h and, of an LSTM, c of each direction."""
         self.functions = [self._direction(number) for number in range(len(self.layer.directions))]
@@ -84,11 +119,16 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
     def run(self) -> list[str]:
         """Return the loops that take each direction through the steps in its own order, and write its states to y."""
         found: list[str] = []
-        y, P = self.site.tensors.place(self.layer.output), self.layer.output_size
+        y = self.site.tensors.place(self.layer.output)
         for number, (d, states) in enumerate(zip(self.layer.directions, self.states, strict=True)):
-            lines = [*self._step_of(number), copy(y.at("t", number * P), states[0].place, P, "int16_t")]
+            lines = [*self._step_of(number), *self.written(y, number, states[0])]
             found += loop(lines, self.site.tensors.rows_of(self.layer.input), d.reverse)
         return [*found, *self._last_states()]
+
+    def written(self, y: Place, number: int, h: State) -> list[str]:
+        """Return the statements that write what a direction gives at step t to y."""
+        P = self.layer.output_size
+        return [copy(y.at("t", number * P), h.place, P, "int16_t")]
 
     @property
     def _may_be_empty(self) -> bool:
@@ -99,22 +139,20 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         """Return the step function of a direction, with its members of the state."""
         layer, d, name = self.layer, self.layer.directions[number], self.name
         member = name.removeprefix(f"{self.site.name}_")
-        if len(layer.directions) > 1:
-            ending = f"_{'reverse' if d.reverse else 'forward'}"
-            ending = ending if layer.directions[0].reverse != layer.directions[1].reverse else f"_d{number}"
-            name, member = name + ending, member + ending
+        ending = direction_ending(layer, number)
+        name, member = name + ending, member + ending
+        h_size, c_size = (state.shape[1] for state in layer.states())
         fields: list[tuple[StateField, QuantInitialState | None]] = []
-        fields += [(StateField(f"h_{member}", "int16_t", layer.output_size, layer.name, 0, number), d.h_0)]
+        fields += [(StateField(f"h_{member}", "int16_t", h_size, layer.name, 0, number), d.h_0)]
         if layer.c_n is not None:
-            fields.append((StateField(f"c_{member}", "int32_t", layer.hidden_size, layer.name, 1, number), d.c_0))
+            fields.append((StateField(f"c_{member}", "int32_t", c_size, layer.name, 1, number), d.c_0))
         self.states.append([self._state(*field) for field in fields])
-        if layer.memory:
-            h, c, parameters = f"state->h_{member}", f"state->c_{member}", f"{self.site.name}_state *state"
-        else:
-            h, c, parameters = "h", "c", "int16_t *h, int32_t *c" if len(fields) > 1 else "int16_t *h"
-        if self._translated:
-            return translated_direction(self.code, self.site.name, layer, number, name, (h, c), parameters)
-        return recurrent_direction(self.code, layer, number, name, h, c, parameters)
+        if not layer.memory or self.by_pointers:
+            return direction_function(self.code, self.site.name, layer, number, name)
+        states = f"state->h_{member}", f"state->c_{member}"
+        return direction_function(
+            self.code, self.site.name, layer, number, name, states, f"{self.site.name}_state *state"
+        )
 
     def _state(self, field: StateField, initial: QuantInitialState | None) -> State:
         """Return where a state lies.
@@ -142,9 +180,12 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         for state in states:
             if state.declared:
                 tensors.declare(state.declared)
-        given = "state" if self.layer.memory else ", ".join(s.place for s in states)
-        x = tensors.place(self.layer.input).at()
-        return [*(s.begin for s in states if s.begin), f"{self.functions[number]}({given}, {x});"]
+        return [*(s.begin for s in states if s.begin), *self.calls(number, tensors.place(self.layer.input).at())]
+
+    def calls(self, number: int, x: str) -> list[str]:
+        """Return the statements that call the step function of a direction for the vector ``x``."""
+        given = "state" if self.layer.memory else ", ".join(s.place for s in self.states[number])
+        return [f"{self.functions[number]}({given}, {x});"]
 
     def _last_states(self) -> list[str]:
         """Return statements that make h_n and c_n, where anything reads them that are not the states themselves."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from qrnn.model.kinds.recurrent.cell import Cell
 from qrnn.model.kinds.recurrent.cells import CELLS
 from qrnn.model.kinds.recurrent.direction import Direction, Forget, InitialState, Projection
+from qrnn.model.kinds.recurrent.grouping import ALONE, Grouping
 from qrnn.model.layer import Layer
 
 __all__ = [
@@ -86,6 +87,11 @@ class RecurrentNames:
         @property
         def hidden_size(self) -> int:
             """Return H, the number of units of each gate."""
+
+    @property
+    def grouping(self) -> Grouping:
+        """Return how the sequences that the cell takes follow from those of the model."""
+        return ALONE
 
     @property
     def backward(self) -> bool:

@@ -5,6 +5,8 @@ They know nothing of the integer contract; they are checked against ONNX Runtime
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from qrnn.model.activation import activate, softmax
@@ -17,16 +19,20 @@ from qrnn.model.surroundings import Equations
 
 def run_equation(layer: RecurrentDefinition, run: Equations) -> None:
     """Compute ``output``, ``h_n`` and ``c_n`` of a layer, and show each direction's quantities at every step."""
-    x = run.operand(f"{layer.name}.x", run.read(layer.input))
-    axis = run.over(layer.input)
+    group, given = layer.grouping, run.over(layer.input)
+    x, axis = group.apart(run.operand(f"{layer.name}.x", run.read(layer.input))), group.axis(given)
     steps, mask = np.arange(axis.steps), axis.mask
     # each sequence reversed within its own length
     backwards = np.where(mask, axis.lengths[:, None] - 1 - steps, steps)
-    sequences = np.arange(run.size)[:, None]
+    sequences = np.arange(len(x))[:, None]
     ys, h_ns, c_ns = [], [], []
     for key, direction in zip(layer.keys, layer.directions, strict=True):
         order = backwards if direction.reverse else np.broadcast_to(steps, mask.shape)
-        traces = _run_direction(layer, key, direction, x[sequences, order], run, axis.lengths)
+        starts = [
+            None if s is None else group.starts(s.of(run.size, run.states), given)
+            for s in (direction.h_0, direction.c_0)
+        ]
+        traces = _run_direction(layer, key, direction, x[sequences, order], run, axis.lengths, starts)
         h_ns.append(last_of(axis, traces["h"]))
         if layer.has_cell_state:
             c_ns.append(last_of(axis, traces["c"]))
@@ -34,23 +40,30 @@ def run_equation(layer: RecurrentDefinition, run: Equations) -> None:
         ys.append(np.where(mask[:, :, None], in_time["h"], 0.0))
         for name, trace in in_time.items():
             run.observe(f"{key}.{name}", trace, axis)
-    run.write(layer.output, np.concatenate(ys, axis=-1))
-    run.write(layer.h_n, np.concatenate(h_ns, axis=-1))
-    if layer.c_n is not None:
-        run.write(layer.c_n, np.concatenate(c_ns, axis=-1))
+    run.write(layer.output, group.together(np.concatenate(ys, axis=-1), run.size))
+    for tensor, last in zip(layer.outputs[1:], (h_ns, c_ns), strict=False):
+        run.write(tensor, group.states_together(np.stack(last, axis=1), run.size).reshape(run.size, -1))
 
 
 def _run_direction(
-    layer: RecurrentDefinition, key: str, d: Direction, x: FloatArray, run: Equations, lengths: IndexArray
+    layer: RecurrentDefinition,
+    key: str,
+    d: Direction,
+    x: FloatArray,
+    run: Equations,
+    lengths: IndexArray,
+    starts: Sequence[FloatArray | None],
 ) -> dict[str, FloatArray]:
-    """Compute every quantity of one direction at every step, in the order of processing.
+    """Compute every quantity of one direction at every step, in the order of processing; ``starts`` are h_0 and, where there is one, c_0.
 
     States are frozen past a sequence's end, or, of a layer without memory, what each step begins with.
     """
     step, cell = layer.declaration.equation, CellRun(layer, key, d, run)
     N, T, _ = x.shape
-    h = h_0 = d.h_0.of(run.size, run.states)
-    c = c_0 = d.c_0.of(run.size, run.states) if d.c_0 is not None else np.zeros((N, layer.hidden_size))
+    h_0, c_0 = starts
+    assert h_0 is not None
+    c_0 = np.zeros((N, layer.hidden_size)) if c_0 is None else c_0
+    h, c = h_0, c_0
     wx = x @ d.weight_ih.T + d.bias_ih
     out: dict[str, FloatArray] = {}
     for t in range(T):

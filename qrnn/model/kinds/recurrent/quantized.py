@@ -84,7 +84,9 @@ class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
         require(declared.has_cell_state == (d.c_0 is not None), f"{where}: c_0 and cell disagree")
         require(d.peephole is None or declared.takes_peephole, f"{where}: peepholes are not for {self.cell}")
         require(
-            d.h_0.value.shape == (P,) and (d.c_0 is None or d.c_0.value.shape == (H,)), f"{where}: initial state size"
+            d.h_0.value.shape == (self.state_bands * P,)
+            and (d.c_0 is None or d.c_0.value.shape == (self.state_bands * H,)),
+            f"{where}: initial state size",
         )
         require(d.ih.operand_limit == self.x_operand.limit, f"{where}: ih proved for another operand")
         shifts = self.shifts(d)
@@ -119,6 +121,11 @@ class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
             require(declared.has_cell_state, f"{where}: a normalization of c, which a {self.cell} has not")
             found = d.norms.cell.parameters.features
             require(found == self.hidden_size, f"{where}: a normalization of {found} c, expected {self.hidden_size}")
+
+    @property
+    def state_bands(self) -> int:
+        """Return how many bands have a state of their own in each direction; 1 in a layer that knows no bands."""
+        return 1
 
     def shifts(self, d: QuantDirection) -> CellShifts:
         """Return the shifts of direction ``d``, which follow from the formats of its functions and states."""

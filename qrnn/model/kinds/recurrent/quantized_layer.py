@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from qrnn.model.layer_facts import (
 from qrnn.model.parts import CELL_MAX, STATE_MAX, GateFunction, QuantInitialState, TensorFormat
 from qrnn.model.softmax_rows import MOST_FEATURES
 from qrnn.model.surroundings import Checks
+from qrnn.model.time import TimeAxis
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ class QuantRecurrent(QuantRecurrentDefinition):
             StateArray("c", (D, self.cell_size), np.int32, CELL_MAX, self.c_frac, c_0),
         )
 
+    def starts(self, states: Mapping[str, tuple[Any, ...]], axis: TimeAxis) -> tuple[Any, ...]:
+        """Return what the cell's sequences begin with, h [N', D, P] and c [N', D, H].
+
+        ``states`` are those of the model's N sequences by the layer's name, and ``axis`` the steps of these.
+        """
+        return tuple(self.grouping.states_apart(array) for array in states[self.name])
+
     def direction_loop(self, number: int) -> StepLoop:
         """Return one step of a direction: the definition that every backend is held to.
 
@@ -87,6 +95,10 @@ class QuantRecurrent(QuantRecurrentDefinition):
         checks.expect(self.h_n, self.output_size * D, False)
         if self.c_n is not None:
             checks.expect(self.c_n, self.hidden_size * D, False)
+        self.check_own(checks)
+
+    def check_own(self, checks: Checks) -> None:
+        """Refuse a softmax of too many features to sum within 32 bits, and initial states that do not fit their state inputs."""
         for d in self.directions:
             if d.projection is not None and d.projection.table is not None and self.output_size > MOST_FEATURES:
                 checks.fail(f"softmax over {self.output_size} features, at most {MOST_FEATURES} sum within 32 bits")

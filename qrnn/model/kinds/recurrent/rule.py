@@ -33,8 +33,13 @@ NO_OPERAND = Operand(0, 127)
 """The operand of h in a layer that has no matrix of h: nothing is read by it."""
 
 
-def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
-    """Decide every format of ``layer`` and make its integers; QuantizationError names what does not fit."""
+def quantize(
+    plan: Plan, layer: RecurrentDefinition, kind: type[QuantRecurrent] = QuantRecurrent, **more: int
+) -> QuantRecurrent:
+    """Decide every format of ``layer`` and make its integers; QuantizationError names what does not fit.
+
+    ``more`` has the fields of ``kind`` beside those of `QuantRecurrent`.
+    """
     numbered = list(enumerate(layer.directions))
     functions = [_gate_functions(plan, layer, number, d) for number, d in numbered]
     c_frac = _cell_frac(plan, layer, functions)
@@ -44,10 +49,10 @@ def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
     _check_fits(layer, "h", h_largest, h_frac, 15)
     reason = "bounded by its activation" if h_frac == 15 else f"|h| ≤ {h_largest:.3g} in calibration"
     plan.decide(f"{layer.name}: h int16 with {h_frac} fraction bits ({reason})")
-    plan.set_format(layer.output, h_frac)
-    plan.set_format(layer.h_n, h_frac)
-    if layer.c_n is not None:
-        plan.set_cells(layer.c_n, c_frac)
+    for tensor in layer.outputs[:2]:
+        plan.set_format(tensor, h_frac)
+    for tensor in layer.outputs[2:]:
+        plan.set_cells(tensor, c_frac)
     # r·h is read through the operand of h; with r in [0, 1] it is never the larger
     h_bits = plan.width(layer.name, "h")
     observed = max(
@@ -74,7 +79,7 @@ def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
         directions.append(
             _direction(plan, layer, owner, d, functions[number], (x_operand, h_operand), h_frac, c_frac, projection)
         )
-    return QuantRecurrent(
+    return kind(
         name=layer.name,
         cell=layer.cell,
         input=layer.input,
@@ -89,6 +94,7 @@ def quantize(plan: Plan, layer: RecurrentDefinition) -> QuantRecurrent:
         h_operand=h_operand,
         forget=layer.forget,
         memory=layer.memory,
+        **more,
     )
 
 
