@@ -13,10 +13,12 @@ from qrnn.model.kinds.moment import Moment
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import ELEMENT_WORK
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.expansion import Expansion, Sum, nonzero, number
 from qrnn.onnx_import.expressions import Term
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.normalizing import grouped, of_groups
-from qrnn.onnx_import.statistics import Expansion, Statistic, Sum, bases, nonzero, number, record
+from qrnn.onnx_import.reduced_features import record
+from qrnn.onnx_import.statistics import Statistic, bases
 from qrnn.onnx_import.values import Features, Symbol
 
 EXPANSION_WORK = 2_000
