@@ -54,6 +54,7 @@ _WEIGHTS: Mapping[str, tuple[int, ...]] = {
     "RNN": (1, 2, 3),
     "Gemm": (1, 2),
     "MatMul": (1,),
+    "ConvTranspose": (1, 2),
     "LayerNormalization": (1, 2),
     "RMSNormalization": (1,),
 }

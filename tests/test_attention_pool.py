@@ -184,7 +184,7 @@ def test_the_most_steps(backend: str) -> None:
         lambda: session.step({"x": x[:, 0]}, after),
         lambda: stream.step({"x": x[:, 0]}),
     ):
-        with pytest.raises(DataError, match=f"layer 'pool' sums at most {MOST_WEIGHTED} steps"):
+        with pytest.raises(DataError, match=f"layer 'pool' takes at most {MOST_WEIGHTED} steps"):
             call()
 
 

@@ -36,21 +36,23 @@ def network(
     band: Window = EACH,
     bands: int = 1,
     groups: int = 1,
-    pool: tuple[Window, Window] | None = None,
+    pool: tuple[Window, Window, Window] | None = None,
+    line: Window = EACH,
+    lines: int = 1,
 ) -> FloatModel:
-    """A convolution of ``features`` channels, a pool over time and bands where it is given, a GRU, and outputs of all and of the last step."""
+    """A convolution of ``features`` channels, a pool over time, bands and lines where it is given, a GRU, outputs of all and the last step."""
     rng = np.random.default_rng(seed)
-    x = layers.input("x", features * bands)
+    x = layers.input("x", features * bands * lines)
     rows = 4 if groups in (1, 2, 4) else groups
-    weight = rng.normal(0, 0.5, (rows, features // groups, time.taps, band.taps))
+    weight = rng.normal(0, 0.5, (rows, features // groups, time.taps, line.taps, band.taps))
     c = layers.conv(
         x, weight, rng.normal(size=rows), stride=time.stride, dilation=time.dilation, padding=(time.before, time.after),
-        band=band, bands=bands, groups=groups, name="conv",
+        band=band, bands=bands, groups=groups, line=line, lines=lines, name="conv",
     )  # fmt: skip
-    wide = band.count(bands) * rows
     if pool is not None:
-        c = layers.max_pool(c, pool[0], band=pool[1], bands=band.count(bands))
-        wide = pool[1].count(band.count(bands)) * rows
+        of_line = {"line": pool[2], "lines": line.count(lines)}
+        c = layers.max_pool(c, pool[0], band=pool[1], bands=band.count(bands), **of_line)
+    wide = c.features
     h = layers.gru(
         c, rng.normal(0, 0.4, (3 * units, wide)), rng.normal(0, 0.4, (3 * units, units)), rng.normal(size=3 * units)
     )
@@ -59,17 +61,20 @@ def network(
 
 
 def convolved(x: Array, conv: Conv) -> Array:
-    """The equation, written out for one sequence [T, bands · C]."""
-    x = x.reshape(len(x), conv.bands, -1)
+    """The equation, written out for one sequence [T, lines · bands · C]."""
+    x = x.reshape(len(x), conv.lines, conv.bands, -1)
     rows = len(conv.weight) // conv.groups
-    y = np.zeros((conv.time.count(len(x)), conv.places, len(conv.weight))) + conv.bias
-    for (j, p, o), _ in np.ndenumerate(y):
+    weight = conv.weight.reshape(*conv.weight.shape[:3], conv.line.taps, conv.band.taps)
+    places = conv.line.count(conv.lines), conv.band.count(conv.bands)
+    y = np.zeros((conv.time.count(len(x)), *places, len(conv.weight))) + conv.bias
+    for (j, q, p, o), _ in np.ndenumerate(y):
         first = o // rows * conv.weight.shape[1]
-        for (c, k, b), w in np.ndenumerate(conv.weight[o]):
+        for (c, k, a, b), w in np.ndenumerate(weight[o]):
             step = j * conv.time.stride - conv.time.before + k * conv.time.dilation
+            line = q * conv.line.stride - conv.line.before + a * conv.line.dilation
             band = p * conv.band.stride - conv.band.before + b * conv.band.dilation
-            if 0 <= step < len(x) and 0 <= band < conv.bands:
-                y[j, p, o] += w * x[step, band, first + c]
+            if 0 <= step < len(x) and 0 <= line < conv.lines and 0 <= band < conv.bands:
+                y[j, q, p, o] += w * x[step, line, band, first + c]
     return y.reshape(len(y), conv.places * len(conv.weight))
 
 
@@ -88,6 +93,8 @@ OVER_BANDS = [
     {"bands": 5, "band": Window(3, 2, 1, 1, 1), "features": 2},
     {"bands": 4, "band": Window(2, 1, 2), "features": 4, "groups": 4},
     {"features": 4, "groups": 2},
+    {"bands": 4, "band": Window(3, 1, 1, 1, 1), "lines": 3, "line": Window(2, 2, 1, 1, 0), "features": 2},
+    {"bands": 3, "band": EACH, "lines": 5, "line": Window(2, 1, 2, 1, 1), "features": 4, "groups": 4},
 ]
 
 
@@ -105,14 +112,19 @@ def test_equation(time: Window, more: Any) -> None:
         assert not found.outputs["c"][n, len(want) :].any()
 
 
+@pytest.mark.parametrize("line", [None, EACH, Window(3, 2, 1, 1, 1)])
 @pytest.mark.parametrize("band", [EACH, Window(2, 2), Window(3, 1, 1, 1, 1)])
 @pytest.mark.parametrize("time", WINDOWS)
-def test_equation_of_a_pool(time: Window, band: Window) -> None:
-    model = layers.model("pool", {"y": layers.max_pool(layers.input("x", 8), time, band=band, bands=4)})
-    x, lengths = np.random.default_rng(7).normal(size=(3, 9, 8)), np.array([9, 5, 1])
+def test_equation_of_a_pool(time: Window, band: Window, line: Window | None) -> None:
+    over: Any = {"band": band, "bands": 4} | ({} if line is None else {"line": line, "lines": 3})
+    features = 8 * over.get("lines", 1)
+    model = layers.model("pool", {"y": layers.max_pool(layers.input("x", features), time, **over)})
+    x, lengths = np.random.default_rng(7).normal(size=(3, 9, features)), np.array([9, 5, 1])
     found = run_oracle(model, {"x": x}, lengths)
     for n, length in enumerate(lengths):
-        want = pooled(x[n, :length], time, band, 4, lambda inside: max(inside, default=0.0))
+        want = pooled(
+            x[n, :length], time, band, 4, lambda inside: max(inside, default=0.0), line or EACH, over.get("lines", 1)
+        )
         np.testing.assert_array_equal(found.outputs["y"][n, : len(want)], want)
 
 
@@ -164,11 +176,15 @@ def check_backend(backend: str, data: st.DataObject) -> None:
     time, band = data.draw(windows()), data.draw(windows())
     bands = data.draw(st.integers(max(1, band.span - band.before - band.after), 5))
     groups, channels = data.draw(st.sampled_from([(1, 1), (1, 3), (2, 2), (3, 1)]))
-    pool = data.draw(st.none() | st.tuples(windows(), windows()))
-    places = band.count(bands)
-    if pool is not None and pool[1].count(places) < 1:
-        pool = pool[0], EACH
-    model = network(time, groups * channels, 3, data.draw(st.integers(0, 3)), band, bands, groups, pool)
+    line = data.draw(st.just(EACH) | windows())
+    lines = data.draw(st.integers(max(1, line.span - line.before - line.after), 4)) if line != EACH else 1
+    pool = data.draw(st.none() | st.tuples(windows(), windows(), windows()))
+    if pool is not None:
+        sizes = band.count(bands), line.count(lines)
+        fit = (window if window.count(size) > 0 else EACH for window, size in zip(pool[1:], sizes, strict=True))
+        pool = pool[0], *fit  # type: ignore[assignment]
+    seed = data.draw(st.integers(0, 3))
+    model = network(time, groups * channels, 3, seed, band, bands, groups, pool, line, lines)
     features = model.tensors["x"].features
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     quantized = quantize(model, {"x": rng.normal(size=(2, 40, features))})
@@ -229,7 +245,7 @@ def test_calibration_needs_a_step_of_every_tensor() -> None:
 def test_refusals() -> None:
     x = layers.input("x", 3)
     for says, call in {
-        r"weight has shape \[4, 2, 3, 1\]": lambda: layers.conv(x, np.zeros((4, 2, 3))),
+        r"weight has shape \[4, 2, 3\]": lambda: layers.conv(x, np.zeros((4, 2, 3))),
         "stride=0, expected a whole number": lambda: layers.conv(x, np.zeros((4, 3, 3)), stride=0),
         "expected a sequence": lambda: layers.conv(layers.input("v", 3, has_time=False), np.zeros((4, 3, 3))),
         "joins tensors of different lengths": lambda: layers.model(
@@ -245,7 +261,7 @@ def test_refusals() -> None:
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_exported_c(compiler: str, kernels: Any, tmp_path: Any) -> None:
     """Exported C says how many steps came out, and has the reference's bits."""
-    pool = Window(2, 2, 1, 0, 1), Window(2)
+    pool = Window(2, 2, 1, 0, 1), Window(2), EACH
     model = network(Window(3, 2, 2, 3, 2), 2, bands=4, band=Window(3, 1, 1, 1, 0), groups=2, pool=pool)
     made = quantize(model, {"x": np.random.default_rng(6).normal(size=(4, 10, 8))})
     check(made, tmp_path, compiler, kernels)

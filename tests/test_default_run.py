@@ -23,6 +23,7 @@ from qrnn.layers.tensors import simple_layer
 from qrnn.model.kinds import quantized_kinds
 from qrnn.model.kinds.function import Function
 from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
+from qrnn.model.kinds.sequence_norm import QuantSequenceNorm
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.scalar_function import ScalarFunction, X
 from qrnn.model.window import Window, causal
@@ -85,7 +86,8 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
              "softmax": layers.softmax(last), "delay": late, "combine": share, "magnitude": size, "log_power": loud, "log_softmax": odds,
              "argmax": layers.argmax(odds), "function": power, "attention_pool": weighted, "matmul": inner,
              "group_softmax": groups, "affine": moved, "spread": layers.spread(moved), "take_steps": taken, "last_steps": final,
-             "nth_step": layers.step_at(product, 0), "align": ahead,
+             "nth_step": layers.step_at(product, 0), "align": ahead, "group_norm": layers.group_norm(moved, 2, inner=2),
+             "running_norm": layers.running_norm(moved, steps=3), "moment": layers.moment(moved, 2),
              "repeat": layers.repeat(fixed, product)}  # fmt: skip
     shown = {name: tensor for name, tensor in every.items() if name not in left_out}
     scheme = qrnn.Scheme(input="8", widths={"head.x": "8-per-feature"})
@@ -93,7 +95,8 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
 
 
 def test_the_model_has_every_kind_of_layer() -> None:
-    kinds = {kind for kind in quantized_kinds().values() if kind is not QuantRecurrentDefinition}
+    """Of those that stream: normalizations over whole sequences are in tests/test_normalizations.py."""
+    kinds = set(quantized_kinds().values()) - {QuantRecurrentDefinition, QuantSequenceNorm}
     assert {type(layer) for layer in everything().layers} == kinds
 
 

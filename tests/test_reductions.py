@@ -256,7 +256,7 @@ def test_the_most_steps_of_a_sum(backend: str, function: Reduction) -> None:
     x = np.ones((1, 3, 6))
     after = session.run({"x": x[:, :2]}, state=state).state
     assert after.layers[layer.name][2].item() == most
-    says = f"layer {layer.name!r} sums at most {most} steps"
+    says = f"layer {layer.name!r} takes at most {most} steps"
     stream, pool = session.stream(state=state), session.pool(2)
     own = pool.open(state)
     pool.open()

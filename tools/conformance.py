@@ -19,7 +19,7 @@ import numpy as np
 from conformance_cases import OPERATORS, golden_cases, node_cases, own_cases
 from conformance_elementwise import elementwise_cases
 from conformance_measure import DRAWS, FRACTION, NEAR, Output, Result, measure, ratio
-from conformance_moves import move_cases
+from conformance_moves import move_cases, upsampling_cases
 from conformance_norms import norm_cases
 from conformance_reductions import reduction_cases
 from conformance_refusals import refusal, refused_models
@@ -266,20 +266,38 @@ alone; other inputs with as many axes are computed, and the rest are constants.
 
 """
 
+UPSAMPLED = """## ONNX's node tests of operators that upsample
+
+ConvTranspose, Resize and Upsample, as above; weights and scales are constants. Refused are windows over two axes within a step, three axes
+behind the channels, and the modes of Resize that are not supported.
+
+"""
+
 
 def own_parts() -> list[str]:
     """Return the parts of the page that need no vectors, in order."""
-    results, norms, reductions, elementwise, moved = (
+    results, norms, reductions, elementwise, moved, upsampled = (
         [measure(case) for case in cases]
-        for cases in (own_cases(), norm_cases(), reduction_cases(), elementwise_cases(), move_cases())
+        for cases in (
+            own_cases(),
+            norm_cases(),
+            reduction_cases(),
+            elementwise_cases(),
+            move_cases(),
+            upsampling_cases(),
+        )
     )
-    apart = ((NORM, norms), (REDUCTION, reductions), (ELEMENTWISE, elementwise), (MOVED, moved))
+    apart = (
+        *((NORM, norms), (REDUCTION, reductions), (ELEMENTWISE, elementwise), (MOVED, moved)),
+        (UPSAMPLED, upsampled),
+    )
     return [
         own_summary(results)
         + norm_summary(norms)
         + apart_summary("reductions and pools", reductions)
         + apart_summary("elementwise operators", elementwise)
-        + apart_summary("operators that move data", moved),
+        + apart_summary("operators that move data", moved)
+        + apart_summary("operators that upsample", upsampled),
         METHOD + own_tables(results),
         refusals(),
         "\n".join(text + table("test", found, OWN_DIFFERENCE) for text, found in apart),

@@ -1,4 +1,4 @@
-"""The cases of docs/conformance.md that are ONNX's own node tests of operators that only move data: slices, joins, shapes, pads, repeats.
+"""The cases of docs/conformance.md that are ONNX's own node tests of operators that only move data, and of those that upsample.
 
 The installed onnx package makes them. As with reductions (tools/conformance_reductions.py), each test's node stands beside an RNN that reads
 the same first input, and so says which of its axes are batch and time: the first two axes, in any order, with which the node is imported;
@@ -19,18 +19,31 @@ from onnx import numpy_helper
 from onnx_node_tests import tests_of
 
 from qrnn.errors import QrnnError
-from qrnn.onnx_backend import prepare
+from qrnn.onnx_backend import prepare, weight_inputs
 
 MOVES = (
     *("Slice", "Split", "Gather", "Pad", "Tile", "Concat", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"),
     *("Expand", "DepthToSpace", "SpaceToDepth", "Identity"),
 )  # fmt: skip
-"""Operators whose tests are looked for."""
+"""Operators that only move data, whose tests are looked for."""
+
+UPSAMPLING = ("ConvTranspose", "Resize", "Upsample")
+"""Operators that give more steps or features than they read."""
 
 
 def move_cases() -> Iterator[Case]:
+    """Yield the tests of operators that move data."""
+    yield from _cases(MOVES)
+
+
+def upsampling_cases() -> Iterator[Case]:
+    """Yield the tests of operators that give more steps or features than they read."""
+    yield from _cases(UPSAMPLING)
+
+
+def _cases(operators: tuple[str, ...]) -> Iterator[Case]:
     """Yield the tests of one node on real numbers with at least two axes, in ONNX's order."""
-    for test in tests_of(MOVES):
+    for test in tests_of(operators):
         given, wanted = test.data_sets[0]
         x = given[0]
         if isinstance(x, np.ndarray) and x.dtype == np.float32 and x.ndim > 1 and x.size and wanted[0].size:
@@ -52,11 +65,12 @@ def _importable(name: str, made: onnx.ModelProto, given: Any, wanted: Any) -> Ca
 
 
 def _case(name: str, made: onnx.ModelProto, given: Any, wanted: Any, batch: int, time: int | None) -> Case:
-    """Return a test whose inputs with as many axes as the first one are computed, and whose others are constants."""
+    """Return a test whose inputs with as many axes as the first one are computed, unless they are weights, and whose others are constants."""
+    constants = weight_inputs(made.graph)
     model = beside_an_rnn(made, given[0].ndim, batch, time)
     graph, computed = model.graph, dict[str, Any]()
     for declared, array in zip(list(graph.input), given, strict=True):
-        if array.dtype == np.float32 and array.ndim == given[0].ndim:
+        if array.dtype == np.float32 and array.ndim == given[0].ndim and declared.name not in constants:
             computed[declared.name] = array
             dims = declared.type.tensor_type.shape.dim
             dims[batch].dim_param = "N"

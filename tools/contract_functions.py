@@ -18,6 +18,7 @@ from qrnn.arithmetic import (
     fixedpoint,
     gates,
     logarithms,
+    moments,
     norms,
     octaves,
     quotients,
@@ -119,8 +120,8 @@ def long(bounds: tuple[int, int]) -> Argument:
 
 
 WIDE = (-(1 << 62), 1 << 62)
-PLACE = (-(47275 << running_softmax.PLACE_BITS), 47275 << running_softmax.PLACE_BITS)
-"""The bounds of an int16 times log2(e)."""
+PLACE = (-running_softmax.LARGEST_PLACE, running_softmax.LARGEST_PLACE)
+"""The bounds of a score times log2(e)."""
 WEIGHTED = (-running_softmax.WEIGHTED_MAX, running_softmax.WEIGHTED_MAX + INT32[1])
 """The bounds of a weighted sum that is joined of its parts."""
 INPUTS = {"from_frac": bits(*FRAC), "to_frac": bits(*FRAC)}
@@ -258,6 +259,34 @@ SCALARS: tuple[Function, ...] = (
     Function(reductions.sum_low, 5, {"total": long(SUM)}),
     Function(reductions.divide_sum, 5, {"total": long(SUM), "divisor": long((1, 1 << 46)), "shift": bits(*FRAC)}),
     Function(
+        moments.add_to_squares, 5, {"high": signed((0, INT32[1])), "low": signed((0, INT32[1])), "x": long((-(1 << 61), 1 << 61))},
+        result="int64_t",
+    ),
+    Function(moments.mean_distance, 5, {"x": signed(INT16), "count": signed((1, INT32[1])), "total": long(SUM)}),
+    Function(
+        moments.mean_square, 5, {"count": signed((1, INT32[1])), "total": long(SUM), "squares": long((0, moments.SQUARE_SUM_MAX))},
+        result="int64_t",
+        facts={
+            "within + count * 32768": (0, (1 << 47) - 1), "(within + count * 32768) // count": (0, 1 << 16),
+            "within - q * count": (0, INT32[1]), "r * r - less * count": (0, INT32[1]),
+            "r * r // count": (0, INT32[1]), "count - rest": (1, INT32[1]), "top - high * count": (0, INT32[1]), "top // count": (0, 1 << 30),
+            "(low << 28) + (part << 28) // count": (0, 1 << 60),
+        },
+        note="|within| <= count * 2^15; r, rest and low are remainders of divisions by count, and top is at most count * 2^30.",
+    ),
+    Function(moments.added_root, 5, {"square": long((0, NORM_VARIANCE)), "outside": signed((0, INT32[1]))}, result="int64_t"),
+    Function(
+        moments.normalize_distance, 5,
+        {
+            "distance": signed((-(1 << 30), 1 << 30)), "scale": signed((1 << 15, 1 << 16)), "exponent": signed((0, 30)),
+            "gain": signed(INT16), "gain_shift": signed((-128, 127)), "bias": signed(INT32),
+        },
+    ),
+    Function(
+        moments.moment16, 5,
+        {"value": long((0, NORM_VARIANCE)), "before": bits(0, 62), "multiplier": signed((1 << 30, INT32[1])), "shift": bits(16, 62)},
+    ),
+    Function(
         roots.sum_of_squares, 5, SQUARES, result="int64_t", facts={"a * a": (0, 1 << 30), "b * b": (0, 1 << 30)},
         note="The squares are at most 2^61, which is checked for every layer.",
     ),
@@ -305,6 +334,11 @@ SCALARS: tuple[Function, ...] = (
         },
     ),
     Function(running_softmax.power_place, 5, {"score": signed(INT16), "in_frac": bits(*FRAC)}, result="int64_t"),
+    Function(
+        running_softmax.score_place, 5,
+        {"product": long((-(1 << 61), 1 << 61)), "multiplier": signed(MAGNITUDES), "shift": bits(0, 62)},
+        result="int64_t", facts={"product * multiplier": WIDE}, note="A layer's multiplier is small enough for its products.",
+    ),
     Function(running_softmax.power_exponent, 5, {"place": long(PLACE)}),
     Function(
         running_softmax.power_mantissa, 5,

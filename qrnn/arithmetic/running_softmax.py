@@ -22,7 +22,10 @@ POWER_BITS = 23
 """A mantissa lies in [2^23, 2^24]."""
 
 LOWEST_EXPONENT = -(1 << 16)
-"""The exponent before the first step, below that of every score: |s · log2(e)| < 2^16 for every int16."""
+"""The exponent before the first step, which no score is below: |s · log2(e)| < 2^16 for every int16."""
+
+LARGEST_PLACE = (1 << 36) - 1
+"""The largest magnitude of the place of a score that is a sum of products: its exponent is within ±2^16."""
 
 MOST_WEIGHTED = 1 << 22
 """The most steps of a weighted sum: each adds at most 2^39."""
@@ -36,8 +39,16 @@ def power_place(score: int, in_frac: int) -> int:
     return shift_right_round(score * LOG2_E, in_frac + 6)
 
 
+def score_place(product: int, multiplier: int, shift: int) -> int:
+    """Return product · multiplier / 2^shift, rounded half up, within ±(2^36 - 1): the place of a score that is a sum of products.
+
+    The multiplier holds the score's scale, log2(e) and 2^20; product · multiplier is within ±2^62, and shift 0 … 62.
+    """
+    return saturate(shift_right_round(product * multiplier, shift), -LARGEST_PLACE, LARGEST_PLACE)
+
+
 def power_exponent(place: int) -> int:
-    """Return the e of a power m · 2^(e - 23), the floor of a `power_place`: of an int16 it lies within ±47274."""
+    """Return the e of a power m · 2^(e - 23), the floor of a place: it lies within ±2^16, and within ±47274 of an int16's `power_place`."""
     return place >> PLACE_BITS
 
 

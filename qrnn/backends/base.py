@@ -96,7 +96,7 @@ class ModelRows(ABC):
 
     With ``steps`` None a run is one time step. A tensor over time has a row for each step of each of ``size`` sequences, [size · steps, F],
     with a number of steps of its own: ``steps_of`` has those of all tensors over time, and ``output_steps`` those of all outputs, 1 for one
-    without time. Any other tensor has a row for each sequence, [size, F].
+    without time; in one time step, that is how many may come out. Any other tensor has a row for each sequence, [size, F].
 
     ``inputs`` are real values of type ``real``, or tokens [rows] int64; ``outputs`` are float64. ``layers`` has the states, [size, …], before
     and after a run, which lie in the buffer ``stored``; ``lengths`` says for each output how many steps of each sequence came out. The
@@ -115,7 +115,10 @@ class ModelRows(ABC):
                 self.inputs[graph_input.name] = np.zeros(rows, np.int64)
             elif graph_input.kind == "features":
                 self.inputs[graph_input.name] = np.zeros((rows, graph_input.features), real)
-        self.output_steps = {o.name: self.steps_of.get(o.parts[0][0], 1) for o in model.outputs}
+        self.output_steps = {
+            o.name: model.step_rows[o.name] if steps is None else self.steps_of.get(o.parts[0][0], 1)
+            for o in model.outputs
+        }
         self.outputs: dict[str, FloatArray] = {
             o.name: np.zeros((size * self.output_steps[o.name], o.features)) for o in model.outputs
         }
@@ -379,6 +382,9 @@ class Engine(ABC):
             elif layer.by_rows:
                 tensors[layer.output] = self._by_rows(layer, tensors)
                 ran[layer.output] = ran[read]
+            elif layer.read_whole:
+                tensors[layer.output] = self._over_whole(layer, tensors, ran)
+                ran[layer.output] = ran[read]
             elif layer.by_steps:
                 own = tuple(array.copy() for array in states[layer.name])
                 past = layer.steps_past_end if end else 0
@@ -392,6 +398,13 @@ class Engine(ABC):
                 zero = model.tensors[layer.output].nearest_zero
                 tensors[layer.output], ran[layer.output] = stepped(last, ran[read], zero), np.minimum(ran[read], 1)
         return Ran({name: value for name, value in tensors.items() if value.dtype != np.int64}, final, ran)
+
+    def _over_whole(self, layer: QuantLayer, tensors: Mapping[str, Any], ran: Mapping[str, IndexArray]) -> Int16Array:
+        """Return the output of a layer each of whose steps reads whole sequences."""
+        read, whole = tensors[layer.inputs[0]], [np.ascontiguousarray(tensors[name]) for name in layer.read_whole]
+        counts = ran[layer.read_whole[0]].astype(np.int32)[:, None]
+        given, steps = [read] * len(layer.inputs), read.shape[1]
+        return self.steps(layer, given, (*whole, counts, counts), ran[layer.inputs[0]], steps, 0)[0]
 
     def _cut(self, layer: QuantLayer, tensors: Mapping[str, Any]) -> list[Any]:
         """Return the inputs of a layer; those over time, which have equal lengths, are cut to the fewest steps that one has."""

@@ -61,6 +61,15 @@ SetOption = Annotated[
     ),
 ]
 
+WindowOption = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        metavar="N",
+        help="What the graph normalizes over time: normalize it over the last N steps instead, or over all so far (all), so that it streams.",
+    ),
+]
+
 
 STDOUT = Path("/dev/stdout")
 """The path for which ``-`` stands as the name of an output; `qrnn.system.atomic` knows it on every system."""
@@ -147,6 +156,16 @@ def values_set(given: list[str] | None) -> dict[str, FixedValue]:
     return found
 
 
+def window_of(given: str | None) -> int | None:
+    """Return the number of steps that ``--window`` gives, 0 for all so far; None without it, and DataError for any other text."""
+    if given is None:
+        return None
+    steps = 0 if given == "all" else _number(given)
+    if isinstance(steps, bool) or not isinstance(steps, int) or (steps < 1 and given != "all"):
+        raise DataError(f"--window {given!r}, expected a number of steps from 1 on, or all")
+    return steps
+
+
 def _number(text: str) -> bool | int | float | None:
     """Return what a text says: a number, or true or false; None for anything else."""
     if text in ("true", "false"):
@@ -160,15 +179,18 @@ def _number(text: str) -> bool | int | float | None:
 def load_source(
     path: Path, model: QuantModel, state: list[str] | None = None, values: list[str] | None = None
 ) -> FloatModel:
-    """Return the float model of the ONNX file that ``model`` was converted from, with the same memory from step to step.
+    """Return the float model of the ONNX file that ``model`` was converted from, with the same memory from step to step, and the same window.
 
     ``state`` is what the option ``--state`` holds, and ``values`` what ``--set`` does, beside those that ``model`` was converted with.
     """
+    from qrnn.model.kinds.running_norm import QuantRunningNorm
     from qrnn.model.states import check_same_source
     from qrnn.onnx_import import load_onnx
 
     fixed = {**model.provenance.values, **values_set(values)}
-    source = load_onnx(path, all(layer.memory for layer in model.recurrent_layers), states_named(state), fixed)
+    stream = all(layer.memory for layer in model.recurrent_layers)
+    window = next((layer.steps for layer in model.layers if isinstance(layer, QuantRunningNorm)), None)
+    source = load_onnx(path, stream, states_named(state), fixed, window=window)
     check_same_source(source, model)  # before data are read, which may not fit another model
     return source
 

@@ -13,6 +13,7 @@ from qrnn.cli.common import (
     SetOption,
     StateOption,
     StreamOption,
+    WindowOption,
     check_output,
     progress,
     read_arrays,
@@ -20,6 +21,7 @@ from qrnn.cli.common import (
     states_named,
     target_file,
     values_set,
+    window_of,
 )
 from qrnn.cli.sizes import size_text
 
@@ -72,6 +74,7 @@ def convert(
     stream: StreamOption = False,
     state: StateOption = None,
     fixed: SetOption = None,
+    window: WindowOption = None,
 ) -> None:
     """Convert a trained ONNX model into an integer-only model."""
     from qrnn.accuracy.verdict import judge
@@ -97,7 +100,7 @@ def convert(
     }
     scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     shapes = {} if calibration == RANDOM else array_shapes(Path(calibration))
-    float_model = load_onnx(model, stream, states_named(state), values_set(fixed), shapes)
+    float_model = load_onnx(model, stream, states_named(state), values_set(fixed), shapes, window_of(window))
     data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration), float_model.inputs)
     with progress("calibrating") as report:
         quantized = quantize(float_model, data, scheme, device.name, report)

@@ -24,11 +24,13 @@ class StepsCode(LayerCode[AnyLayer]):
         layer = self.layer
         member = self.name.removeprefix(f"{self.site.name}_")
         self._initial: list[tuple[StateField, Any]] = []
+        self.fields: list[StateField] = []
         states = []
         for position, state in enumerate(layer.states()):
             kind, count = type_of_dtype(state.dtype), max(1, int(np.prod(state.shape)))
             field = StateField(f"{state.name}_{member}", kind, count, layer.name, position)  # type: ignore[arg-type]
             self.site.state.append(field)
+            self.fields.append(field)
             if state.starts:
                 values = np.concatenate([start.value.reshape(-1) for start in state.starts])
                 self._initial.append((field, values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,7 @@ def translate_step(
             out: Array("y", "int16_t", (ROWS, rows), (n,), writable=True),
         }
         for key, state in zip(kept, states, strict=True):
-            named[key] = Array(state.text, state.kind, state.shape, (n,), writable=True)
+            named[key] = Array(state.text, state.kind, state.shape, (n,), writable=ROWS not in state.shape)
         room = []
         for key, scratch in zip(others[len(states) + len(found.parameters) :], found.scratch, strict=True):
             text, kind = own.new(key), type_of_dtype(scratch.dtype)
@@ -253,12 +254,14 @@ class RowsCode(LayerCode[QuantLayer]):
         return self.each_row(self.step())
 
 
-def steps_code(layer: QuantLayer, features: Sequence[int]) -> type[TranslatedSteps]:
+def steps_code(layer: QuantLayer, features: Sequence[int]) -> type[TranslatedSteps | WholeCode]:
     """Return the class that makes the C of a layer with a `step_loop`; ``features`` are those of its inputs and of its output.
 
     Only the translation of the loop says whether it gives a row in each step. One that may give none gives one all the same where the layer
     says that its output has as many steps as its input.
     """
+    if layer.read_whole:
+        return WholeCode
     arrays = [Array("kept", type_of_dtype(s.dtype), tuple(s.shape)) for s in layer.states()]
     rows = translate_step(Code("plain"), "m", layer, layer.step_loop(), "m_step", "void *kept", arrays, features)
     each = layer.steps_past_end == 0 and rows == (1, 1)
@@ -272,7 +275,21 @@ class TranslatedSteps(StepsCode[QuantLayer]):
         """Add the translated function, and return the most rows that it writes."""
         layer, tensors = self.layer, self.site.model.tensors
         sizes = [tensors[tensor].features for tensor in (*layer.inputs, layer.output)]
-        return translate_step(self.code, self.site.name, layer, layer.step_loop(), self.name, head, states, sizes)[1]
+        loop = layer.step_loop()
+        self._before = ""
+        if loop.before is not None:
+            self._before = self.code.names.new(f"{self.name}_before")
+            first = replace(loop, make=loop.before)
+            translate_step(self.code, self.site.name, layer, first, self._before, head, states, sizes)
+        return translate_step(self.code, self.site.name, layer, loop, self.name, head, states, sizes)[1]
+
+    def run(self) -> list[str]:
+        """Return the loop over all steps; where a sequence is gone through twice, its sums begin anew, and a loop before it makes them."""
+        if not self._before:
+            return super().run()
+        clear = [f"QRNN_CLEAR(state->{f.name}, {f.count}U * sizeof({f.kind}));" for f in self.fields]
+        arguments = ", ".join([*self.arguments(), self.own_place().at()])
+        return [*clear, *self.each_row([f"(void){self._before}({arguments});"]), *super().run()]
 
 
 class CountingCode(TranslatedSteps):
@@ -284,3 +301,46 @@ class CountingCode(TranslatedSteps):
     def spare_rows(self) -> int:
         """Return the rows of a step: it may write them and say that none came out."""
         return self.most_rows
+
+
+class WholeCode(LayerCode[QuantLayer]):
+    """The C of a layer with a `step_loop` each of whose steps reads whole sequences."""
+
+    writes_anywhere = False
+
+    def emit(self) -> None:
+        """Add the function of one step, which is given where the sequences begin and the number of their steps."""
+        layer, tensors = self.layer, self.site.model.tensors
+        *whole, steps, _ = layer.step_arrays()
+        names = [f"all_{state.name}" for state in whole]
+        arrays = [
+            Array(name, type_of_dtype(state.dtype), tuple(state.shape))
+            for name, state in zip(names, whole, strict=True)
+        ]
+        count = Array("count", type_of_dtype(steps.dtype), tuple(steps.shape))
+        head = ", ".join([*(f"const {a.kind} *{a.text}" for a in arrays), f"const {count.kind} *count"])
+        sizes = [tensors[layer.inputs[0]].features] * len(layer.inputs)
+        sizes.append(tensors[layer.output].features)
+        loop = layer.step_loop()
+        translate_step(self.code, self.site.name, layer, loop, self.name, head, [*arrays, count, count], sizes)
+
+    def arguments(self) -> list[str]:
+        """Return the sequences that are read as a whole, their number of steps, and the input of this step in the place of every input."""
+        layer, place = self.layer, self.site.tensors.place
+        return [
+            *(place(name).at("0U") for name in layer.read_whole),
+            self._count,
+            *[place(layer.inputs[0]).at()] * len(layer.inputs),
+        ]
+
+    def call(self) -> str:
+        """Return the call of the step, whose result is always one row."""
+        return f"(void){super().call()}"
+
+    def run(self) -> list[str]:
+        """Return the loop over all steps, behind the number of those that each of them reads."""
+        tensors = self.site.tensors
+        self._count = tensors.names.new(self.name.replace(f"{self.site.name}_", "count_", 1))
+        tensors.declare(f"int32_t {self._count}[1];")
+        rows = tensors.rows_of(self.layer.read_whole[0])
+        return [f"{self._count}[0] = (int32_t){rows};", *self.each_row([self.call()])]

@@ -1,4 +1,4 @@
-"""Layers that move a window over time and over bands have this in common in C: targets/runtime/qrnn_window.h."""
+"""Layers that move a window over time and over lines and bands have this in common in C: targets/runtime/qrnn_window.h."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class WindowCode(StepsCode[AnyLayer]):
 
 def window_fields(layer: QuantWindowed) -> str:
     """Return the initializer of a layer's ``qrnn_window``."""
-    time, band = layer.time, layer.band
+    time, band, line = layer.time, layer.band, layer.line
     members = {
         "span": time.span,
         "taps": time.taps,
@@ -61,7 +61,13 @@ def window_fields(layer: QuantWindowed) -> str:
         "band_stride": band.stride,
         "band_dilation": band.dilation,
         "band_before": band.before,
-        "places": layer.places,
+        "places": layer.band_places,
+        "lines": layer.lines,
+        "line_taps": line.taps,
+        "line_stride": line.stride,
+        "line_dilation": line.dilation,
+        "line_before": line.before,
+        "line_places": layer.line_places,
         "channels": layer.channels,
     }
     return f"{{\n{fields([(name, f'{value}U') for name, value in members.items()])}\n}}"

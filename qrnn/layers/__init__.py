@@ -13,7 +13,7 @@ said), with the layer, the array, the shape found and the shape expected. Handle
 
 from __future__ import annotations
 
-from qrnn.layers.attention import attention_pool, group_softmax, matmul
+from qrnn.layers.attention import attention, attention_pool, group_softmax, matmul
 from qrnn.layers.bands import over_bands, per_band
 from qrnn.layers.build import model
 from qrnn.layers.by_feature import affine, argmax, log_softmax, prelu
@@ -34,11 +34,13 @@ from qrnn.layers.feedforward import (
 )
 from qrnn.layers.layer_norm_cells import Normalization, layer_norm_gru, layer_norm_lstm, normalization
 from qrnn.layers.networks import elman, identity_rnn, jordan
+from qrnn.layers.normalizations import group_norm, instance_norm, moment, running_norm
 from qrnn.layers.pairs import divide, log_power, magnitude, power, scale_bands, subtract
 from qrnn.layers.pools import average_pool, max_pool, reduce, running, spread
 from qrnn.layers.recurrent import bidirectional, gru, lstm, projection, rnn
 from qrnn.layers.steps import repeat, side_by_side, step_at, time_slice
 from qrnn.layers.tensors import Network, Recurrent, State, Tensor, Tokens, input, state, tokens
+from qrnn.layers.upsampling import conv_transpose, unstack, upsample
 from qrnn.model.activation import Activation
 
 TWO_SIGMOID_MINUS_ONE = Activation("scaled_tanh", 1.0, 0.5)
@@ -61,21 +63,25 @@ __all__ = [
     "add",
     "affine",
     "argmax",
+    "attention",
     "attention_pool",
     "average_pool",
     "bidirectional",
     "concat",
     "conv",
+    "conv_transpose",
     "delay",
     "dense",
     "divide",
     "elman",
     "embedding",
+    "group_norm",
     "group_softmax",
     "gru",
     "identity_rnn",
     "indrnn",
     "input",
+    "instance_norm",
     "jordan",
     "last_step",
     "layer_norm",
@@ -89,6 +95,7 @@ __all__ = [
     "max_pool",
     "min_gru",
     "model",
+    "moment",
     "multiply",
     "normalization",
     "over_bands",
@@ -101,6 +108,7 @@ __all__ = [
     "rms_norm",
     "rnn",
     "running",
+    "running_norm",
     "scale_bands",
     "side_by_side",
     "softmax",
@@ -110,4 +118,6 @@ __all__ = [
     "subtract",
     "time_slice",
     "tokens",
+    "unstack",
+    "upsample",
 ]

@@ -51,7 +51,7 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> Floa
 
 def _check_lengths(where: str, made: FloatModel) -> None:
     """DataError where a layer or an output joins tensors that have different numbers of steps."""
-    joined = [(f"layer {layer.name!r}", layer.inputs) for layer in made.layers]
+    joined = [(f"layer {layer.name!r}", names) for layer in made.layers for names in layer.joined]
     joined += [(f"output {o.name!r}", tuple(name for name, _, _ in o.parts)) for o in made.outputs]
     for what, names in joined:
         rules = {name: made.length_rules[name] for name in names if name in made.length_rules}

@@ -10,6 +10,7 @@ import numpy as np
 from qrnn.errors import DataError
 from qrnn.model.activation import ACTIVATION_PARAMETERS, Activation
 from qrnn.model.parts import FloatArray
+from qrnn.model.window import Window
 
 _BY_NAME = (*(kind for kind, parameters in ACTIVATION_PARAMETERS.items() if not parameters), "hard_sigmoid")
 """Functions that can be given by name; of those with parameters only ONNX's HardSigmoid has a customary pair, 0.2 and 0.5."""
@@ -54,6 +55,14 @@ def shaped(where: str, what: str, value: Any, shape: tuple[int, ...], meaning: s
 def shaped_or_zeros(where: str, what: str, value: Any, shape: tuple[int, ...], meaning: str) -> FloatArray:
     """Return `shaped`, or zeros for None."""
     return shaped(where, what, np.zeros(shape) if value is None else value, shape, meaning)
+
+
+def places_of(where: str, band: Window, bands: int, line: Window, lines: int) -> int:
+    """Return the number of places of windows over the bands and lines of a step; refuse windows that do not fit."""
+    for what, window, size in (("bands", band, bands), ("lines", line, lines)):
+        if window.count(size) < 1:
+            raise DataError(f"{where}: a window of {window.span} {what} does not fit into {size} {what}")
+    return line.count(lines) * band.count(bands)
 
 
 def matrix(where: str, what: str, value: Any, meaning: str) -> FloatArray:

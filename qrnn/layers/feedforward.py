@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qrnn.errors import DataError, UnsupportedError
-from qrnn.layers.checks import count, function, matrix, place, real_array, shaped, shaped_or_zeros
+from qrnn.layers.checks import count, function, matrix, place, places_of, real_array, shaped, shaped_or_zeros
 from qrnn.layers.tensors import Tensor, Tokens, readable, sequence, simple_layer
 from qrnn.model.activation import Activation
 from qrnn.model.kinds.add import Add
@@ -53,45 +53,54 @@ def conv(
     band: Window | None = None,
     bands: int = 1,
     groups: int = 1,
+    line: Window | None = None,
+    lines: int = 1,
     name: str | None = None,
 ) -> Tensor:
     """Apply a convolution over time: y_j = bias + Σ_k weight[:, :, k] · t_{j·stride - before + k·dilation}, zero outside of the sequence.
 
     Parameters
     ----------
-    t: a sequence; a step of it holds ``bands`` × C features, with the C channels of a band one after the other.
-    weight: [O, C / groups, K], as in PyTorch's Conv1d, or [O, C / groups, K, B] for a convolution over bands too, as in its Conv2d.
+    t: a sequence; a step of it holds ``lines`` × ``bands`` × C features, with the C channels of a band one after the other.
+    weight: [O, C / groups, K], as in PyTorch's Conv1d, [O, C / groups, K, B] for a convolution over bands too, as in its Conv2d, or
+        [O, C / groups, K, L, B] for one over lines and bands, as in its Conv3d.
     bias: [O], zero when None.
     padding: the steps of zeros (before, after) the sequence; None for a causal convolution, ((K - 1) · dilation, 0), of ⌈T / stride⌉ steps.
     band: how the B taps move over the bands; None for a window of B taps without padding.
+    line: how the L taps move over the lines; None for a window of L taps without padding.
 
-    The output is y [N, T', P · O], where P and T' are `Window.count`.
+    The output is y [N, T', P · O], where T' is `Window.count`, and P the product of those of lines and bands.
     """
     where = place("conv", name)
     t = sequence(where, t)
     w = real_array(where, "weight", weight)
     w = w[..., None] if w.ndim == 3 else w
-    bands, groups = count(where, "bands", bands), count(where, "groups", groups)
-    channels = t.features // bands
-    if w.ndim != 4 or 0 in w.shape or w.shape[1] * groups * bands != t.features or len(w) % groups:
+    w = w[:, :, :, None] if w.ndim == 4 else w
+    bands, groups, lines = count(where, "bands", bands), count(where, "groups", groups), count(where, "lines", lines)
+    channels = t.features // (lines * bands)
+    if w.ndim != 5 or 0 in w.shape or w.shape[1] * groups * lines * bands != t.features or len(w) % groups:
         raise DataError(
-            f"{where}: weight has shape {list(w.shape)}, expected [O, C / groups, K, B] with C = {channels} channels and {groups} groups"
+            f"{where}: weight has shape {list(np.shape(weight))}, expected [O, C / groups, K, B] or [O, C / groups, K, L, B] with "
+            f"C = {channels} channels and {groups} groups"
         )
     b = shaped_or_zeros(where, "bias", bias, (w.shape[0],), "[O]")
     steps = count(where, "stride", stride), count(where, "dilation", dilation)
     before, after = padding if padding is not None else ((w.shape[2] - 1) * steps[1], 0)
-    over = band or Window(w.shape[3])
-    if over.taps != w.shape[3]:
-        raise DataError(f"{where}: band has {over.taps} taps, expected the {w.shape[3]} of weight {list(w.shape)}")
+    over, across = band or Window(w.shape[4]), line or Window(w.shape[3])
+    for what, window, taps in (("band", over, w.shape[4]), ("line", across, w.shape[3])):
+        if window.taps != taps:
+            raise DataError(
+                f"{where}: {what} has {window.taps} taps, expected the {taps} of weight {list(np.shape(weight))}"
+            )
     time = Window(w.shape[2], *steps, before, after)
-    if (places := over.count(bands)) < 1:
-        raise DataError(f"{where}: a window of {over.span} bands does not fit into {bands} bands")
+    places = places_of(where, over, bands, across, lines)
+    w = w.reshape(*w.shape[:3], -1)
     return simple_layer(
         "conv",
         name,
         (t,),
         (places * len(w), True),
-        lambda own, names: Conv(own, names[0], own, w, b, time, over, bands, groups),
+        lambda own, names: Conv(own, names[0], own, w, b, time, over, bands, groups, across, lines),
     )
 
 

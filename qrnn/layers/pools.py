@@ -8,7 +8,7 @@ import numpy as np
 
 from qrnn.errors import DataError
 from qrnn.layers.checks import count as whole
-from qrnn.layers.checks import place
+from qrnn.layers.checks import place, places_of
 from qrnn.layers.tensors import Tensor, readable, sequence, simple_layer
 from qrnn.model.kinds.average_pool import AveragePool
 from qrnn.model.kinds.max_pool import MaxPool
@@ -19,15 +19,28 @@ from qrnn.model.reduced import Reduction
 from qrnn.model.window import EACH, Window
 
 
-def max_pool(t: Tensor, time: Window = EACH, *, band: Window = EACH, bands: int = 1, name: str | None = None) -> Tensor:
-    """Take the largest value of each channel in windows over time, and over the bands of a step; what lies outside does not take part.
+def max_pool(
+    t: Tensor,
+    time: Window = EACH,
+    *,
+    band: Window = EACH,
+    bands: int = 1,
+    line: Window = EACH,
+    lines: int = 1,
+    name: str | None = None,
+) -> Tensor:
+    """Take the largest value of each channel in windows over time, and over lines and bands of a step; what lies outside takes no part.
 
-    A step of ``t`` holds ``bands`` × C features, with the C channels of a band one after the other. The output is y [N, T', P · C], where P
-    and T' are `Window.count`.
+    A step of ``t`` holds ``lines`` × ``bands`` × C features, with the C channels of a band one after the other. The output is
+    y [N, T', P · C], where T' is `Window.count`, and P the product of those of lines and bands.
     """
-    t, channels, shape = _pooled(place("max_pool", name), t, band, bands)
+    t, channels, shape = _pooled(place("max_pool", name), t, band, bands, line, lines)
     return simple_layer(
-        "max_pool", name, (t,), shape, lambda own, names: MaxPool(own, names[0], own, channels, time, band, bands)
+        "max_pool",
+        name,
+        (t,),
+        shape,
+        lambda own, names: MaxPool(own, names[0], own, channels, time, band, bands, line, lines),
     )
 
 
@@ -38,21 +51,23 @@ def average_pool(
     band: Window = EACH,
     bands: int = 1,
     padding_counts: bool = False,
+    line: Window = EACH,
+    lines: int = 1,
     name: str | None = None,
 ) -> Tensor:
-    """Take the mean of each channel in windows over time, and over the bands of a step.
+    """Take the mean of each channel in windows over time, and over the lines and bands of a step.
 
     What lies outside counts as zeros where ``padding_counts`` says so, and else does not take part. Features and the output are as for
     `max_pool`.
     """
-    t, channels, shape = _pooled(place("average_pool", name), t, band, bands)
+    t, channels, shape = _pooled(place("average_pool", name), t, band, bands, line, lines)
     counts = bool(padding_counts)
     return simple_layer(
         "average_pool",
         name,
         (t,),
         shape,
-        lambda own, names: AveragePool(own, names[0], own, channels, time, band, bands, counts),
+        lambda own, names: AveragePool(own, names[0], own, channels, time, band, bands, counts, line, lines),
     )
 
 
@@ -106,16 +121,17 @@ def running(t: Tensor, function: Reduction, count: int = 1, *, inner: int = 1, n
     )
 
 
-def _pooled(where: str, t: Tensor, band: Window, bands: int) -> tuple[Tensor, int, tuple[int, bool]]:
+def _pooled(
+    where: str, t: Tensor, band: Window, bands: int, line: Window, lines: int
+) -> tuple[Tensor, int, tuple[int, bool]]:
     """Return the input of a pool, its channels, and the features of the output with its time axis."""
     t = sequence(where, t)
-    bands = whole(where, "bands", bands)
-    if t.features % bands:
-        raise DataError(f"{where}: bands={bands}, expected a divisor of its input's {t.features} features")
-    if (places := band.count(bands)) < 1:
-        raise DataError(f"{where}: a window of {band.span} bands does not fit into {bands} bands")
-    channels = t.features // bands
-    return t, channels, (places * channels, True)
+    bands, lines = whole(where, "bands", bands), whole(where, "lines", lines)
+    if t.features % (lines * bands):
+        given = f"lines={lines} and bands={bands}" if lines > 1 else f"bands={bands}"
+        raise DataError(f"{where}: {given}, expected a divisor of its input's {t.features} features")
+    channels = t.features // (lines * bands)
+    return t, channels, (places_of(where, band, bands, line, lines) * channels, True)
 
 
 def _reduced(where: str, t: Tensor, function: Any, count: Any, inner: Any) -> tuple[int, int, int]:

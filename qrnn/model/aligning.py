@@ -29,6 +29,8 @@ def with_aligned(model: FloatModel) -> FloatModel:
     """
     if model.uneven is None or model.rows or any(layer.backward for layer in model.recurrent_layers):
         return model
+    if any(layer.read_whole for layer in model.layers):
+        return model
     if len({i.axis for i in model.inputs if i.has_time}) != 1:
         return model
     extra: dict[str, int] = {}
@@ -69,10 +71,8 @@ class _Attempt:
                 layer = self._reading(layer, name, steps)
             self._layers.append(layer)
             if names:
-                stride, late = self._times.get(names[0], AT_ONCE)
-                late += stride * times[names[0]]
-                own, later = layer.comes_late
-                self._times.update(dict.fromkeys(layer.outputs, (stride * own, late + stride * later)))
+                read = self._times.get(names[0], AT_ONCE).held(times[names[0]])
+                self._times.update(dict.fromkeys(layer.outputs, read.behind(layer)))
         self._outputs = []
         for output in model.outputs:
             names = [name for name in dict.fromkeys(n for n, _, _ in output.parts) if self._over_time(name)]
@@ -113,17 +113,19 @@ class _Attempt:
         times = {name: self._times.get(name, AT_ONCE) for name in names}
         if not times:
             return {}
-        if len({stride for stride, _ in times.values()}) > 1:
-            self.failed = True  # joins of different rates, which are refused elsewhere
+        if len({(t.stride, t.rows, t.skip, t.unlike) for t in times.values()}) > 1:
+            self.failed = True  # joins of different rates, which are refused elsewhere, or of steps that come at once in other ways
             return {}
-        most = max(late for _, late in times.values())
-        last = most + extra
+        most = max((t.late, t.shift) for t in times.values())
+        last = most[0] + extra
         found = {}
-        for name, (stride, late) in times.items():
-            found[name], part = divmod(last - late, stride)
+        for name, own in times.items():
+            whole, part = divmod(last - own.late, own.stride)
+            found[name] = whole * own.rows + most[1] - own.shift
+            self.failed |= not part and (found[name] < 0 or (own.skip > 1 and found[name] > 0))
             if part:
                 self._push(name, part)
-                if late == most:
+                if (own.late, own.shift) == most:
                     self.pushed[reader] = -part
         return found
 

@@ -61,8 +61,9 @@ def check_graph(model: QuantGraph) -> None:
             if name in cells or (name in tokens and not layer.reads_tokens):
                 fail(where, f"cannot read {name!r}")
         layer.check(LayerChecks(where, model))
-        if len({model.length_rules[name] for name in layer.inputs if name in model.length_rules}) > 1:
-            fail(where, "reads tensors of different lengths")
+        for names in layer.joined:
+            if len({model.length_rules[name] for name in names if name in model.length_rules}) > 1:
+                fail(where, "reads tensors of different lengths")
         for name in layer.outputs:
             if name in known or name not in tensors:
                 fail(where, f"writes {name!r} twice or without a format")

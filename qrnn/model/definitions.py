@@ -63,6 +63,10 @@ def run_step_loop(
     arguments = (*own, *map(plain, loop.parameters), *scratch)
     step = loop.make(PLAIN)
     for n in range(N):
+        if loop.before is not None:
+            first = loop.before(PLAIN)
+            for t in range(int(lengths[n])):
+                first(n, t, 0, *given, y, *arguments)
         for t in (*range(int(lengths[n])), *(-1 for _ in range(past))):
             count[n] += step(n, t, int(count[n]), *given, y, *arguments)
     for state, values in zip(states, own, strict=True):

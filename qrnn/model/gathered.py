@@ -27,6 +27,10 @@ class QuantGathered(QuantLayer):
     def check(self, checks: Checks) -> None:
         """Refuse tensors without time, an input with fewer features than are read, and an output of others."""
         checks.expect(self.output, self.indices.size, True)
+        self.check_read(checks)
+
+    def check_read(self, checks: Checks) -> None:
+        """Refuse an input without time, or with fewer features than are read."""
         found = checks.tensors[self.input].features
         if found < self.features:
             checks.fail(f"reads feature {self.features - 1} of {self.input!r}, which has {found}")

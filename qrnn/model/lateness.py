@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from qrnn.model.layer import NEVER, GraphLayer
 
-Times = tuple[int, int]
-"""Stride and lateness of a tensor over time: its step j comes with step j · stride + late of the graph inputs."""
 
-AT_ONCE: Times = (1, 0)
+class Times(NamedTuple):
+    """When the steps of a tensor come: step j with step stride·floor((skip·j + shift) / rows) + late of the graph inputs.
+
+    Where layers give several steps for one, ``rows`` of them come at once, of which windows may ``skip`` some. Numbers are reduced, so that
+    times are equal where all steps come at one time: 0 ≤ shift < rows, and ``skip`` and ``rows`` have no common factor. ``unlike`` is the
+    name of a layer behind which times have no such form; they then are like those of no other layer.
+    """
+
+    stride: int = 1
+    late: int = 0
+    rows: int = 1
+    shift: int = 0
+    skip: int = 1
+    unlike: str = ""
+
+    def behind(self, layer: GraphLayer) -> Times:
+        """Return the times of what a layer writes that reads a tensor with these times."""
+        (every, later), (rows, cut) = layer.comes_late, layer.gives_steps
+        skip, shift = self.skip * every, self.skip * later + self.shift
+        if self.unlike or (rows > 1 and skip > 1 and self.rows > 1):
+            return self._replace(rows=self.rows * rows, shift=0, skip=1, unlike=layer.name)
+        if self.rows == 1:
+            return _reduced(self.stride * skip, self.late + self.stride * shift, rows, cut, 1)
+        return _reduced(self.stride, self.late, rows * self.rows, cut + rows * shift, skip)
+
+    def held(self, steps: int) -> Times:
+        """Return the times of a tensor that is held for so many of its own steps."""
+        if self.rows == 1:
+            return self._replace(late=self.late + self.stride * steps)
+        return _reduced(self.stride, self.late, self.rows, self.shift + self.skip * steps, self.skip)
+
+    @property
+    def most_rows(self) -> int:
+        """How many steps may come at once; no fewer than that where times are `unlike` others."""
+        return -(-self.rows // self.skip)
+
+
+def _reduced(stride: int, late: int, rows: int, shift: int, skip: int) -> Times:
+    """Return times by their numbers, reduced."""
+    common = math.gcd(rows, skip)
+    rows, skip, shift = rows // common, skip // common, shift // common
+    whole, shift = divmod(shift, rows)
+    late += stride * whole
+    return Times(stride * skip, late) if rows == 1 else Times(stride, late, rows, shift, skip)
+
+
+AT_ONCE = Times()
 """The times of a graph input."""
 
 
@@ -59,12 +104,11 @@ def times_of(layers: Iterable[GraphLayer], over_time: Callable[[str], bool]) -> 
     times: dict[str, Times] = {}
     uneven = None
     for layer in layers:
-        found = [times.get(name, AT_ONCE) for name in layer.inputs if over_time(name)]
+        found = [times.get(name, AT_ONCE) for name in layer.joined[0] if over_time(name)]
         if len(set(found)) > 1 and uneven is None:
             uneven = layer.name
         if found:
-            (stride, late), (own, later) = found[0], layer.comes_late
-            times.update(dict.fromkeys(layer.outputs, (stride * own, late + stride * later)))
+            times.update(dict.fromkeys(layer.outputs, found[0].behind(layer)))
     return times, uneven
 
 
@@ -89,6 +133,8 @@ def waiting(
     """
     ends, behind = set[str](), set[str]()
     for layer in layers:
+        if layer.read_whole or layer.needs_end:
+            return f"layer {layer.name!r}"
         vector = layer.repeated
         if vector is not None and (vector in ends or layer.repeats or behind.intersection(layer.inputs)):
             return f"layer {layer.name!r}"
@@ -108,7 +154,7 @@ def stream_facts(model: Any) -> dict[str, Any]:
     if why is not None:
         return {"possible": False, "why": why}
     times, _ = times_of(model.layers, lambda name: name in model.length_rules)
-    late = {o.name: max(times.get(name, AT_ONCE)[1] for name, _, _ in o.parts) for o in model.outputs if o.has_time}
+    late = {o.name: max(times.get(name, AT_ONCE).late for name, _, _ in o.parts) for o in model.outputs if o.has_time}
     return {"possible": True, "steps_late": late}
 
 

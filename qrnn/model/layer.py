@@ -77,6 +77,9 @@ class GraphLayer:
     carries_offset: ClassVar[bool] = False
     """Whether the layer may read a tensor whose integer 0 is not the real 0, since it copies features and writes them with their offset."""
 
+    needs_end: ClassVar[bool] = False
+    """Whether each step of the output depends on all steps of the input, also on later ones: the layer runs over whole sequences alone."""
+
     @property
     def least_steps(self) -> int:
         """Return the least steps of a sequence that ends; the state array ``steps`` [1] counts at least as far."""
@@ -97,6 +100,17 @@ class GraphLayer:
         """Return how often a layer gives what is `repeated`; 0 for as often as its first input has steps."""
         return 0
 
+    @property
+    def read_whole(self) -> tuple[str, ...]:
+        """Return the names of inputs over time that have equal lengths and of which every step of the others reads all steps."""
+        return ()
+
+    @property
+    def joined(self) -> tuple[tuple[str, ...], ...]:
+        """Return groups of inputs; those of a group that are over time have equal lengths. The steps of the first are those of the output."""
+        whole = self.read_whole
+        return (self.inputs[: len(self.inputs) - len(whole)], whole) if whole else (self.inputs,)
+
     def length_rule(self, given: LengthRule) -> LengthRule:
         """Return the length rule of the layer's output over time, for an input whose length rule is ``given``."""
         return given
@@ -104,6 +118,11 @@ class GraphLayer:
     @property
     def comes_late(self) -> tuple[int, int]:
         """Return the steps of input from one output to the next, and how many steps after its own the first output comes."""
+        return 1, 0
+
+    @property
+    def gives_steps(self) -> tuple[int, int]:
+        """Return how many steps of output each step of input gives, and how many of these come with the step that follows."""
         return 1, 0
 
 
@@ -252,6 +271,14 @@ class QuantLayer(GraphLayer, ABC):
     def step_loop(self) -> StepLoop:
         """Return what a layer does in a time step, if it keeps a state and is not a `QuantRecurrent`; its inputs are all over time."""
         raise NotImplementedError(f"a layer of kind {type(self).__name__} has no step of its own")
+
+    def step_arrays(self) -> tuple[StateArray, ...]:
+        """Return the declarations of the arrays that the `step_loop` reads and writes beside its inputs and its output.
+
+        They are the `states`. Where a layer has inputs that it reads as a whole (`read_whole`), they are these, the number of their steps, and
+        that number once more; all inputs of the loop are then those that are read step by step, the first one in the place of the others.
+        """
+        return self.states()
 
     @property
     def most_steps(self) -> int | None:

@@ -186,6 +186,10 @@ class RowLoop:
     inputs: tuple[str, ...]
 
 
+ANY_STEPS = -1
+"""The length of an axis of a `StateArray` that has all steps of a whole sequence (`QuantLayer.step_arrays`)."""
+
+
 @dataclass(frozen=True)
 class StateArray:
     """A state array: a named integer array that a layer keeps from one time step to the next, [N, *shape] for N sequences.
@@ -236,8 +240,12 @@ class StepLoop:
     step on Python's unbounded integers; a backend without a kernel of its own compiles it; the C export translates it. So it is written in
     a small language: integers, indexed arrays with all of their indices, ``shape``, ``for … in range``, ``if``, arithmetic, comparisons,
     and calls of the contract. ``parameters`` are integers and arrays of integers.
+
+    A layer that needs the end of a sequence at each of its steps (`GraphLayer.needs_end`) goes through it twice: ``before`` makes a step of
+    the same arguments, which is taken for every step of a sequence first, and returns 0.
     """
 
     make: Callable[[Any], Step]
     parameters: tuple[Any, ...]
     scratch: tuple[Scratch, ...] = ()
+    before: Callable[[Any], Step] | None = None

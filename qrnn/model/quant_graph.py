@@ -12,7 +12,7 @@ import numpy as np
 from qrnn.arithmetic import CONTRACT_VERSION, WITHOUT_OFFSETS
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.lateness import uneven_join, waiting
+from qrnn.model.lateness import times_of, uneven_join, waiting
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import LayerMatrix
 from qrnn.model.parts import LEFT_OUT, FloatArray, TensorFormat
@@ -130,6 +130,18 @@ class QuantGraph:
         """Return which layer gives at every step what only the end of a sequence tells, so that the model cannot stream; None for none."""
         late = {layer.name for layer in self.layers if layer.steps_past_end}
         return waiting(self.layers, lambda name: self.tensors[name].has_time, lambda layer: layer.name in late)
+
+    @cached_property
+    def step_rows(self) -> Mapping[str, int]:
+        """Return how many steps of each graph output may come out of a stream in one step, by name; 1 for an output without time."""
+        times, _ = times_of(self.layers, lambda name: self.tensors[name].has_time)
+        rows = {name: own.most_rows for name, own in times.items() if self.tensors[name].has_time}
+        return {o.name: max(rows.get(name, 1) for name, _, _ in o.parts) for o in self.outputs}
+
+    def step_shape(self, output: GraphOutput) -> tuple[int, ...]:
+        """Return the shape of a graph output of a stream's step, without the streams: with an axis of its steps where several may come out."""
+        rows = self.step_rows[output.name]
+        return output.shape if rows == 1 else (rows, *output.shape)
 
     @property
     def matrices(self) -> tuple[LayerMatrix, ...]:

@@ -116,6 +116,10 @@ class Windows(LengthRule):
             return self.source.windows(self.plus + plus, by)
         return super().windows(plus, by)
 
+    def times(self, count: int) -> LengthRule:
+        """Return the rule of so many steps for each window, as one of windows where each step begins one: rules are equal where lengths are."""
+        return self.source.times(count).windows(self.plus * count, 1) if self.by == 1 else super().times(count)
+
     def of(self, lengths: Mapping[str, Count]) -> Count:
         """Return the number of windows."""
         found = (self.source.of(lengths) + self.plus) // self.by
@@ -198,6 +202,16 @@ class Times(LengthRule):
 
     source: LengthRule
     count: int
+
+    def windows(self, plus: int, by: int) -> LengthRule:
+        """Return the rule of the windows, as one of windows of ``source`` where one begins with the first of ``count`` steps each time."""
+        if by % self.count == 0:
+            return self.source.windows(plus // self.count, by // self.count)
+        return super().windows(plus, by)
+
+    def times(self, count: int) -> LengthRule:
+        """Return the rule of as many steps for each of these steps, as one rule."""
+        return self.source.times(self.count * count)
 
     def of(self, lengths: Mapping[str, Count]) -> Count:
         """Return ``count`` times the steps of ``source``."""

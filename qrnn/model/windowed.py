@@ -1,4 +1,4 @@
-"""What the layers have in common that move a window over time and over the bands of each step."""
+"""What the layers have in common that move a window over time and over the lines and bands of each step."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from qrnn.model.time import LengthRule
 from qrnn.model.window import Window
 
 MOST_BANDS = 1 << 16
-"""The most bands of a step."""
+"""The most bands of a step, those of all its lines."""
 
 MOST_ELEMENTS = 1 << 24
 """The most elements of a ring of past steps, and of a step of the output."""
 
 
 class Windowed:
-    """A layer that reads windows of ``time`` over steps and of ``band`` over the ``bands`` of a step.
+    """A layer that reads windows of ``time`` over steps, of ``line`` over the ``lines`` of a step and of ``band`` over the ``bands`` of a line.
 
-    A step of the input has the channels of a band one after the other.
+    A step of the input has its lines one after the other, a line its bands, and a band its channels; an image in each step has its rows as
+    lines and its columns as bands. A step of the output likewise.
     """
 
     keeps_state: ClassVar[bool] = True
@@ -34,11 +35,28 @@ class Windowed:
         time: Window
         band: Window
         bands: int
+        line: Window
+        lines: int
 
     @property
     def places(self) -> int:
-        """Return the number of bands of the output."""
+        """Return the number of places of a step of the output, which are the bands of all its lines."""
+        return self.line_places * self.band_places
+
+    @property
+    def line_places(self) -> int:
+        """Return the number of lines of the output."""
+        return self.line.count(self.lines)
+
+    @property
+    def band_places(self) -> int:
+        """Return the number of bands of a line of the output."""
         return self.band.count(self.bands)
+
+    @property
+    def step_taps(self) -> int:
+        """Return the number of taps of a window in one step, those of ``band`` for each of ``line``."""
+        return self.line.taps * self.band.taps
 
     def length_rule(self, given: LengthRule) -> LengthRule:
         """Return the rule of the places of the window over time."""
@@ -50,24 +68,28 @@ class Windowed:
         return self.time.stride, self.time.span - 1 - self.time.before
 
     def taps(self, x: FloatArray, mask: Any, outside: float) -> Iterator[tuple[int, int, FloatArray]]:
-        """Yield the taps k of ``time`` and b of ``band`` with what they read of ``x`` [N, T, F] at all places, [N, T', places, channels].
+        """Yield the taps k of ``time`` and b of a step with what they read of ``x`` [N, T, F] at all places, [N, T', places, channels].
 
-        ``outside`` stands where there is no element: in the padding, and at the steps that ``mask`` [N, T] leaves out.
+        The taps of a step are those of ``band`` for each of ``line``. ``outside`` stands where there is no element: in the padding, and at the
+        steps that ``mask`` [N, T] leaves out.
         """
         size, steps, _ = x.shape
-        real = np.where(mask[:, :, None], x, outside).reshape(size, steps, self.bands, -1)
-        edges = (self.time.before, self.time.after), (self.band.before, self.band.after)
+        real = np.where(mask[:, :, None], x, outside).reshape(size, steps, self.lines, self.bands, -1)
+        edges = [(window.before, window.after) for window in (self.time, self.line, self.band)]
         padded = np.pad(real, ((0, 0), *edges, (0, 0)), constant_values=outside)
+        out = size, self.time.count(steps), self.places, real.shape[-1]
         for k in range(self.time.taps):
-            rows = self.time.seen(padded, k, self.time.count(steps), 1)
-            for b in range(self.band.taps):
-                yield k, b, self.band.seen(rows, b, self.places, 2)
+            rows = self.time.seen(padded, k, out[1], 1)
+            for b in range(self.step_taps):
+                lines = self.line.seen(rows, b // self.band.taps, self.line_places, 2)
+                yield k, b, self.band.seen(lines, b % self.band.taps, self.band_places, 3).reshape(out)
 
 
 class QuantWindowed(Windowed):
     """An integer layer that reads windows.
 
-    A step of the input has ``bands`` × `channels` features. Steps that an output needs after its own come as a delay, `steps_past_end`.
+    A step of the input has ``lines`` × ``bands`` × `channels` features. Steps that an output needs after its own come as a delay,
+    `steps_past_end`.
     """
 
     by_rows = False
@@ -81,18 +103,20 @@ class QuantWindowed(Windowed):
     @property
     def features(self) -> int:
         """Return the number of features of a step of the input."""
-        return self.bands * self.channels
+        return self.lines * self.bands * self.channels
 
     def check_windows(self, channels: int) -> None:
-        """Refuse windows that fit no band, and sizes that are too large; ``channels`` are those of the output."""
+        """Refuse windows that fit no line or band, and sizes that are too large; ``channels`` are those of the output."""
         where = f"layer {self.name}"
         require(1 <= self.bands <= MOST_BANDS, f"{where}: bands {self.bands}")
-        require(self.places > 0, f"{where}: a window of {self.band.span} bands in {self.bands}")
+        require(1 <= self.lines <= MOST_BANDS // self.bands, f"{where}: {self.lines} lines of {self.bands} bands")
+        require(self.band_places > 0, f"{where}: a window of {self.band.span} bands in {self.bands}")
+        require(self.line_places > 0, f"{where}: a window of {self.line.span} lines in {self.lines}")
         require(
             self.time.span * self.features <= MOST_ELEMENTS,
             f"{where}: a ring of {self.time.span} steps of {self.features} features",
         )
-        require(self.places * channels <= MOST_ELEMENTS, f"{where}: {self.places} bands of {channels} channels")
+        require(self.places * channels <= MOST_ELEMENTS, f"{where}: {self.places} places of {channels} channels")
 
     def rows_in(self, steps: int) -> int:
         """Return ⌈steps / stride⌉, the padding after the end included."""
@@ -116,7 +140,13 @@ class QuantWindowed(Windowed):
     def band_numbers(self) -> tuple[int, ...]:
         """Return the parameters of a step over bands: bands, taps, stride, dilation, padding before the first band, and places."""
         band = self.band
-        return (self.bands, band.taps, band.stride, band.dilation, band.before, self.places)
+        return (self.bands, band.taps, band.stride, band.dilation, band.before, self.band_places)
+
+    @property
+    def line_numbers(self) -> tuple[int, ...]:
+        """Return the parameters of a step over lines, which are as those over bands."""
+        line = self.line
+        return (self.lines, line.taps, line.stride, line.dilation, line.before, self.line_places)
 
 
 class QuantPool(QuantWindowed, QuantLayer):

@@ -15,8 +15,10 @@ import numpy as np
 
 from qrnn.model.kinds.affine import Affine
 from qrnn.model.kinds.dense import Dense
+from qrnn.model.kinds.layer_norm import LayerNorm
 from qrnn.model.layer import Layer
 from qrnn.model.matrix_layer import MatrixLayer
+from qrnn.model.normalized import Normalized
 
 
 def with_affine_folded(
@@ -72,10 +74,10 @@ def _reading(reader: Layer, affine: Affine) -> Layer | None:
 
 
 def _written(affine: Affine, before: list[Layer], reserve: Callable[[str, int], None]) -> Layer:
-    """Return the layer that writes what ``affine`` does: the layer of weights before it with others, a dense one, or itself."""
+    """Return the layer that writes what ``affine`` does: the weights or normalization before it with others, a dense one, or itself."""
     writer = next((layer for layer in before if affine.input in layer.outputs), None)
-    if isinstance(writer, MatrixLayer):
-        reserve(affine.name, writer.weight.size)
+    if isinstance(writer, MatrixLayer | LayerNorm | Normalized):
+        reserve(affine.name, writer.weight.size if isinstance(writer, MatrixLayer) else 2 * affine.scale.size)
         if (made := writer.with_output_affine(affine.scale, affine.offset)) is not None:
             return replace(made, name=affine.name, output=affine.output)
     if writer is not None:

@@ -36,12 +36,17 @@ _NOT_COMPUTABLE = {
     "tail": "reads the last steps of a cache and the newest ones ('{name}'), which only a graph output may give on to the next call",
     "reversed": "reads '{name}', steps in reverse; only recurrent layers, and what computes each step by itself before or behind them, can",
     "moment": "reads '{name}', what the steps differ from their mean over time, of which only the mean of the squares over time is supported",
+    "folded": "reads '{name}', groups of channels put together with time, which only InstanceNormalization may read, and Reshape to the shape "
+    "before",
     "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
     "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens, end a mask of steps, or divide a sum over time",
     "steps": "reads the numbers of the steps ('{name}'), which may only be compared to sequence lengths",
     "mask": "reads a mask of steps ('{name}'), which may only mask features over time, or be summed over time",
     "weights": "reads a softmax over time ('{name}'), of which only the sum over time of its product with values at the same steps is "
     "supported",
+    "scores": "reads products at all pairs of steps ('{name}'), of which only the product of their softmax and values is supported, with a "
+    "scale and a mask of steps before the softmax",
+    "fills": "reads numbers for the steps that pad a sequence ('{name}'), which may only be added to scores before a softmax over time",
     "index": "reads the numbers of steps '{name}', which may only say which step of each sequence is taken",
     "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
 }
@@ -102,6 +107,8 @@ class Builder:
     baked: dict[Symbol, set[int]]
     value_names: frozenset[str]
     budget: Budget
+    window: int | None = None
+    """The steps over which what the graph normalizes over time is normalized instead; 0 for all so far, None for the whole sequence."""
     batch: Symbol | None = BATCH
     """The axis of a recurrent node that is the batch; None in a graph that takes one sequence, where it is an axis of size 1 like any other."""
     layers: list[Layer] = field(default_factory=list)
@@ -126,12 +133,24 @@ class Builder:
     """First id of a mask of steps → the `qrnn.onnx_import.masks.Mask`."""
     _fills: dict[bytes, float] = field(default_factory=dict)
     """The sorted ids of features that a mask of steps was applied to → what the graph has in the place of steps that pad a sequence."""
+    statistics: dict[int, Any] = field(default_factory=dict)
+    """First id of a tensor → what means, powers or roots of which features it holds (`qrnn.onnx_import.statistics.Statistic`)."""
+    normalized: frozenset[str] = frozenset()
+    """The values that InstanceNormalization reads."""
+    folded: dict[int, Features] = field(default_factory=dict)
+    """First id of groups of channels that Reshape put together with time → what they were put together of (`qrnn.onnx_import.folding`)."""
+    vectors: dict[int, Tensor] = field(default_factory=dict)
+    """First id of a tensor that a Repeat layer writes → the vector that it gives at every step."""
     moments: dict[int, Any] = field(default_factory=dict)
     """First id of a tensor on the way to a variance over time → the `qrnn.onnx_import.moments.Moment`."""
     functions: set[str] = field(default_factory=set)
     """The tensors that layers of kind function write."""
     time_weights: dict[int, TimeWeights] = field(default_factory=dict)
     """First id of features that stand for a softmax over time → the scores, and the values that it weighs."""
+    scores: dict[int, Any] = field(default_factory=dict)
+    """First id of features that stand for products at pairs of steps → the `qrnn.onnx_import.operators.step_attention.Scores`."""
+    fills_of: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """First id of numbers made of a mask of steps → the number at a sequence's own steps, and that at the steps that pad it."""
     counts: dict[int, tuple[str, int]] = field(default_factory=dict)
     """First id of numbers of steps → the graph input of lengths, and what was added to it (`qrnn.onnx_import.counted`)."""
     own_last: set[str] = field(default_factory=set)

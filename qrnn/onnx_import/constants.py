@@ -61,6 +61,10 @@ FOLDABLE = frozenset(
 )
 
 
+LOWEST = float(np.finfo(np.float64).min)
+"""What stands for -inf in a mask."""
+
+
 def stored_bytes(tensor: onnx.TensorProto, what: str) -> int:
     """Return how many bytes ``raw_data`` has for a tensor's type and shape; ``what`` names the tensor in errors."""
     if any(size < 0 for size in tensor.dims):
@@ -137,6 +141,8 @@ def canonical(array: Array, what: str) -> Array:
         # float16, bfloat16 and the small floats of ml_dtypes come here too
         numbers = array.astype(np.float64, copy=False)
     finite = np.isfinite(numbers)
+    if not finite.all() and _is_mask(numbers, finite):
+        numbers, finite = np.where(finite, numbers, LOWEST), np.ones_like(finite)
     if not finite.all():
         first = int(finite.reshape(-1).argmin())
         place = [int(k) for k in np.unravel_index(first, numbers.shape)]
@@ -145,6 +151,12 @@ def canonical(array: Array, what: str) -> Array:
             "check the trained weights and export again"
         )
     return numbers
+
+
+def _is_mask(numbers: Array, finite: Array) -> bool:
+    """Return whether numbers are those of a mask: all that are not finite are -inf, and the others are one number."""
+    others = numbers[finite]
+    return bool((numbers[~finite] == -np.inf).all() and (others == others[:1]).all())
 
 
 def fold(proto: onnx.NodeProto, opset: int, inputs: list[Array | None], budget: Budget) -> list[Array]:

@@ -14,6 +14,8 @@ from qrnn.model.kinds.attention_pool import AttentionPool
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.last_steps import LastSteps
 from qrnn.model.kinds.running import Running
+from qrnn.model.kinds.running_norm import RunningNorm
+from qrnn.model.kinds.sequence_norm import SequenceNorm
 from qrnn.model.kinds.spread import Spread
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
@@ -115,7 +117,7 @@ def _check_lengths(build: Builder, problems: Problems) -> None:
         problems.refuse(f"inputs {sorted(given)} are all sequence_lens; only one for the whole model is supported")
     if not given:
         return
-    if any(isinstance(layer, (AttentionPool, Running, Spread)) for layer in build.layers):
+    if any(isinstance(layer, (AttentionPool, Running, RunningNorm, SequenceNorm, Spread)) for layer in build.layers):
         build.notes.append(
             "what is reduced over time are each sequence's own steps, where the graph reduces its padded ones too"
         )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import checker, inliner
 
-from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
+from qrnn.errors import DataError, ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
-from qrnn.onnx_import import banding, counted, masks, moments, operators, repeated, reversal
+from qrnn.model.window import LARGEST_WINDOW
+from qrnn.onnx_import import operators
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
@@ -22,13 +22,13 @@ from qrnn.onnx_import.cells.graph import with_cells
 from qrnn.onnx_import.claims import settle
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.control import FixedValue, plain_graph
-from qrnn.onnx_import.filled import through
 from qrnn.onnx_import.finish import finished
 from qrnn.onnx_import.inputs import DeclaredInput, declared_inputs, declared_shapes, place_inputs
 from qrnn.onnx_import.node import DAMAGE, Node, first_line
 from qrnn.onnx_import.problems import CONTROL_FLOW, DEFAULT_DOMAINS, Problems
 from qrnn.onnx_import.registry import AXIS_RULES, HANDLERS, registered_name
 from qrnn.onnx_import.roles import Roles
+from qrnn.onnx_import.stand_ins import computed
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.values import (
     BATCH,
@@ -61,8 +61,9 @@ def import_model(
     stream: bool = False,
     state: Mapping[str, str] | None = None,
     values: Mapping[str, FixedValue] | None = None,
+    window: int | None = None,
 ) -> FloatModel:
-    """Import a model whose external data, if any, are loaded; ``stream``, ``state`` and ``values`` are as for `load_onnx`.
+    """Import a model whose external data, if any, are loaded; ``stream``, ``state``, ``values`` and ``window`` are as for `load_onnx`.
 
     Raises `ModelFileError` when the model is malformed, `UnsupportedError` with everything that is not implemented, and its subclass
     `BudgetError` when the model takes more memory or work than one of its size may.
@@ -71,7 +72,7 @@ def import_model(
     for tensor in check_structure(model, name, budget).tensors:
         refuse_external(tensor, f"model '{name}': tensor '{tensor.name}'")
     budget.allow(model.ByteSize())  # not before: protobuf counts recursively, and how deep is known only now
-    return import_checked(model, name, source_sha256, budget, stream, state, values)
+    return import_checked(model, name, source_sha256, budget, stream, state, values, window=window)
 
 
 def import_checked(
@@ -83,8 +84,13 @@ def import_checked(
     state: Mapping[str, str] | None = None,
     values: Mapping[str, FixedValue] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    window: int | None = None,
 ) -> FloatModel:
     """Import a model that went through `check_structure` with this budget; see `import_model`, and `load_onnx` for ``shapes``."""
+    if window is not None and not 0 <= window <= LARGEST_WINDOW:
+        raise DataError(
+            f"window={window}, expected a number of steps from 0 to {LARGEST_WINDOW}; 0 for all steps so far"
+        )
     opset = _checked_opset(model, name)
     problems = Problems(name, model.producer_name, lambda proto: _is_known(proto, True))
     plain = plain_graph(_checked_graph(model, name).graph, opset, budget, problems, values or {}, shapes or {})
@@ -112,6 +118,8 @@ def import_checked(
         budget=budget,
         caches=Caches(pairs),
         declared=declared_shapes(graph),
+        window=window,
+        normalized=frozenset(n.input[0] for n in nodes if n.op_type == "InstanceNormalization" and n.input),
         batch=None if not pairs and roles.without_batch() else BATCH,
     )
     used = {i for n in nodes for i in n.input} | {o.name for o in graph.output}
@@ -320,8 +328,7 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
     constant = all(v is None or (isinstance(v, np.ndarray) and v.dtype != object) for v in node.inputs)
     if (name := registered_name(proto)) in HANDLERS and not (constant and name in FOLDABLE):
         with np.errstate(all="ignore"):  # constants may become infinite: who reads them as weights refuses them
-            result = banding.through(node, build, partial(_handled, proto, opset))
-            result = _handled(proto, opset, node, build) if result is None else result
+            result = computed(proto, opset, node, build)
         results = result if isinstance(result, tuple) else (result,)
         left = node.leftovers()
         if left:
@@ -333,23 +340,6 @@ def _computed(proto: onnx.NodeProto, node: Node, build: Builder, opset: int) -> 
         if isinstance(value, Features):
             check_size(value.ids.size, f"the result of {node.where}", LARGEST_FEATURES)
     return values
-
-
-def _handled(proto: onnx.NodeProto, opset: int, node: Node, build: Builder) -> Any:
-    """Return what a node's handler gives, or what takes values that stand for something else."""
-    handler = HANDLERS[registered_name(proto)]
-    result = reversal.through(node, build, handler)
-    if result is None:
-        result = counted.through(node, build)
-    if result is None:
-        result = through(proto, opset, node, build, handler)
-    if result is None:
-        result = repeated.through(proto, opset, node, build, handler)
-    if result is None:
-        result = masks.through(node, build)
-    if result is None:
-        result = moments.through(node, build)
-    return handler(node, build) if result is None else result
 
 
 def _build_layers(

@@ -27,7 +27,7 @@ from qrnn.onnx_import.roles import InputRole
 
 CALIBRATION_FILE = "calibration.npz"
 
-WINDOWED = frozenset(["Conv", "MaxPool", "AveragePool"])
+WINDOWED = frozenset(["Conv", "ConvTranspose", "MaxPool", "AveragePool"])
 """The operators whose second axis are channels."""
 
 UNKNOWN = "?"

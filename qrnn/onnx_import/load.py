@@ -30,6 +30,7 @@ def load_onnx(
     state: Mapping[str, str] | None = None,
     values: Mapping[str, FixedValue] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    window: int | None = None,
 ) -> FloatModel:
     """Import an .onnx file with its external data, which must lie in the same folder or below it.
 
@@ -48,11 +49,16 @@ def load_onnx(
     ``shapes`` are those of arrays for the inputs, batch first. Where a graph of one step per call, whose input is [N, *features], leaves
     sizes of features free, these are taken from the array [N, T, *features].
 
+    ``window`` makes what the graph normalizes over time a normalization over so many last steps, or with 0 over all steps so far, so that
+    it streams; a note of the model says so. Without it, such a model runs over whole sequences alone.
+
     Raises `ModelFileError` when the file is missing, damaged or inconsistent, and `UnsupportedError` with everything that is not
     implemented.
     """
     source = read_onnx(path)
-    return import_checked(source.model, source.name, source.sha256, source.budget, stream, state, values, shapes)
+    return import_checked(
+        source.model, source.name, source.sha256, source.budget, stream, state, values, shapes, window
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.onnx_import.builder import Builder, NodeLengths
+from qrnn.onnx_import.builder import LARGE_FILL, Builder, NodeLengths
 from qrnn.onnx_import.lengths import INPUTS, rule_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.reductions import divided_sum
@@ -40,7 +40,7 @@ class Mask:
 def through(node: Node, build: Builder) -> Any:
     """Return what a node computes of the numbers of steps, of lengths and of masks; None for a node that computes something else."""
     kinds = [_kind(build, value) for value in node.inputs]
-    if not {"steps", "lengths", "mask"} & set(kinds):
+    if not {"steps", "lengths", "mask", "fills"} & set(kinds):
         return None
     handler = _HANDLERS.get(node.op)
     return None if handler is None else handler(node, build, kinds)
@@ -126,6 +126,10 @@ def _times(node: Node, build: Builder, kinds: list[TensorKind | None]) -> Featur
     if "mask" not in kinds:
         return None
     k = 1 - kinds.index("mask")
+    if isinstance(other := node.input(k), np.ndarray) and not is_shape(other) and other.size == 1:
+        by, mask = float(other.reshape(-1)[0]), node.features(1 - k, "a mask")
+        valid = _of(build, mask).valid
+        return _numbers(node, build, mask, (by if valid else 0.0, 0.0 if valid else by))
     if not isinstance(node.input(k), Features) or not _of(build, node.features(1 - k, "a mask")).valid:
         raise node.refuse("multiplies by a mask of steps, but not features by that of a sequence's own steps")
     return _masked(node, build, node.features(k, "an operand"), node.features(1 - k, "a mask"), 0.0)
@@ -137,16 +141,39 @@ def _chosen(node: Node, build: Builder, kinds: list[TensorKind | None]) -> Featu
         return None
     mask = node.features(0, "a mask")
     own, other = (1, 2) if _of(build, mask).valid else (2, 1)
+    constants = [node.input(k) for k in (own, other)]
+    if all(isinstance(v, np.ndarray) and not is_shape(v) and v.size == 1 for v in constants):
+        first, second = (float(node.weights(k, "a constant", fills=True).reshape(-1)[0]) for k in (own, other))
+        return _numbers(node, build, mask, (first, second))
     if isinstance(node.input(other), Features) or not isinstance(node.input(own), Features):
         raise node.refuse(
             "chooses by a mask of steps, but not features for a sequence's own steps and a constant for others"
         )
-    fill = node.weights(other, "the constant")
+    fill = node.weights(other, "the constant", fills=True)
     if fill.size != 1:
         raise node.refuse(
             f"fills the steps that pad with constants of shape {list(fill.shape)}; only one number is supported"
         )
     return _masked(node, build, node.features(own, "an operand"), mask, float(fill.flat[0]))
+
+
+def _numbers(node: Node, build: Builder, mask: Features, numbers: tuple[float, float]) -> Features:
+    """Return numbers in the place of a mask: the first at a sequence's own steps, the second at those that pad it."""
+    tensor = build.new_tensor(f"{node.name}.fills", True, 1, True, "fills")
+    build.fills_of[tensor.start] = numbers
+    return Features(np.full(mask.ids.shape, tensor.start), mask.axes)
+
+
+def _with_numbers(node: Node, build: Builder, kinds: list[TensorKind | None]) -> Features | None:
+    """Return features as they are, to which large negative numbers are added where steps pad a sequence."""
+    k = kinds.index("fills")
+    numbers = node.features(k, "numbers for the steps that pad")
+    own, other = build.fills_of[int(numbers.ids.reshape(-1)[0])]
+    if not isinstance(node.input(1 - k), Features) or own != 0.0 or other > -LARGE_FILL:
+        raise node.refuse(
+            f"adds {own:g} to a sequence's own steps and {other:g} to those that pad it; expected features, 0, and -{LARGE_FILL:g} or less"
+        )
+    return _masked(node, build, node.features(1 - k, "an operand"), numbers, other)
 
 
 def _masked(node: Node, build: Builder, value: Features, mask: Features, fill: float) -> Features:
@@ -186,6 +213,8 @@ def _summed(node: Node, build: Builder, kinds: list[TensorKind | None]) -> Value
 
 def _bounded(node: Node, build: Builder, kinds: list[TensorKind | None]) -> Value | None:
     """Return lengths as they are behind what keeps them from 0: Clip and Max of at most 1, and a small number added."""
+    if node.op == "Add" and "fills" in kinds:
+        return _with_numbers(node, build, kinds)
     if "lengths" not in kinds:
         return None
     k = kinds.index("lengths")

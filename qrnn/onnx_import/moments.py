@@ -20,6 +20,8 @@ from qrnn.model.parts import IndexArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.lengths import longer, rule_of
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.two_tensors import two
+from qrnn.onnx_import.statistics import Statistic, record
 from qrnn.onnx_import.values import TIME, Features, Symbol, Value, is_shape
 
 Stage = Literal["centred", "squared", "sum", "times steps", "variance"]
@@ -79,7 +81,12 @@ def _centred(node: Node, build: Builder) -> Features | None:
     averaged = _averaged(build, np.broadcast_to(ids, value.ids.shape).reshape(-1))
     if averaged is None or not np.array_equal(averaged, build.sources(flat)):
         return None
-    return _held(node, build, Moment("centred", flat), value)
+    result = two(node, build, "sub", value, mean)
+    parts = build.book.parts(result.ids)
+    of = np.empty(parts[0].tensor.features, np.int64)
+    of[parts[0].indices] = flat
+    build.moments[parts[0].tensor.start] = Moment("centred", of)
+    return result
 
 
 def _averaged(build: Builder, flat: IndexArray) -> IndexArray | None:
@@ -139,7 +146,8 @@ def _reduced(node: Node, build: Builder) -> Features | None:
     node.take("noop_with_empty_axes")
     given = node.ints(1, "axes") if node.has_input(1) else list(attribute or ())
     keep = int(node.take("keepdims", 1))
-    axes = sorted(node.axis(int(axis), value.ids.ndim) for axis in given)
+    every = [node.axis(int(axis), value.ids.ndim) for axis in given]
+    axes = [k for k in sorted(every) if value.axes[k] is not None or value.ids.shape[k] > 1]
     if axes != [k for k, symbol in enumerate(value.axes) if symbol is TIME]:
         raise node.refuse(
             f"reduces squares of what steps differ from their mean over the axes {axes}; only time is supported"
@@ -147,7 +155,7 @@ def _reduced(node: Node, build: Builder) -> Features | None:
     symbols = tuple(None if symbol is TIME else symbol for symbol in value.axes)
     like = Features(value.ids, symbols)
     if not keep:
-        like = Features(np.squeeze(value.ids, axes[0]), symbols[: axes[0]] + symbols[axes[0] + 1 :])
+        like = Features(np.squeeze(value.ids, tuple(every)), tuple(s for k, s in enumerate(symbols) if k not in every))
     if node.op == "ReduceSum":
         return _held(node, build, replace(moment, stage="sum"), like)
     return _layer(node, build, moment, like, False)
@@ -196,6 +204,9 @@ def _layer(node: Node, build: Builder, moment: Moment, like: Features, root: boo
         Spread(node.name, tensor.name, output.name, tensor.features, root, moment.sample, moment.epsilon)
     )
     result = build.last_step(node, Features((indices + output.start).reshape(like.ids.shape), like.axes))
+    rows = build.sources(moment.ids)[:, None]
+    own = (False, True, root, moment.sample, 1.0, moment.epsilon, rows.tobytes())
+    record(build, result, rows, True, "mean", Statistic(rows, np.arange(len(rows)), True, *own))
     if not root:
         (part,) = build.book.parts(result.ids)
         ids = np.empty_like(moment.ids)

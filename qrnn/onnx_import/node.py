@@ -12,7 +12,7 @@ from onnx import helper
 
 from qrnn.errors import ModelFileError, UnsupportedError
 from qrnn.onnx_import.budget import Budget
-from qrnn.onnx_import.constants import to_numpy
+from qrnn.onnx_import.constants import LOWEST, to_numpy
 from qrnn.onnx_import.problems import DEFAULT_DOMAINS
 from qrnn.onnx_import.values import LARGEST_FEATURES, LARGEST_SHAPE, Array, Features, check_size, is_shape
 
@@ -78,10 +78,17 @@ class Node:
         """The node's name, operator and opset, as messages begin with them."""
         return f"node '{self.name}' ({self._written}, opset {self.opset})"
 
-    def as_operator(self, op: str, inputs: list[Any], names: list[str]) -> Node:
-        """Return this node as one of another operator, which takes the attributes that are left; None stands for an absent input."""
+    def as_operator(
+        self, op: str, inputs: list[Any], names: list[str], attributes: Mapping[str, Any] | None = None
+    ) -> Node:
+        """Return this node as one of another operator, which takes the attributes that are left, or has ``attributes`` of its own.
+
+        None stands for an absent input.
+        """
         other = copy.copy(self)
         other.op, other.inputs = op, inputs
+        if attributes is not None:
+            other._attributes = {name: helper.make_attribute(name, value) for name, value in attributes.items()}
         other.input_names = ["" if value is None else name for name, value in zip(names, inputs, strict=True)]
         return other
 
@@ -163,13 +170,13 @@ class Node:
             )
         return value
 
-    def weights(self, k: int, what: str) -> Array:
-        """Return input ``k`` as finite float64 numbers, not to be written to."""
+    def weights(self, k: int, what: str, fills: bool = False) -> Array:
+        """Return input ``k`` as finite float64 numbers, not to be written to; with ``fills`` one may stand for -inf, as in a mask."""
         value = self.constant(k, what)
         if value.dtype != np.float64:
             self.reserve(value.size)
         value = value.astype(np.float64, copy=False)
-        if not np.isfinite(value).all():
+        if not np.isfinite(value).all() or (not fills and (value == LOWEST).any()):
             raise self.damaged(f"{what} '{self.input_names[k]}' holds NaN or infinity; check the trained weights")
         return value
 

@@ -51,6 +51,10 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
     kinds = {p.tensor.kind for p in parts}
     if not flat.size:
         raise UnsupportedError(f"output '{name}' {value.describe()} is empty; re-export without it")
+    if "scores" in kinds:
+        raise UnsupportedError(
+            f"output '{name}' gives the weights of an attention over steps, a number for each pair of steps; re-export without it"
+        )
     if kinds - SHOWN - NAMED:
         raise UnsupportedError(f"output '{name}' passes an input, a constant or padding through; re-export without it")
     if "weights" in kinds:

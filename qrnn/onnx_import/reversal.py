@@ -13,6 +13,7 @@ from typing import Any
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.repeat import Repeat
 from qrnn.model.kinds.running import Running
+from qrnn.model.kinds.sequence_norm import SequenceNorm
 from qrnn.model.kinds.take_steps import TakeSteps
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
@@ -106,7 +107,7 @@ def through(node: Node, build: Builder, handler: Callable[[Node, Builder], Any])
         whole = (
             isinstance(layer, TakeSteps) and layer.exact
         )  # which `qrnn.onnx_import.steps.unrolled` reads from its end
-        if layer.keeps_state and not whole and not isinstance(layer, Recurrent | Running):
+        if layer.keeps_state and not whole and not isinstance(layer, Recurrent | Running | SequenceNorm):
             raise node.refuse(
                 "reads several steps of a tensor whose steps are in reverse; only recurrent layers, and what computes each step by itself, "
                 "can; run this part outside the model"

@@ -290,7 +290,7 @@ def repeated(node: Node, build: Builder, value: Features, axis: int, rule: Lengt
         if key not in build.made:
             output = build.new_tensor(f"{part.tensor.name}.repeated", True, part.tensor.features, True, "layer")
             build.layers.append(Repeat(f"{node.name}/repeat", like.name, part.tensor.name, output.name, count))
-            build.made[key] = output
+            build.made[key], build.vectors[output.start] = output, part.tensor
         ids[part.positions] = part.indices + build.made[key].start
     return Features(ids.reshape(value.ids.shape), tuple(TIME if k == axis else a for k, a in enumerate(value.axes)))
 
@@ -357,7 +357,7 @@ def as_steps(node: Node, build: Builder, value: Features, axis: int, rule: Lengt
 
 def check_joined(model: FloatModel) -> None:
     """Raise UnsupportedError where a layer or an output joins tensors of different numbers of steps."""
-    joined = [(f"layer '{layer.name}'", layer.inputs) for layer in model.layers]
+    joined = [(f"layer '{layer.name}'", names) for layer in model.layers for names in layer.joined]
     joined += [(f"output '{o.name}'", tuple(name for name, _, _ in o.parts)) for o in model.outputs]
     for what, names in joined:
         rules = {name: model.length_rules[name] for name in names if name in model.length_rules}

@@ -162,6 +162,7 @@ TensorKind = Literal[
     "steps",
     "mask",
     "moment",
+    "folded",
     "state",
     "constant",
     "padded",
@@ -176,6 +177,8 @@ TensorKind = Literal[
     "c_n",
     "integers",
     "weights",
+    "scores",
+    "fills",
 ]
 
 

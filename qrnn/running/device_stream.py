@@ -12,7 +12,7 @@ from qrnn.errors import DataError
 from qrnn.model.batch import checked_lengths
 from qrnn.model.parts import IndexArray
 from qrnn.running.state import Runner, State
-from qrnn.running.streaming import check_remembers, check_streamable
+from qrnn.running.streaming import check_one_row, check_remembers, check_streamable
 
 DEVICE_REALS = ("float32", "float64")
 """The types that the real inputs of a `DeviceStream` may have."""
@@ -48,6 +48,7 @@ class DeviceStream:
         """
         check_streamable(session.model)
         check_remembers(session.model)
+        check_one_row(session.model)
         for name, value in (("size", size), *([] if steps is None else [("steps", steps)])):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise DataError(f"{name}={value!r}, expected a whole number of at least 1")

@@ -128,7 +128,10 @@ class Integers:
             for i in self._model.inputs
             if i.kind in ("features", "tokens")
         }
-        outputs = {o.name: np.zeros((size, *o.shape), self._outputs[o.name].dtype) for o in self._model.outputs}
+        outputs = {
+            o.name: np.zeros((size, *self._model.step_shape(o)), self._outputs[o.name].dtype)
+            for o in self._model.outputs
+        }
         return inputs, outputs
 
 

@@ -79,7 +79,7 @@ class StreamPool:
         count = len(rows)
         integers = self._integers
         if not count:
-            empty = {o.name: np.zeros((0, *o.shape)) for o in self._session.model.outputs}
+            empty = {o.name: np.zeros((0, *self._session.model.step_shape(o))) for o in self._session.model.outputs}
             return empty if integers is None else integers.of_outputs(empty)
         if integers is not None:
             inputs = integers.reals(inputs)

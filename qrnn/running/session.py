@@ -42,6 +42,7 @@ from qrnn.running.streaming import (
     SequenceIO,
     Stream,
     StreamIO,
+    check_one_row,
     check_streamable,
     no_steps,
     of_one_step,
@@ -215,6 +216,8 @@ class Session:
         self, inputs: Mapping[str, Any], lengths: Any, state: State | None, one_step: bool, end: bool
     ) -> RunResult:
         """Run arrays on the backend's device in one piece, as `run` and `step` do."""
+        if one_step:
+            check_one_row(self.model)
         started: dict[str, LayerState] = {}
 
         def begin(size: int, given: Mapping[str, FloatArray]) -> Mapping[str, LayerState]:

@@ -24,7 +24,8 @@ def _refuse(layer: QuantLayer, taken: int) -> DataError:
         expected = f"{layer.fixed_steps}" if layer.fixed_steps else f"at least {layer.least_steps}"
         return DataError(f"layer {layer.name!r} needs sequences of {expected} steps, and one has {taken}")
     return DataError(
-        f"layer {layer.name!r} sums at most {layer.most_steps} steps of a sequence, and one would have {taken}; begin it anew, with a new state"
+        f"layer {layer.name!r} takes at most {layer.most_steps} steps of a sequence, and one would have {taken}; begin it anew, with a new "
+        "state"
     )
 
 

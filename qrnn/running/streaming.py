@@ -38,6 +38,15 @@ def check_streamable(model: QuantModel) -> None:
         raise DataError(f"{why} and cannot be streamed; use run with whole sequences{instead}")
 
 
+def check_one_row(model: QuantModel) -> None:
+    """Raise DataError where several steps of an output may come out of one step, for which arrays on a device have no axis."""
+    for name, rows in model.step_rows.items():
+        if rows > 1:
+            raise DataError(
+                f"up to {rows} steps of output {name!r} come out of one step, which arrays on a device do not hold; step arrays of the host"
+            )
+
+
 def check_remembers(model: QuantModel) -> None:
     """Raise DataError where nothing is kept from step to step, so that there is nothing to stream."""
     if model.rows:
@@ -144,10 +153,11 @@ class _Views:
                 self.inputs.append((graph_input.name, view, view.shape, kinds))
         self.outputs: list[tuple[str, FloatArray]] = []
         for output in model.outputs:
-            lead = (count,) if steps is None or not output.has_time else (count, rows.output_steps[output.name])
-            self.outputs.append(
-                (output.name, rows.outputs[output.name][: math.prod(lead)].reshape(*lead, *output.shape))
-            )
+            shape = model.step_shape(output) if steps is None else output.shape
+            if steps is not None and output.has_time:
+                shape = (rows.output_steps[output.name], *shape)
+            own = rows.outputs[output.name][: count * rows.output_steps[output.name]]
+            self.outputs.append((output.name, own.reshape(count, *shape)))
         self.copies = [(name, view.copy) for name, view in self.outputs]
         """For each output, what makes a copy for the user to keep."""
 
@@ -159,6 +169,8 @@ class SequenceIO:
         self._rows, self._views = rows, _Views(rows, rows.size)
         self._limits = StepLimits(session.model)
         self._start = session.initial_state(rows.size)
+        if self._limits:  # every run has as many steps, so those from the beginning are checked here once
+            self._limits.check(self._start.layers, rows.steps_of, end=True)
         self._put_states(self._start.layers)
         self._begin = rows.stored.copy()
         self.lengths = {o.name: np.full(rows.size, rows.output_steps[o.name], np.int64) for o in rows.model.outputs}
@@ -189,8 +201,8 @@ class SequenceIO:
                 value = view
             if not tokens:
                 rows.read_from(name, value)
-        if self._limits:
-            self._limits.check(self.begin(state), rows.steps_of, end=True)
+        if self._limits and state is not None:
+            self._limits.check(state.layers, rows.steps_of, end=True)
         if state is None:
             rows.stored[...] = self._begin
         else:
@@ -219,12 +231,18 @@ def one_step(model: QuantModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_one_step(model: QuantModel, result: RunResult) -> dict[str, FloatArray]:
-    """Return the outputs of one step without their time axis: the only step of those over time, and zeros where nothing came out."""
+    """Return the outputs of one step without their time axis: the only step of those over time, and zeros where nothing came out.
+
+    An output of which several steps may come out has an axis of as many, with zeros behind those that did.
+    """
     found = dict(result.outputs)
     for output in model.outputs:
         value, new = found[output.name], result.lengths[output.name] > 0
         if output.has_time:
-            value = value[:, 0] if value.shape[1] else np.zeros((len(value), *output.shape))
+            came = value[:, : model.step_rows[output.name]]
+            value = np.zeros((len(value), *model.step_shape(output)))
+            by_step = value.reshape(len(value), -1, *output.shape)
+            by_step[:, : came.shape[1]] = came
         elif not new.all():  # a layer behind a last step that is none makes its bias of that
             value = np.where(new.reshape(-1, *[1] * len(output.shape)), value, 0.0)
         found[output.name] = value
@@ -265,7 +283,8 @@ class _SessionStreams(StreamRows):
             for array, after in zip(arrays, result.state.layers[name], strict=True):
                 array[rows] = after
         for name, values in of_one_step(self.model, result).items():
-            self.outputs[name][:count] = values.reshape(count, -1)
+            each = self.output_steps[name]
+            self.outputs[name][: count * each] = values.reshape(count * each, -1)
             self.lengths[name][:count] = result.lengths[name]
         return True
 
@@ -300,7 +319,8 @@ class Stream:
         """Where `advance` writes, by graph output name; copy what is to outlive the next step."""
         self.lengths: Mapping[str, IndexArray] = MappingProxyType(self._io.streams.lengths)
         """How many steps of each output came out of each stream in the latest step, [size], by graph output name: 1 for an output that is new,
-        and 0 for one that is not, which then holds zeros. Always 1 where no layer takes several steps for one or has a delay."""
+        and 0 for one that is not, which then holds zeros. Always 1 where no layer takes several steps for one or has a delay. An output of
+        which several steps may come out at once has an axis for them, [size, steps, *shape], with zeros behind those that did."""
         self.reset(state)
 
     def step(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:

@@ -280,6 +280,85 @@ static inline int32_t qrnn_divide_sum(int64_t total, int64_t divisor, uint32_t s
     return (int32_t)qrnn_saturate64(quotient, INT64_C(-32768), INT64_C(32767));
 }
 
+/* Return high * 2^31 + low + x within 0 ... SQUARE_SUM_MAX; high and low 0 ... 2^31 - 1, x within +-2^61.
+ * The parts are sum_high and sum_low of a sum of squares, of at most 2^31 - 1 int16; only parts that are no such sum's are
+ * saturated.
+ * Section 5 of docs/arithmetic.md. Here high 0 ... 2^31 - 1, low 0 ... 2^31 - 1, x -2^61 ... 2^61. */
+static inline int64_t qrnn_add_to_squares(int32_t high, int32_t low, int64_t x)
+{
+    return qrnn_saturate64((((int64_t)high * INT64_C(2147483648)) + low) + x, INT64_C(0), INT64_C(2305843008139952128));
+}
+
+/* Return round((x - total / count) * 2^14), halves up, within +-2^30.
+ * x int16, count 1 ... 2^31 - 1, |total| <= count * 2^15, or 0 for a mean that is not taken away. Only positive numbers are
+ * divided.
+ * Section 5 of docs/arithmetic.md. Here x -2^15 ... 2^15 - 1, count 1 ... 2^31 - 1, total -70368744144896 ... 70368744144896. */
+static inline int32_t qrnn_mean_distance(int32_t x, int32_t count, int64_t total)
+{
+    const int64_t dividend = ((((int64_t)count * x) - total) * INT64_C(32768)) + count;
+    const int64_t whole = INT64_C(2) * count;
+    const int64_t quotient = (dividend < INT64_C(0)) ? (-(((whole - INT64_C(1)) - dividend) / whole)) : (dividend / whole);
+    return (int32_t)qrnn_saturate64(quotient, INT64_C(-1073741824), INT64_C(1073741824));
+}
+
+/* Return floor((squares / count - (total / count)^2) * 2^28), 0 ... 2^58, exact but for that floor.
+ * count 1 ... 2^31 - 1; |total| <= count * 2^15, and 0 for the mean of the squares; squares <= count * 2^30. With q = floor(total /
+ * count) and total = q * count + r, count times the variance is squares - q * (total + r) - r^2 / count, whose whole part and
+ * remainder are divided by count one after the other. What is no total and sum of squares of any numbers gives some number within
+ * the bounds.
+ * Section 5 of docs/arithmetic.md. Here count 1 ... 2^31 - 1, total -70368744144896 ... 70368744144896,
+ * squares 0 ... 2305843008139952128. |within| <= count * 2^15; r, rest and low are remainders of divisions by count, and top is at
+ * most count * 2^30. */
+static inline int64_t qrnn_mean_square(int32_t count, int64_t total, int64_t squares)
+{
+    const int64_t within = qrnn_saturate64(total, -((int64_t)count * INT64_C(32768)), (int64_t)count * INT64_C(32768));
+    const int32_t q = ((int32_t)((within + ((int64_t)count * INT64_C(32768))) / (int64_t)count)) - 32768;
+    const int64_t r = within - ((int64_t)q * count);
+    const int64_t less = (r * r) / (int64_t)count;
+    const int64_t rest = (r * r) - (less * count);
+    const int32_t part = (rest > INT64_C(0)) ? (count - (int32_t)rest) : 0;
+    const int64_t spread = ((qrnn_at_most64(squares, (int64_t)count * INT64_C(1073741824)) - (q * (within + r))) - less)
+        - ((rest > INT64_C(0)) ? 1 : 0);
+    const int64_t top = qrnn_saturate64(spread, INT64_C(0), (int64_t)count * INT64_C(1073741824));
+    const int64_t high = top / (int64_t)count;
+    const int64_t low = top - (high * count);
+    return qrnn_at_most64((high << 28U) + (((low << 28U) + (((int64_t)part << 28U) / (int64_t)count)) / (int64_t)count),
+        INT64_C(288230376151711744));
+}
+
+/* Return (floor(sqrt(square)) + outside)^2, below 2^62: the square of a root to which a number in the root's unit is added.
+ * square 0 ... 2^62 - 1; outside 0 ... 2^31 - 1. A root of more than 2^31 - 1 counts as that.
+ * Section 5 of docs/arithmetic.md. Here square 0 ... 2^62 - 1, outside 0 ... 2^31 - 1. */
+static inline int64_t qrnn_added_root(int64_t square, int32_t outside)
+{
+    const int64_t root = qrnn_saturate64(qrnn_integer_root(square) + outside, INT64_C(0), INT64_C(2147483647));
+    return root * root;
+}
+
+/* Return gain * distance * scale / 2^(exponent + gain_shift + 8) + bias / 2^8, rounded once, half up, and saturated to int16.
+ * |distance| <= 2^30; scale 2^15 ... 2^16 and exponent 0 ... 30, norm_scale and norm_exponent of a square; gain int16; exponent +
+ * gain_shift >= 0; bias int32. The product is at most 2^61. See qrnn.arithmetic.norms.normalize, which is the same for a row of few
+ * features.
+ * Section 5 of docs/arithmetic.md. Here distance -2^30 ... 2^30, scale 2^15 ... 2^16, exponent 0 ... 30, gain -2^15 ... 2^15 - 1,
+ * gain_shift -128 ... 127, bias -2^31 ... 2^31 - 1. */
+static inline int32_t qrnn_normalize_distance(int32_t distance, int32_t scale, int32_t exponent, int32_t gain, int32_t gain_shift,
+                                              int32_t bias)
+{
+    const int32_t by = qrnn_saturate(exponent + gain_shift, 0, 62);
+    return (int32_t)qrnn_saturate64(qrnn_shift_right_round64(((((int64_t)distance * scale) * gain) >> (uint32_t)by) + bias, 8U),
+        INT64_C(-32768), INT64_C(32767));
+}
+
+/* Return sat16(round(floor(value / 2^before) * multiplier / 2^shift)), halves up: a square, or its root, in the output's format.
+ * value 0 ... 2^62 - 1, before 0 ... 62, multiplier 2^30 ... 2^31 - 1, shift 16 ... 62. What is cut off before is at most 2^-14 of
+ * a unit of the output, or nothing, as before is chosen; what is 2^31 or more then is far beyond int16.
+ * Section 5 of docs/arithmetic.md. Here value 0 ... 2^62 - 1, before 0 ... 62, multiplier 2^30 ... 2^31 - 1, shift 16 ... 62. */
+static inline int32_t qrnn_moment16(int64_t value, uint32_t before, int32_t multiplier, uint32_t shift)
+{
+    const int64_t kept = qrnn_at_most64(value >> before, INT64_C(2147483647));
+    return (int32_t)qrnn_at_most64(qrnn_shift_right_round64(kept * multiplier, shift), INT64_C(32767));
+}
+
 /* Return a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon, exact, in 0 ... 2^62 - 1.
  * a, b int16; the shifts 0 ... 30 and their powers' sum such that the squares are at most 2^61; epsilon 0 ... 2^61 - 1.
  * Section 5 of docs/arithmetic.md. Here a -2^15 ... 2^15 - 1, b -2^15 ... 2^15 - 1, a_shift 0 ... 30, b_shift 0 ... 30,
@@ -410,8 +489,18 @@ static inline int64_t qrnn_power_place(int32_t score, uint32_t in_frac)
     return qrnn_shift_right_round64((int64_t)score * INT64_C(96817625), in_frac + 6U);
 }
 
-/* Return the e of a power m * 2^(e - 23), the floor of a power_place: of an int16 it lies within +-47274.
- * Section 5 of docs/arithmetic.md. Here place -49571430400 ... 49571430400. */
+/* Return product * multiplier / 2^shift, rounded half up, within +-(2^36 - 1): the place of a score that is a sum of products.
+ * The multiplier holds the score's scale, log2(e) and 2^20; product * multiplier is within +-2^62, and shift 0 ... 62.
+ * Section 5 of docs/arithmetic.md. Here product -2^61 ... 2^61, multiplier -(2^31 - 1) ... 2^31 - 1, shift 0 ... 62. A layer's
+ * multiplier is small enough for its products. */
+static inline int64_t qrnn_score_place(int64_t product, int32_t multiplier, uint32_t shift)
+{
+    return qrnn_saturate64(qrnn_shift_right_round64(product * multiplier, shift), INT64_C(-68719476735), INT64_C(68719476735));
+}
+
+/* Return the e of a power m * 2^(e - 23), the floor of a place: it lies within +-2^16, and within +-47274 of an int16's
+ * power_place.
+ * Section 5 of docs/arithmetic.md. Here place -(2^36 - 1) ... 2^36 - 1. */
 static inline int32_t qrnn_power_exponent(int64_t place)
 {
     return (int32_t)(place >> 20U);
@@ -419,7 +508,7 @@ static inline int32_t qrnn_power_exponent(int64_t place)
 
 /* Return the m of a power, 2^23 * 2^f with f the fraction of a power_place: in [2^23, 2^24].
  * table has 129 entries, 2^23 * 2^(k / 128), between which the value is linear; it is rounded once.
- * Section 5 of docs/arithmetic.md. Here place -49571430400 ... 49571430400, entries of table 2^23 ... 2^24. */
+ * Section 5 of docs/arithmetic.md. Here place -(2^36 - 1) ... 2^36 - 1, entries of table 2^23 ... 2^24. */
 static inline int32_t qrnn_power_mantissa(int64_t place, const int32_t *table)
 {
     const int64_t part = place & INT64_C(8191);

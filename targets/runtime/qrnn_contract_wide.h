@@ -413,13 +413,80 @@ static inline int64_t qrnn_wide_divide_sum(int64_t total, int64_t divisor, int64
     return qrnn_wide_saturate(quotient, INT64_C(-32768), 32767);
 }
 
+/* Return high * 2^31 + low + x within 0 ... SQUARE_SUM_MAX; high and low 0 ... 2^31 - 1, x within +-2^61. */
+static inline int64_t qrnn_wide_add_to_squares(int64_t high, int64_t low, int64_t x)
+{
+    return qrnn_wide_saturate(((high * INT64_C(2147483648)) + low) + x, 0, INT64_C(2305843008139952128));
+}
+
+/* Return round((x - total / count) * 2^14), halves up, within +-2^30. */
+static inline int64_t qrnn_wide_mean_distance(int64_t x, int64_t count, int64_t total)
+{
+    int64_t quotient = 0;
+    int64_t dividend = (((count * x) - total) * INT64_C(32768)) + count;
+    int64_t whole = 2 * count;
+    if (dividend < 0) {
+        quotient = 0 - qrnn_wide_floor_divide((whole - 1) - dividend, whole);
+    } else {
+        quotient = qrnn_wide_floor_divide(dividend, whole);
+    }
+    return qrnn_wide_saturate(quotient, INT64_C(-1073741824), INT64_C(1073741824));
+}
+
+/* Return floor((squares / count - (total / count)^2) * 2^28), 0 ... 2^58, exact but for that floor. */
+static inline int64_t qrnn_wide_mean_square(int64_t count, int64_t total, int64_t squares)
+{
+    int64_t within = qrnn_wide_saturate(total, 0 - (count * INT64_C(32768)), count * INT64_C(32768));
+    int64_t q = qrnn_wide_floor_divide(within + (count * INT64_C(32768)), count) - INT64_C(32768);
+    int64_t r = within - (q * count);
+    int64_t less = qrnn_wide_floor_divide(r * r, count);
+    int64_t rest = (r * r) - (less * count);
+    int64_t part = (rest > 0) ? (count - rest) : 0;
+    int64_t spread = ((qrnn_wide_saturate(squares, 0, count * INT64_C(1073741824)) - (q * (within + r))) - less) - (int64_t)((rest > 0)
+        ? 1 : 0);
+    int64_t top = qrnn_wide_saturate(spread, 0, count * INT64_C(1073741824));
+    int64_t high = qrnn_wide_floor_divide(top, count);
+    int64_t low = top - (high * count);
+    return qrnn_wide_saturate((high * INT64_C(268435456)) + qrnn_wide_floor_divide((low * INT64_C(268435456))
+        + qrnn_wide_floor_divide(part * INT64_C(268435456), count), count), 0, INT64_C(288230376151711744));
+}
+
+/* Return (floor(sqrt(square)) + outside)^2, below 2^62: the square of a root to which a number in the root's unit is added. */
+static inline int64_t qrnn_wide_added_root(int64_t square, int64_t outside)
+{
+    int64_t root = qrnn_wide_saturate(qrnn_wide_integer_root(square) + outside, 0, INT64_C(2147483647));
+    return root * root;
+}
+
+/* Return gain * distance * scale / 2^(exponent + gain_shift + 8) + bias / 2^8, rounded once, half up, and saturated to int16. */
+static inline int64_t qrnn_wide_normalize_distance(int64_t distance, int64_t scale, int64_t exponent, int64_t gain,
+                                                   int64_t gain_shift, int64_t bias)
+{
+    int64_t by = qrnn_wide_saturate(exponent + gain_shift, 0, 62);
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round((((distance * scale) * gain) >> by) + bias, 8), INT64_C(-32768), 32767);
+}
+
+/* Return sat16(round(floor(value / 2^before) * multiplier / 2^shift)), halves up: a square, or its root, in the output's format. */
+static inline int64_t qrnn_wide_moment16(int64_t value, int64_t before, int64_t multiplier, int64_t shift)
+{
+    int64_t kept = qrnn_wide_saturate(value >> before, 0, INT64_C(2147483647));
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(kept * multiplier, shift), INT64_C(-32768), 32767);
+}
+
 /* Return score * log2(e) with 20 fraction bits, rounded half up, for an int16 with in_frac fraction bits, 0 ... 15. */
 static inline int64_t qrnn_wide_power_place(int64_t score, int64_t in_frac)
 {
     return qrnn_wide_shift_right_round(score * INT64_C(96817625), in_frac + 6);
 }
 
-/* Return the e of a power m * 2^(e - 23), the floor of a power_place: of an int16 it lies within +-47274. */
+/* Return product * multiplier / 2^shift, rounded half up, within +-(2^36 - 1): the place of a score that is a sum of products. */
+static inline int64_t qrnn_wide_score_place(int64_t product, int64_t multiplier, int64_t shift)
+{
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(product * multiplier, shift), INT64_C(-68719476735), INT64_C(68719476735));
+}
+
+/* Return the e of a power m * 2^(e - 23), the floor of a place: it lies within +-2^16, and within +-47274 of an int16's
+ * power_place. */
 static inline int64_t qrnn_wide_power_exponent(int64_t place)
 {
     return place >> 20;

@@ -68,21 +68,31 @@ static inline uint32_t qrnn_wide_columns(const qrnn_convolution *conv)
     return (conv->format.wide == 0U) ? 0U : ((conv->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED);
 }
 
-/* The operands of a place for a group of channels, from the oldest step's first band on; zeros stand for bands that there are not. */
-QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const int16_t *past, uint32_t oldest, uint32_t p,
-                                           uint32_t group, uint32_t *operand)
+/* Whether a place reads one band of one step, and all of its channels */
+static inline uint32_t qrnn_reads_a_band(const qrnn_convolution *conv)
 {
     const qrnn_window *window = &conv->window;
-    const uint32_t features = window->bands * window->channels;
+
+    return ((window->span == 1U) && (window->line_taps == 1U) && (window->band_taps == 1U) && (conv->groups == 1U)) ? 1U : 0U;
+}
+
+/* The operands of place p of line place q for a group of channels, from the oldest step's first line and band on; zeros stand for lines and
+ * bands that there are not. */
+QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const int16_t *past, uint32_t oldest, uint32_t q,
+                                           uint32_t p, uint32_t group, uint32_t *operand)
+{
+    const qrnn_window *window = &conv->window;
+    const uint32_t features = qrnn_window_features(window);
     const uint32_t own = window->channels / conv->groups;
     const uint32_t wide = qrnn_wide_columns(conv);
     uint32_t column = 0U;
     uint32_t step = oldest;
 
     qrnn_begin_columns(operand);
-    if ((window->span == 1U) && (window->band_taps == 1U) && (conv->groups == 1U)) { /* numbers are constants */
-        qrnn_put_columns(operand, wide, 0U, &past[p * window->band_stride * window->channels], conv->columns);
-    } else if ((window->bands == 1U) && (window->band_taps == 1U) && (window->dilation == 1U) && (conv->groups == 1U)) {
+    if (qrnn_reads_a_band(conv) != 0U) { /* numbers are constants */
+        qrnn_put_columns(operand, wide, 0U, &past[qrnn_window_line(window, q, 0U) + qrnn_window_band(window, p, 0U)], conv->columns);
+    } else if ((window->lines == 1U) && (window->line_taps == 1U) && (window->bands == 1U) && (window->band_taps == 1U) &&
+               (window->dilation == 1U) && (conv->groups == 1U)) {
         column = (window->span - oldest) * features;
         qrnn_put_columns(operand, wide, 0U, &past[oldest * features], column);
         qrnn_put_columns(operand, wide, column, past, oldest * features);
@@ -95,29 +105,47 @@ QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const i
         if ((taps > 1U) && ((high - low) == taps)) { /* most places; the numbers are constants */
             const int16_t *from = &past[qrnn_window_band(window, p, 0U)];
 
-            for (; column < conv->columns; column += taps * own) {
-                qrnn_put_columns(operand, wide, column, &from[step * features], taps * own);
-                step = qrnn_window_next(window, step);
+            for (; column < conv->columns; step = qrnn_window_next(window, step)) {
+                for (uint32_t a = 0U; a < window->line_taps; a++) {
+                    if (qrnn_window_has_line(window, q, a) != 0U) {
+                        qrnn_put_columns(operand, wide, column, &from[(step * features) + qrnn_window_line(window, q, a)], taps * own);
+                    } else {
+                        qrnn_put_zeros(operand, wide, column, taps * own);
+                    }
+                    column += taps * own;
+                }
             }
         } else if (taps > 1U) {
             const int16_t *from = &past[qrnn_window_band(window, p, low)];
 
-            for (; column < conv->columns; column += taps * own) {
-                qrnn_put_zeros(operand, wide, column, low * own);
-                qrnn_put_columns(operand, wide, column + (low * own), &from[step * features], (high - low) * own);
-                qrnn_put_zeros(operand, wide, column + (high * own), (taps - high) * own);
-                step = qrnn_window_next(window, step);
+            for (; column < conv->columns; step = qrnn_window_next(window, step)) {
+                for (uint32_t a = 0U; a < window->line_taps; a++) {
+                    const uint32_t end = (qrnn_window_has_line(window, q, a) != 0U) ? high : low;
+
+                    qrnn_put_zeros(operand, wide, column, low * own);
+                    if (low < end) {
+                        qrnn_put_columns(operand, wide, column + (low * own), &from[(step * features) + qrnn_window_line(window, q, a)],
+                                         (end - low) * own);
+                    }
+                    qrnn_put_zeros(operand, wide, column + (end * own), (taps - end) * own);
+                    column += taps * own;
+                }
             }
         } else {
             for (; column < conv->columns; step = qrnn_window_next(window, step)) {
-                for (uint32_t b = 0U; b < window->band_taps; b++) {
-                    if ((b >= low) && (b < high)) {
-                        const uint32_t at = (step * features) + qrnn_window_band(window, p, b) + (group * own);
-                        qrnn_put_columns(operand, wide, column, &past[at], own);
-                    } else {
-                        qrnn_put_zeros(operand, wide, column, own);
+                for (uint32_t a = 0U; a < window->line_taps; a++) {
+                    const uint32_t end = (qrnn_window_has_line(window, q, a) != 0U) ? high : low;
+
+                    for (uint32_t b = 0U; b < window->band_taps; b++) {
+                        if ((b >= low) && (b < end)) {
+                            const uint32_t at = qrnn_window_line(window, q, a) + qrnn_window_band(window, p, b) + (group * own);
+
+                            qrnn_put_columns(operand, wide, column, &past[(step * features) + at], own);
+                        } else {
+                            qrnn_put_zeros(operand, wide, column, own);
+                        }
+                        column += own;
                     }
-                    column += own;
                 }
             }
         }
@@ -131,16 +159,18 @@ QRNN_FOR_EACH_LAYER uint32_t qrnn_conv(const qrnn_convolution *conv, const int16
                                        uint32_t *operand, int16_t *y)
 {
     const qrnn_window *window = &conv->window;
-    const uint32_t features = window->bands * window->channels;
+    const uint32_t features = qrnn_window_features(window);
     const uint32_t blocks = (conv->rows + QRNN_BLOCK_ROWS - 1U) / QRNN_BLOCK_ROWS;
     const uint32_t padded = (conv->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED;
-    const uint32_t one_step = ((window->span == 1U) && (window->band_taps == 1U) && (conv->groups == 1U)) ? 1U : 0U;
+    const uint32_t one_step = qrnn_reads_a_band(conv);
+    const uint32_t one_band = ((window->lines == 1U) && (window->bands == 1U)) ? one_step : 0U;
     uint32_t ended;
 
     QRNN_PHASE(QRNN_PHASE_WINDOWS);
     (void)one_step;
+    (void)one_band;
 #if defined(QRNN_KEEPS_COLUMNS)
-    if ((one_step != 0U) && (window->bands == 1U)) {
+    if (one_band != 0U) {
         qrnn_keep_columns(x, features, conv->format, past, operand, qrnn_wide_columns(conv));
     } else
 #endif
@@ -150,22 +180,25 @@ QRNN_FOR_EACH_LAYER uint32_t qrnn_conv(const qrnn_convolution *conv, const int16
     ended = qrnn_window_ends(window, place, phase);
     if (ended != 0U) {
         qrnn_put_zeros(operand, qrnn_wide_columns(conv), conv->columns, padded - conv->columns);
-        for (uint32_t p = 0U; p < window->places; p++) {
+        for (uint32_t k = 0U; k < (window->line_places * window->places); k++) {
+            const uint32_t q = (window->line_places == 1U) ? 0U : (k / window->places);
+            const uint32_t p = k - (q * window->places);
+
             for (uint32_t group = 0U; group < conv->groups; group++) {
                 const uint32_t *read = operand;
 
 #if defined(QRNN_READS_STEPS)
-                const int16_t *const from = &past[p * window->band_stride * window->channels];
+                const int16_t *const from = &past[qrnn_window_line(window, q, 0U) + qrnn_window_band(window, p, 0U)];
 
                 if ((one_step != 0U) && (padded == conv->columns) && ((conv->rows % QRNN_BLOCK_ROWS) == 0U) &&
                     qrnn_takes_whole_blocks(&conv->matrix) && (((uintptr_t)from % sizeof(uint32_t)) == 0U)) {
                     read = (const uint32_t *)(const void *)from;
                 } else
 #elif defined(QRNN_KEEPS_COLUMNS)
-                if ((one_step == 0U) || (window->bands != 1U))
+                if (one_band == 0U)
 #endif
                 {
-                    qrnn_gather_place(conv, past, (uint32_t)*place, p, group, operand);
+                    qrnn_gather_place(conv, past, (uint32_t)*place, q, p, group, operand);
                 }
                 qrnn_convolve(&conv->matrix, group * blocks, read, conv->rows, y);
                 y = &y[conv->rows];

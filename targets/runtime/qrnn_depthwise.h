@@ -8,7 +8,7 @@
 /* Channels stand in blocks of QRNN_CHANNELS; a short last block is filled up with zeros. */
 typedef struct {
     qrnn_window window;
-    const int8_t *weight;      /* [blocks][taps][band_taps][QRNN_CHANNELS] */
+    const int8_t *weight;      /* [blocks][taps][line_taps][band_taps][QRNN_CHANNELS] */
     const int32_t *row;        /* [blocks][2]: biases, multipliers */
     const uint8_t *left_shift; /* [blocks], NULL where all are 0 */
     const uint8_t *pre_shift;  /* [blocks], NULL where all are 0 */
@@ -28,18 +28,18 @@ static inline const int8_t *qrnn_channels_run(qrnn_channels *sums, const int8_t 
     return weight;
 }
 
-/* A block of channels of place p, from channel `first` on, of which `count` exist */
-QRNN_FOR_EACH_LAYER void qrnn_depthwise_block(const qrnn_depthwise *conv, const int16_t *past, uint32_t oldest, uint32_t p,
+/* A block of channels of place p of line place q, from channel `first` on, of which `count` exist */
+QRNN_FOR_EACH_LAYER void qrnn_depthwise_block(const qrnn_depthwise *conv, const int16_t *past, uint32_t oldest, uint32_t q, uint32_t p,
                                               uint32_t low, uint32_t high, uint32_t first, uint32_t count, int16_t *y)
 {
     const qrnn_window *window = &conv->window;
-    const uint32_t features = window->bands * window->channels;
+    const uint32_t features = qrnn_window_features(window);
     const int32_t *row = &conv->row[2U * first];
-    const int8_t *weight = &conv->weight[window->taps * window->band_taps * first];
+    const int8_t *weight = &conv->weight[window->taps * window->line_taps * window->band_taps * first];
     qrnn_channels sums = qrnn_channels_begin(row);
 
-    if ((window->band_taps == 1U) && (low < high)) {
-        const int16_t *from = &past[first + qrnn_window_band(window, p, 0U)];
+    if ((window->line_taps == 1U) && (window->band_taps == 1U) && (low < high)) {
+        const int16_t *from = &past[first + qrnn_window_line(window, q, 0U) + qrnn_window_band(window, p, 0U)];
         const uint32_t rest = (window->span - oldest + window->dilation - 1U) / window->dilation; /* taps to the end of the ring */
         const uint32_t taps = (rest < window->taps) ? rest : window->taps;
 
@@ -52,10 +52,15 @@ QRNN_FOR_EACH_LAYER void qrnn_depthwise_block(const qrnn_depthwise *conv, const 
         uint32_t step = oldest;
 
         for (uint32_t tap = 0U; tap < window->taps; tap++) {
-            (void)qrnn_channels_run(&sums, &weight[QRNN_CHANNELS * low],
-                                    &past[(step * features) + first + qrnn_window_band(window, p, low)], high - low,
-                                    window->band_dilation * window->channels, count);
-            weight = &weight[QRNN_CHANNELS * window->band_taps];
+            for (uint32_t a = 0U; a < window->line_taps; a++) {
+                if (qrnn_window_has_line(window, q, a) != 0U) {
+                    const uint32_t at = (step * features) + qrnn_window_line(window, q, a) + qrnn_window_band(window, p, low);
+
+                    (void)qrnn_channels_run(&sums, &weight[QRNN_CHANNELS * low], &past[first + at], high - low,
+                                            window->band_dilation * window->channels, count);
+                }
+                weight = &weight[QRNN_CHANNELS * window->band_taps];
+            }
             step = qrnn_window_next(window, step);
         }
     }
@@ -68,7 +73,7 @@ QRNN_FOR_EACH_LAYER uint32_t qrnn_depthwise_conv(const qrnn_depthwise *conv, con
                                                  int32_t *phase, int16_t *y)
 {
     const qrnn_window *window = &conv->window;
-    const uint32_t features = window->bands * window->channels;
+    const uint32_t features = qrnn_window_features(window);
     const uint32_t whole = window->channels / QRNN_CHANNELS * QRNN_CHANNELS;
     uint32_t ended;
 
@@ -76,16 +81,18 @@ QRNN_FOR_EACH_LAYER uint32_t qrnn_depthwise_conv(const qrnn_depthwise *conv, con
     qrnn_keep_operands(x, features, conv->format, &past[(uint32_t)*place * features]);
     ended = qrnn_window_ends(window, place, phase);
     if (ended != 0U) {
-        for (uint32_t p = 0U; p < window->places; p++) {
+        for (uint32_t k = 0U; k < (window->line_places * window->places); k++) {
+            const uint32_t q = (window->line_places == 1U) ? 0U : (k / window->places);
+            const uint32_t p = k - (q * window->places);
             uint32_t low;
             uint32_t high;
 
             qrnn_window_taps(window, p, &low, &high);
             for (uint32_t first = 0U; first < whole; first += QRNN_CHANNELS) {
-                qrnn_depthwise_block(conv, past, (uint32_t)*place, p, low, high, first, QRNN_CHANNELS, y);
+                qrnn_depthwise_block(conv, past, (uint32_t)*place, q, p, low, high, first, QRNN_CHANNELS, y);
             }
             if (whole < window->channels) {
-                qrnn_depthwise_block(conv, past, (uint32_t)*place, p, low, high, whole, window->channels - whole, y);
+                qrnn_depthwise_block(conv, past, (uint32_t)*place, q, p, low, high, whole, window->channels - whole, y);
             }
             y = &y[window->channels];
         }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Windows of convolutions and pools over time and over the bands of a step, section 5 of docs/arithmetic.md. */
+/* Windows of convolutions and pools over time and over the lines and bands of a step, section 5 of docs/arithmetic.md. */
 #ifndef QRNN_WINDOW_H
 #define QRNN_WINDOW_H
 
 #include "qrnn_types.h"
 
-/* The last `span` steps stand in a ring; tap k of a window reads step k * dilation, counted from the oldest. A step has `bands` times
- * `channels` values, those of a band one after the other; tap b of place p reads band p * band_stride + b * band_dilation - band_before,
- * where there is one. */
+/* The last `span` steps stand in a ring; tap k of a window reads step k * dilation, counted from the oldest. A step has `lines` of `bands`
+ * times `channels` values, those of a band one after the other; tap b of place p reads band p * band_stride + b * band_dilation -
+ * band_before, where there is one, and tap a of line place q a line likewise. */
 typedef struct {
     uint32_t span; /* (taps - 1) * dilation + 1 */
     uint32_t taps;
@@ -18,9 +18,21 @@ typedef struct {
     uint32_t band_stride;
     uint32_t band_dilation;
     uint32_t band_before;
-    uint32_t places;
+    uint32_t places; /* of a line */
+    uint32_t lines;
+    uint32_t line_taps;
+    uint32_t line_stride;
+    uint32_t line_dilation;
+    uint32_t line_before;
+    uint32_t line_places;
     uint32_t channels;
 } qrnn_window;
+
+/* The values of a step */
+static inline uint32_t qrnn_window_features(const qrnn_window *window)
+{
+    return window->lines * window->bands * window->channels;
+}
 
 /* The ring goes on to the place of the next step, which is that of the oldest. Returns whether a window ends with the last step. */
 static inline uint32_t qrnn_window_ends(const qrnn_window *window, int32_t *place, int32_t *phase)
@@ -57,6 +69,22 @@ static inline void qrnn_window_taps(const qrnn_window *window, uint32_t p, uint3
 static inline uint32_t qrnn_window_band(const qrnn_window *window, uint32_t p, uint32_t b)
 {
     return ((p * window->band_stride) + (b * window->band_dilation) - window->band_before) * window->channels;
+}
+
+/* Whether tap a of line place q reads a line; the only tap always does. */
+static inline uint32_t qrnn_window_has_line(const qrnn_window *window, uint32_t q, uint32_t a)
+{
+    const uint32_t at = (q * window->line_stride) + (a * window->line_dilation);
+
+    return ((window->line_taps == 1U) || ((at >= window->line_before) && (at < (window->lines + window->line_before)))) ? 1U : 0U;
+}
+
+/* Where the line of tap a of line place q begins in a step; the tap reads a line. */
+static inline uint32_t qrnn_window_line(const qrnn_window *window, uint32_t q, uint32_t a)
+{
+    const uint32_t line = (q * window->line_stride) + (a * window->line_dilation) - window->line_before;
+
+    return line * window->bands * window->channels;
 }
 
 /* The step of the next tap in the ring */

@@ -35,21 +35,25 @@ class ConvShape:
     rows: int = 1
     limit: int = 127
     shift: int = 0
+    line: Window = EACH
+    lines: int = 1
 
 
 def raw_conv(rng: Rng, shape: ConvShape, matrix: Any = any_matrix) -> QuantConv:
     """A convolution from x to y, whose weights have eight or four bits unless ``matrix`` makes them."""
-    rows, columns = shape.groups * shape.rows, shape.time.taps * shape.band.taps * shape.own
+    rows, columns = shape.groups * shape.rows, shape.time.taps * shape.line.taps * shape.band.taps * shape.own
     pre_shift = np.where(rng.random(rows) < 0.7, 0, ends(rng, 0, 15, rows)).astype(np.int8)
     return QuantConv(
         "conv", "x", "y", matrix(rng, rows, columns, shape.limit), pre_shift, Operand(shape.shift, shape.limit), 12,
-        time=shape.time, band=shape.band, bands=shape.bands, groups=shape.groups,
+        time=shape.time, band=shape.band, bands=shape.bands, groups=shape.groups, line=shape.line, lines=shape.lines,
     )  # fmt: skip
 
 
-def raw_pool(time: Window, band: Window, bands: int, channels: int) -> QuantMaxPool:
+def raw_pool(
+    time: Window, band: Window, bands: int, channels: int, line: Window = EACH, lines: int = 1
+) -> QuantMaxPool:
     """A pool from x to y."""
-    return QuantMaxPool("pool", "x", "y", 3, channels, time, band, bands)
+    return QuantMaxPool("pool", "x", "y", 3, channels, time, band, bands, line, lines)
 
 
 def model_of(layer: Any) -> QuantModel:
@@ -74,11 +78,16 @@ def windows(draw: st.DrawFn, taps: int = 3) -> Window:
 
 
 @st.composite
-def bands_of(draw: st.DrawFn) -> tuple[Window, int]:
-    """A window over bands, and how many bands there are."""
+def bands_of(draw: st.DrawFn, more: int = 8) -> tuple[Window, int]:
+    """A window over bands, and how many bands there are, up to so many ``more`` than it needs."""
     band = draw(st.just(EACH) | windows())
     least = max(1, band.span - band.before - band.after)
-    return band, draw(st.integers(least, least + 8))
+    return band, draw(st.integers(least, least + more))
+
+
+def lines_of() -> st.SearchStrategy[tuple[Window, int]]:
+    """A window over lines, and how many lines there are: one line is as likely as all else."""
+    return st.just((EACH, 1)) | bands_of(3)
 
 
 @st.composite
@@ -91,7 +100,7 @@ def conv_shapes(draw: st.DrawFn) -> ConvShape:
         | st.tuples(st.integers(2, 40), st.just(1), st.integers(1, 2))
     )
     limit, shift = draw(st.sampled_from(LIMITS)), draw(st.sampled_from((0, 0, 1, 7, 15)))
-    return ConvShape(draw(windows(5)), band, bands, groups, own, rows, limit, shift)
+    return ConvShape(draw(windows(5)), band, bands, groups, own, rows, limit, shift, *draw(lines_of()))
 
 
 def states_of(rng: Rng, layer: QuantLayer, size: int) -> list[Any]:

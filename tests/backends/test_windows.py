@@ -17,6 +17,7 @@ from backends.raw_windows import (
     ConvShape,
     bands_of,
     conv_shapes,
+    lines_of,
     model_of,
     raw_conv,
     raw_pool,
@@ -141,11 +142,13 @@ def test_convolutions_long(isa: str, shape: ConvShape, size: int, steps: int, se
 
 @every_isa
 @short
-@given(windows(4), bands_of(), st.integers(1, 70), st.integers(1, 3), st.integers(1, 9), st.integers(0, 1 << 32))
+@given(
+    windows(4), bands_of(), lines_of(), st.integers(1, 70), st.integers(1, 3), st.integers(1, 9), st.integers(0, 1 << 32)
+)  # fmt: skip
 def test_pools(
-    isa: str, time: Window, band: tuple[Window, int], channels: int, size: int, steps: int, seed: int
-) -> None:
-    check(model_of(raw_pool(time, *band, channels)), np.random.default_rng(seed), isa, size, steps)
+    isa: str, time: Window, band: tuple[Window, int], line: tuple[Window, int], channels: int, size: int, steps: int, seed: int
+) -> None:  # fmt: skip
+    check(model_of(raw_pool(time, *band, channels, *line)), np.random.default_rng(seed), isa, size, steps)
 
 
 @every_isa
@@ -158,12 +161,14 @@ def test_streams_of_convolutions(isa: str, shape: ConvShape, size: int, steps: i
 
 @every_isa
 @short
-@given(windows(4), bands_of(), st.integers(1, 40), st.integers(1, 4), st.integers(1, 9), st.integers(0, 1 << 32))
+@given(
+    windows(4), bands_of(), lines_of(), st.integers(1, 40), st.integers(1, 4), st.integers(1, 9), st.integers(0, 1 << 32)
+)  # fmt: skip
 def test_streams_of_pools(
-    isa: str, time: Window, band: tuple[Window, int], channels: int, size: int, steps: int, seed: int
-) -> None:
+    isa: str, time: Window, band: tuple[Window, int], line: tuple[Window, int], channels: int, size: int, steps: int, seed: int
+) -> None:  # fmt: skip
     rng = np.random.default_rng(seed)
-    check_streams(model_of(raw_pool(time, *band, channels)), rng, isa, size, steps)
+    check_streams(model_of(raw_pool(time, *band, channels, *line)), rng, isa, size, steps)
 
 
 @every_isa
@@ -198,6 +203,11 @@ SHAPES = {
     "depthwise bands": ConvShape(causal(3), Window(3, 2, 1, 1, 1), 17, 16, 1, 1),
     "grouped": ConvShape(causal(2), EACH, 1, 4, 8, 24),
     "within a step": ConvShape(EACH, Window(24, 8), 96, 1, 1, 10),
+    "planes": ConvShape(EACH, Window(3, 1, 1, 1, 1), 12, 1, 3, 8, 127, 0, Window(3, 1, 1, 1, 1), 10),
+    "planes over time": ConvShape(causal(2), Window(3, 2, 1, 1, 1), 9, 1, 5, 7, 127, 0, Window(3, 2, 1, 1, 0), 8),
+    "dilated planes": ConvShape(EACH, Window(3, 1, 2, 2, 2), 9, 1, 4, 6, 127, 0, Window(2, 1, 3), 8),
+    "depthwise planes": ConvShape(EACH, Window(3, 1, 1, 1, 1), 7, 24, 1, 1, 127, 0, Window(3, 2, 1, 1, 1), 6),
+    "grouped planes": ConvShape(EACH, Window(2, 2), 8, 3, 4, 5, 127, 0, Window(5, 1, 1, 2, 2), 6),
 }  # fmt: skip
 
 

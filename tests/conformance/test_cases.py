@@ -139,14 +139,13 @@ def test_onnx_has_tests_of_both_normalizations() -> None:
 REFUSED = (
     "reduces the batch axis",
     "auto_pad=SAME_UPPER with stride 2 over time",
-    "one axis beside time is supported",
     "ceil_mode=1 gives axis 2 a window past its padding",
 )
 
 
 @pytest.mark.parametrize("case", REDUCTION, ids=name)
 def test_reduction_case(case: Case) -> None:
-    """A reduction of features and time, or a pool over time and one other axis, runs; any other is refused for what it is."""
+    """A reduction of features and time, or a pool over time and up to two other axes, runs; any other is refused for what it is."""
     result = measure(case)
     if result.refused:
         assert any(words in result.refused for words in REFUSED)
@@ -157,7 +156,7 @@ def test_reduction_case(case: Case) -> None:
 
 def test_onnx_has_tests_of_all_reductions_and_pools() -> None:
     assert {case.operator for case in REDUCTION} == {*REDUCTIONS, *POOLS}
-    assert sum(not measure(case).refused for case in REDUCTION) == 42
+    assert sum(not measure(case).refused for case in REDUCTION) == 48
     assert {words for case in REDUCTION for words in REFUSED if words in measure(case).refused} == set(REFUSED)
 
 

@@ -19,7 +19,18 @@ from hypothesis import strategies as st
 from installed import cross_compiler, tool
 
 from export.building import COMPILERS, WARNINGS, compile_program, compiler, load_tool
-from qrnn.arithmetic import CONTRACT, cells, fixedpoint, gates, logarithms, norms, octaves, roots, running_softmax
+from qrnn.arithmetic import (
+    CONTRACT,
+    cells,
+    fixedpoint,
+    gates,
+    logarithms,
+    moments,
+    norms,
+    octaves,
+    roots,
+    running_softmax,
+)
 from qrnn.arithmetic.arrays import of_arrays
 from qrnn.targets import targets_folder
 
@@ -117,7 +128,13 @@ def test_the_newton_steps_of_a_root_lie_where_the_generator_says() -> None:
     assert products == 3 * 12
 
 
-OWN_VARIABLES = (roots.integer_root, logarithms.natural_log, octaves.octave_value, running_softmax.weighted_mean)
+OWN_VARIABLES = (
+    roots.integer_root,
+    logarithms.natural_log,
+    octaves.octave_value,
+    running_softmax.weighted_mean,
+    moments.mean_square,
+)
 STEPPED = [f for f in FUNCTIONS.SCALARS if f.function in OWN_VARIABLES]
 """Functions whose facts are about variables of their own, which a test computes one after the other."""
 
@@ -136,6 +153,8 @@ def test_the_steps_of_a_function_lie_where_the_generator_says(function: Any) -> 
     space["v"] = np.maximum(v, 1) if function.function is logarithms.natural_log else v
     weights = np.minimum(v, (1 << 61) + (1 << 31) - 1)
     space |= {"weight": weights, "total": weights}
+    if function.function is moments.mean_square:
+        space |= sums_of_counts(rng)
     seen = set()
     for statement in TO_C.tree_of(function.function).body[1:]:
         assert isinstance(statement, (ast.Assign, ast.Return))
@@ -149,6 +168,18 @@ def test_the_steps_of_a_function_lie_where_the_generator_says(function: Any) -> 
                 check_bounds(space[name], function.facts[name])
                 seen.add(name)
     assert seen == set(function.facts)
+
+
+def sums_of_counts(rng: Any) -> dict[str, Any]:
+    """Counts of every size with totals and sums of squares up to their ends, whether or not these are those of any numbers."""
+    count = np.concatenate([np.arange(1, 4096), *(rng.integers(1 << b, 2 << b, 4096) for b in range(31))])
+    count = np.tile(count, 3)
+    at = np.repeat([0.0, 1.0, 2.0], count.size // 3)
+    total = np.where(
+        at < 1, rng.integers(-(count << 15), (count << 15) + 1), np.where(at < 2, -(count << 15), count << 15)
+    )
+    squares = np.where(rng.random(count.size) < 0.5, rng.integers(0, (count << 30) + 1), count << 30)
+    return {"count": count, "total": total, "squares": squares}
 
 
 def check_bounds(values: Any, bounds: tuple[int, int]) -> None:

@@ -37,9 +37,9 @@ class Builder:
 
     def window(self) -> None:
         if self.draw(st.booleans()):
-            self.t, _ = convolution(self.draw, self.rng, self.t, 1)
+            self.t, *_ = convolution(self.draw, self.rng, self.t, 1, 1)
         else:
-            self.t, _ = pool(self.draw, self.t, 1)
+            self.t, *_ = pool(self.draw, self.t, 1, 1)
 
     def average(self) -> None:
         self.t = layers.average_pool(self.t, self.draw(windows()))

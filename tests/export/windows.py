@@ -44,33 +44,37 @@ def shapes(draw: st.DrawFn, channels: int) -> tuple[int, int]:
     return groups, draw(st.integers(1, 3) if groups > 1 else st.integers(1, 9))
 
 
-def convolution(draw: st.DrawFn, rng: np.random.Generator, x: Tensor, bands: int) -> tuple[Tensor, int]:
-    """A convolution of ``x``, and its bands; its sums are of any size, so that rows have shifts to the left before and after."""
-    channels = x.features // bands
-    (groups, rows), time, band = draw(shapes(channels)), draw(steps()), draw(windows(bands))
+def convolution(
+    draw: st.DrawFn, rng: np.random.Generator, x: Tensor, bands: int, lines: int
+) -> tuple[Tensor, int, int]:
+    """A convolution of ``x``, and its bands and lines; its sums are of any size, so that rows have shifts to the left before and after."""
+    channels = x.features // (lines * bands)
+    (groups, rows), time, band, line = draw(shapes(channels)), draw(steps()), draw(windows(bands)), draw(windows(lines))
     size = draw(st.sampled_from([1e-3, 1.0, 1.0, 50.0]))
-    weight = size * rng.normal(size=(groups * rows, channels // groups, time.taps, band.taps))
+    weight = size * rng.normal(size=(groups * rows, channels // groups, time.taps, line.taps, band.taps))
     y = layers.conv(
         x, weight, size * rng.normal(size=len(weight)), stride=time.stride, dilation=time.dilation,
-        padding=(time.before, time.after), band=band, bands=bands, groups=groups,
+        padding=(time.before, time.after), band=band, bands=bands, groups=groups, line=line, lines=lines,
     )  # fmt: skip
-    return y, band.count(bands)
+    return y, band.count(bands), line.count(lines)
 
 
-def pool(draw: st.DrawFn, x: Tensor, bands: int) -> tuple[Tensor, int]:
-    """A pool of ``x``, and its bands."""
-    band = draw(windows(bands))
-    return layers.max_pool(x, draw(steps()), band=band, bands=bands), band.count(bands)
+def pool(draw: st.DrawFn, x: Tensor, bands: int, lines: int) -> tuple[Tensor, int, int]:
+    """A pool of ``x``, and its bands and lines."""
+    band, line = draw(windows(bands)), draw(windows(lines))
+    y = layers.max_pool(x, draw(steps()), band=band, bands=bands, line=line, lines=lines)
+    return y, band.count(bands), line.count(lines)
 
 
 @st.composite
 def models(draw: st.DrawFn) -> QuantModel:
     """A quantized model of one to three convolutions and pools and, for four bits, an LSTM."""
     rng = np.random.default_rng(draw(st.integers(0, 1 << 16)))
-    bands = draw(st.integers(1, 6))
-    t, scheme = layers.input("x", bands * draw(st.integers(1, MOST_CHANNELS))), draw(st.sampled_from(SCHEMES))
+    bands, lines = draw(st.integers(1, 6)), draw(st.sampled_from([1, 1, 2, 4]))
+    t, scheme = layers.input("x", lines * bands * draw(st.integers(1, MOST_CHANNELS))), draw(st.sampled_from(SCHEMES))
     for kind in draw(st.lists(st.sampled_from(["conv", "conv", "pool"]), min_size=1, max_size=3)):
-        t, bands = convolution(draw, rng, t, bands) if kind == "conv" else pool(draw, t, bands)
+        of_kind = convolution(draw, rng, t, bands, lines) if kind == "conv" else pool(draw, t, bands, lines)
+        t, bands, lines = of_kind
     outputs: dict[str, Any] = {"y": t}
     if scheme.weights == 4 or draw(st.booleans()):
         lstm = layers.lstm(t, 0.1 * rng.normal(size=(4 * 33, t.features)), 0.1 * rng.normal(size=(4 * 33, 33)))

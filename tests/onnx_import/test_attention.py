@@ -275,7 +275,7 @@ REFUSED: dict[str, tuple[Any, int, str]] = {
         lambda g, y: total(g, g.node("Mul", [softmax(g, scores(g, y), 1), softmax(g, scores(g, y, 5), 1)]), 1), 2,
         "reads a softmax over time",
     ),
-    "attention over steps": (lambda g, y: g.node("MatMul", [y, moved(g, y, 0, 2, 1)]), 3, "a number for each step and step"),
+    "attention over steps": (lambda g, y: g.node("MatMul", [y, moved(g, y, 0, 2, 1)]), 3, "a number for each pair of steps"),
     "a product over time": (lambda g, y: g.node("MatMul", [moved(g, y, 0, 2, 1), y]), 3, "only those within a step"),
 }  # fmt: skip
 

@@ -117,7 +117,8 @@ def test_a_vector() -> None:
     [
         (lambda g, y: g.node("Einsum", [y, g.random(3, 3)], equation="ntgi,ij->ntgk"), ModelFileError, "not valid"),
         (lambda g, y: g.node("Einsum", [y, g.random(3, 3)], equation="ntgi,ij->ngj"), UnsupportedError, "sums over the axis T"),
-        (lambda g, y: g.node("Einsum", [y, y], equation="ntgi,ntgj->ntij"), UnsupportedError, "2 computed tensors"),
+        (lambda g, y: g.node("Einsum", [y, y, y], equation="ntgi,ntgj,ntgk->ntijk"), UnsupportedError, "3 computed tensors"),
+        (lambda g, y: g.node("Einsum", [y, y], equation="ntgi,ntgj->ntgij"), UnsupportedError, "one axis of its own in each"),
         (lambda g, y: g.node("Einsum", [y], equation="ntii->nti"), UnsupportedError, "diagonal"),
         (lambda g, y: g.node("Einsum", [y, g.random(5, 3)], equation="ntgi,tj->ntgij"), UnsupportedError, "along its axis T"),
         (lambda g, y: g.node("Einsum", [y, g.random(4)], equation="ntgi,i->ntg"), ModelFileError, "under one subscript"),

@@ -261,16 +261,6 @@ def test_windows_along_one_of_two_axes_of_a_step(
     agree(g.model(), {"x": data(2, 4, 2, 7, 8)})
 
 
-def test_windows_along_both_axes_of_a_step_are_refused() -> None:
-    g = Graph(opset=17)
-    x = g.input("x", ["n", "t", 2, 5, 6])
-    y = g.node("GlobalMaxPool", [conv(g, g.node("Reshape", [x, ints(g, -1, 2, 5, 6)]), [5, 2, 3, 2])])
-    y = g.node("Transpose", [g.node("Reshape", [y, sizes(g, x, "0", "1", -1)])], perm=[1, 0, 2])
-    g.node("Identity", [g.recurrent("GRU", y, 5, 3)[0]], ["out"])
-    g.output("out", 4)
-    refused_with(UnsupportedError, g.model(), "windows over the axes [2, 3] of [N·T, 2, 5, 6]")
-
-
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("parts", [("1", "0", -1), (-1, "0", 5), ("1", -1, 5)])
 def test_the_other_order_mixes_sequences(batch_first: bool, parts: tuple[Any, ...]) -> None:

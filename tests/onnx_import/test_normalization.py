@@ -13,8 +13,10 @@ from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
 from qrnn.errors import ModelFileError, UnsupportedError
 from qrnn.model.kinds.concat import Concat
+from qrnn.model.kinds.group_norm import GroupNorm
 from qrnn.model.kinds.layer_norm import LayerNorm
 from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.kinds.sequence_norm import SequenceNorm
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
@@ -90,24 +92,30 @@ def test_one_number_for_all_features() -> None:
     agree(graph(lambda g, y: str(normal(g, y, g.random(1), g.random(1)))), {"x": data(3, 9, 4)})
 
 
-def folded(g: Graph, y: str) -> str:
+def in_groups(g: Graph, y: str) -> str:
     """Over the last of two feature axes."""
     pairs = g.node("Reshape", [g.node("Concat", [y, y], axis=2), g.const(np.array([0, 0, 2, 5]))])
     return str(g.node("Reshape", [normal(g, pairs), g.const(np.array([0, 0, 10]))]))
 
 
+def test_over_the_last_of_two_feature_axes_and_over_time() -> None:
+    x = {"x": data(3, 9, 4)}
+    assert [type(layer) for layer in agree(graph(in_groups), x).layers] == [Recurrent, Concat, GroupNorm]
+    model = agree(graph(lambda g, y: normal(g, y, g.random(5), g.random(1), axis=1)), x)
+    assert [type(layer) for layer in model.layers] == [Recurrent, SequenceNorm]
+
+
 @pytest.mark.parametrize(
     ("build", "error", "says"),
     [
-        (lambda g, y: normal(g, y, g.random(3, 5), axis=1), UnsupportedError, "axis=1 of [N, T, 5]; only the last axis"),
-        (lambda g, y: normal(g, y, axis=-3), UnsupportedError, "axis=0 of [N, T, 5]; only the last axis"),
-        (folded, UnsupportedError, "axis=3 of [N, T, 2, 5]; only the last axis is supported, and only where it holds all features"),
+        (lambda g, y: normal(g, y, g.random(3, 5), axis=1), UnsupportedError, "Scale has shape [3, 5] beside [N, T, 5]"),
+        (lambda g, y: normal(g, y, axis=-3), UnsupportedError, "normalizes [N, T, 5] over the batch axis 0"),
         (lambda g, y: normal(g, y, axis=3), ModelFileError, "axis 3 is outside the 3 axes"),
         (lambda g, y: normal(g, y, stash_type=0), UnsupportedError, "stash_type=0 is not supported"),
         (lambda g, y: normal(g, y, epsilon=-1.0), ModelFileError, "epsilon=-1.0, expected a finite number of at least 0"),
         (lambda g, y: normal(g, y, odd=1), UnsupportedError, "odd"),
         (lambda g, y: normal(g, y, y), UnsupportedError, "Scale"),
-        (lambda g, y: normal(g, y, g.random(2, 5)), UnsupportedError, "Scale has shape [2, 5]; only one value for each feature ([5])"),
+        (lambda g, y: normal(g, y, g.random(2, 5)), UnsupportedError, "Scale has shape [2, 5] beside [N, T, 5]"),
         (lambda g, y: g.node("LayerNormalization", [y, g.random(5)], ["v", "mean"], name="norm")[0], UnsupportedError,
          "output 'mean' is not supported"),
     ],

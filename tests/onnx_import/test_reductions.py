@@ -256,7 +256,7 @@ def squeezed(g: Graph, x: str) -> str:
         (lambda g, x: g.node("ReduceMean", [x], name="node"), UnsupportedError, "reduces the batch axis of [N, 4, T]"),
         (over_axes("ReduceMean", [3]), ModelFileError, "axis 3 is outside the 3 axes"),
         (over_axes("ReduceMax", [1, -2]), ModelFileError, "axes=[1, -2] name an axis twice"),
-        (lambda g, x: g.node("ReduceL2", [x], axes=[1], name="node"), UnsupportedError, "ReduceL2"),
+        (lambda g, x: g.node("ReduceL1", [x], axes=[1], name="node"), UnsupportedError, "ReduceL1"),
     ],
 )  # fmt: skip
 def test_what_is_refused(build: Build, error: type[QrnnError], says: str) -> None:

@@ -1,7 +1,7 @@
 """Convolutions as products: which output places and groups of channels are multiplied together, and their weights as one matrix.
 
-A row of a product is an output channel at a place of the bands, in lanes as a dense layer's rows are. With few channels, several places
-together fill the lanes, and their columns are the elements that any of them reads: weights of 0 stand where a place does not read one. The
+A row of a product is an output channel at a place of the bands, in lanes as a dense layer's rows are. With few channels, several places of a
+line together fill the lanes, and their columns are the elements that any of them reads: weights of 0 stand where a place does not read one. The
 same holds for several groups of channels together. A weight of 0 adds nothing to a sum, so the sums are those of the definition. Weights of
 four bits are read as bytes, since all places of many windows share each read of them.
 """
@@ -56,6 +56,10 @@ class Convolution(Protocol):
         """Return the window over the bands of a step."""
 
     @property
+    def line(self) -> Window:
+        """Return the window over the lines of a step."""
+
+    @property
     def groups(self) -> int:
         """Return the number of groups of channels."""
 
@@ -64,8 +68,20 @@ class Convolution(Protocol):
         """Return the number of channels of a band of the input."""
 
     @property
-    def places(self) -> int:
-        """Return the number of bands of the output."""
+    def lines(self) -> int:
+        """Return the number of lines of a step of the input."""
+
+    @property
+    def bands(self) -> int:
+        """Return the number of bands of a line of the input."""
+
+    @property
+    def band_places(self) -> int:
+        """Return the number of bands of a line of the output."""
+
+    @property
+    def line_places(self) -> int:
+        """Return the number of lines of the output."""
 
     @property
     def features(self) -> int:
@@ -74,7 +90,7 @@ class Convolution(Protocol):
 
 @dataclass(frozen=True)
 class Blocking:
-    """``places`` output places and ``groups`` groups of channels of a layer are one product; several places need all groups."""
+    """``places`` output places of a line and ``groups`` groups of channels of a layer are one product; several places need all groups."""
 
     layer: Convolution
     isa: Isa
@@ -93,8 +109,8 @@ class Blocking:
 
     @property
     def pieces(self) -> int:
-        """Return the number of products, over the places, that give a step of the output."""
-        return -(-self.layer.places // self.places)
+        """Return the number of products, over the places, that give a line of the output."""
+        return -(-self.layer.band_places // self.places)
 
     @property
     def chunks(self) -> int:
@@ -117,16 +133,21 @@ class Blocking:
         return -(-self.rows // (self.parts * self.isa.lanes))
 
     @property
-    def segments(self) -> int:
-        """Return how many pieces of a step a product reads: one, or one for each tap of the window over bands."""
+    def band_segments(self) -> int:
+        """Return how many pieces of a line a product reads: one, or one for each tap of the window over bands."""
         apart = self.places == 1 and (self.groups < self.layer.groups or self.layer.band.dilation > 1)
         return self.layer.band.taps if apart else 1
+
+    @property
+    def segments(self) -> int:
+        """Return how many pieces of a step a product reads: those of a line for each tap of the window over lines."""
+        return self.layer.line.taps * self.band_segments
 
     @property
     def segment(self) -> int:
         """Return the operands of a segment."""
         layer = self.layer
-        if self.segments > 1 or self.groups < layer.groups:
+        if self.band_segments > 1 or self.groups < layer.groups:
             return self.groups * (layer.channels // layer.groups)
         return ((self.places - 1) * layer.band.stride + layer.band.span) * layer.channels
 
@@ -160,21 +181,21 @@ class Blocking:
         copied = self.padded_segment * self.operand_bytes // 64 + tuning.conv_copy_dots
         vector = self.blocks * self.parts * (groups + tuning.conv_sums_dots)
         copies = self.layer.time.taps * self.segments * self.byte_parts * copied
-        return self.pieces * self.chunks * (vector + copies + tuning.conv_vector_dots)
+        return self.layer.line_places * self.pieces * self.chunks * (vector + copies + tuning.conv_vector_dots)
 
     def matrix(self) -> tuple[QuantMatrix, Any]:
         """Return the matrix of all products, chunk after chunk, each filled up to whole blocks with rows of zeros; and its pre_shift."""
         layer, m = self.layer, self.layer.matrix
         own = layer.channels // layer.groups
         per_group = m.weight.shape[0] // layer.groups
-        taps, band = layer.time.taps, layer.band
+        taps, band = layer.time.taps * layer.line.taps, layer.band
         given = m.weight.reshape(self.chunks, self.groups, per_group, taps, band.taps, own)
-        shape = (self.chunks, self.places, self.groups, per_group, taps, self.segments, self.padded_segment)
+        shape = (self.chunks, self.places, self.groups, per_group, taps, self.band_segments, self.padded_segment)
         weight = np.zeros(shape, np.int8)
         for place in range(self.places):
             for group in range(self.groups):
                 for b in range(band.taps):
-                    segment, first = b if self.segments > 1 else 0, self._first(place, b, group * own)
+                    segment, first = b if self.band_segments > 1 else 0, self._first(place, b, group * own)
                     weight[:, place, group, :, :, segment, first : first + own] = given[:, group, :, :, b]
         rows = [self._rows(v) for v in (m.bias, m.multiplier, m.left_shift, layer.pre_shift)]
         bias, multiplier, left_shift, pre_shift = rows
@@ -184,7 +205,7 @@ class Blocking:
 
     def _first(self, place: int, b: int, channel: int) -> int:
         """Return where a channel of a place's tap b lies in its segment."""
-        if self.segments > 1 or self.groups < self.layer.groups:
+        if self.band_segments > 1 or self.groups < self.layer.groups:
             return channel
         band = self.layer.band
         return (place * band.stride + b * band.dilation) * self.layer.channels + channel
@@ -213,7 +234,7 @@ def _candidates(layer: Convolution, isa: Isa) -> Iterator[Blocking]:
     for groups in range(1, min(layer.groups, max(1, most * layer.groups // units)) + 1):
         if layer.groups % groups == 0:
             yield Blocking(layer, isa, 1, groups)
-    for places in range(1, min(layer.places, max(1, most // units)) + 1):
+    for places in range(1, min(layer.band_places, max(1, most // units)) + 1):
         yield Blocking(layer, isa, places, layer.groups)
 
 

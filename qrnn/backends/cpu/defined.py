@@ -23,7 +23,7 @@ from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.tasks import ROWS, Reused, Tasks
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.layer import QuantLayer
-from qrnn.model.layer_facts import RowLoop, Scratch, StateArray, StepLoop
+from qrnn.model.layer_facts import ANY_STEPS, RowLoop, Scratch, StateArray, StepLoop
 from qrnn.model.parts import IndexArray, Int16Array, Int64Array
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.time import TIME, Axis
@@ -197,7 +197,8 @@ class StepCalls:
     ) -> None:
         definition, kept = definition_of(loop.make), (inputs, len(states))
         self._loop, self._states, self._key, self._tasks = loop, states, key, tasks
-        self._kernel = Kernel(f"{ROWS}.defined", "steps", (definition, *kept))
+        first = () if loop.before is None else (definition_of(loop.before),)
+        self._kernel = Kernel(f"{ROWS}.defined", "steps", (definition, *kept, *first))
         self._stream_kernel = Kernel(f"{ROWS}.defined", "stream_step", (definition, *kept))
         self._parameters, self._inputs = _parameters(loop.parameters), inputs
 
@@ -222,7 +223,10 @@ class StepCalls:
         assert all(x.shape[:2] == (N, T) and x.dtype == out.dtype == np.int16 for x in inputs)
         assert len(lengths) == len(out) == N
         for state, expected in zip(states, self._states, strict=True):
-            assert (state.shape, state.dtype) == ((N, *expected.shape), expected.dtype)
+            shape = [
+                have if want == ANY_STEPS else want for have, want in zip(state.shape[1:], expected.shape, strict=True)
+            ]
+            assert (state.shape, state.dtype) == ((N, *shape), expected.dtype)
         assert N == 0 or 0 <= lengths.min() <= lengths.max() <= T
         out_lengths = np.zeros(N, np.int64)
         kept = [np.ascontiguousarray(state) for state in states]
@@ -288,7 +292,7 @@ class StepCalls:
         """A call that needs what all calls need."""
         numbers, rows = np.zeros(1, np.int64), np.zeros((1, 1, 1), np.int16)
         kept: list[StateArray | Scratch] = [*self._states, *self._loop.scratch]
-        own = [np.zeros((1, *a.shape), a.dtype) for a in kept]
+        own = [np.zeros((1, *(max(size, 0) for size in a.shape)), a.dtype) for a in kept]
         return self.call(
             np.zeros(3, np.int64), [numbers, numbers, *(rows for _ in range(self._inputs)), rows, *own], False, 0
         )
@@ -307,14 +311,16 @@ class DefinedSteps(LayerRun):
     def __init__(self, layer: QuantLayer, model: QuantModel, tasks: Tasks) -> None:
         super().__init__(layer, model, tasks)
         self._layer = layer
-        self._steps = StepCalls(layer.step_loop(), layer.states(), layer.name, tasks, len(layer.inputs))
+        self._steps = StepCalls(layer.step_loop(), layer.step_arrays(), layer.name, tasks, len(layer.inputs))
 
     @property
     def has_calls(self) -> bool:
         """Say whether streams and whole sequences of this layer are lists of calls; see `LayerRun.has_calls`.
 
-        They are where a step of its inputs gives at most one row of its one output, and all are over time.
+        They are where a step of its inputs gives at most one row of its one output, and all are over time and read step by step.
         """
+        if self._layer.read_whole:
+            return False
         inputs, outputs = self._layer.inputs, self._layer.outputs
         over_time = all(self.model.tensors[name].has_time for name in (*inputs, *outputs) if name in self.model.tensors)
         return len(outputs) == 1 and over_time and at_most_one_row(self._layer)

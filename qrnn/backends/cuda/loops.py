@@ -43,10 +43,20 @@ def row_loop_kernel(make: Callable[[Any], Loop]) -> Any:
     return run_rows
 
 
+def _nothing(contract: Any) -> Step:
+    """Return the first pass of a loop that has none."""
+
+    def step(*_: Any) -> int:
+        return 0
+
+    return step
+
+
 @lru_cache(KEPT)
-def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
-    """Return a kernel that takes the steps which ``make`` gives, with a thread for each sequence."""
+def step_loop_kernel(make: Callable[[Any], Step], before: Callable[[Any], Step] | None = None) -> Any:
+    """Return a kernel that takes the steps which ``make`` gives, after those of ``before``, with a thread for each sequence."""
     step = compiled_loop(make(LOOP_FUNCTIONS))
+    first, passes = compiled_loop((before or _nothing)(LOOP_FUNCTIONS)), int(before is not None)
 
     @kernel(THREADS)
     def take_steps(
@@ -62,6 +72,8 @@ def step_loop_kernel(make: Callable[[Any], Step]) -> Any:
         n = cuda.grid(1)
         if n < lengths.shape[0]:
             length, k = lengths[n], 0
+            for i in range(length * passes):
+                first(n, i, 0, *inputs, out, *rest)
             for i in range(length):
                 t = length - 1 - i if reverse else i
                 k += step(n, t, t if by_time else k, *inputs, out, *rest)
@@ -89,7 +101,7 @@ class StepCode:
     """A `StepLoop`, compiled, with its parameters on the device."""
 
     def __init__(self, loop: StepLoop) -> None:
-        self._kernel, self._scratch = step_loop_kernel(loop.make), loop.scratch
+        self._kernel, self._scratch = step_loop_kernel(loop.make, loop.before), loop.scratch
         self._parameters = uploaded(loop.parameters)
 
     def launch(
@@ -146,11 +158,14 @@ class Steps(DeviceLayer):
             holds = np.iinfo(state.dtype)
             if state.range != (holds.min, holds.max):
                 self.state_limits[place] = StateLimit(state.name, *state.range)
-        self.varies = True
+        self.varies = not layer.read_whole
 
     def run(self, run: Run) -> None:
         """Take the steps of every sequence, and those past its end where it ends."""
         layer = self.layer
+        if layer.read_whole:
+            self._over_whole(run)
+            return
         given, states = [run.tensors[name] for name in layer.inputs], run.states[layer.name]
         steps = min(
             x.shape[1] for x in given
@@ -163,6 +178,15 @@ class Steps(DeviceLayer):
         written = written.known()  # later layers launch no more steps than there are
         run.tensors[layer.output], run.lengths[layer.output] = first_steps(y, max(1, written.longest)), written
         run.final[layer.name] = states
+
+    def _over_whole(self, run: Run) -> None:
+        """Compute the output of a layer each of whose steps reads whole sequences."""
+        layer, read = self.layer, self.layer.inputs[0]
+        x, lengths = run.tensors[read], run.lengths[read]
+        counts = run.lengths[layer.read_whole[0]].device.reshape(x.shape[0], 1)
+        states = (*(run.tensors[name] for name in layer.read_whole), counts, counts)
+        y, _ = self.steps((x,) * len(layer.inputs), states, lengths, x.shape[1], 0)
+        run.tensors[layer.output], run.lengths[layer.output] = y, lengths
 
     def steps(
         self, inputs: tuple[Any, ...], states: State, lengths: Lengths, out_rows: int, past: int

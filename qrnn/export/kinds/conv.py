@@ -122,7 +122,7 @@ def joined_matrix(layer: QuantConv, joined: int) -> AnyMatrix:
 
 def joined_weight(layer: QuantConv, joined: int) -> Int8Array:
     """Return the weights [R, K · ``joined``] of rows that read the channels of as many groups."""
-    weight, taps = layer.matrix.weight, layer.time.taps * layer.band.taps
+    weight, taps = layer.matrix.weight, layer.time.taps * layer.step_taps
     own, rows = weight.shape[1] // taps, len(weight) // layer.groups
     found = np.zeros((len(weight), taps, joined, own), np.int8)
     for row, of_taps in enumerate(weight.reshape(len(weight), taps, own)):

@@ -202,7 +202,7 @@ class Expressions:
             return array, array.text
         values = []
         for axis, index in enumerate(given):
-            if axis == 0 and array.shape[0] < 0:  # rows of the output
+            if axis == 0 and array.shape[0] < 0 and array.writable:  # rows of the output
                 self._named[self._row or ""] = number(0)
                 row = self.value(index)
                 self._named[self._row or ""] = Absent("the first row that is written")

@@ -1,4 +1,4 @@
-"""Pools take the mean of each channel in a window over time, and over the bands of each step."""
+"""Pools take the mean of each channel in a window over time, and over the lines and bands of each step."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from qrnn.model.windowed import QuantPool, Windowed
 class AveragePool(Windowed, Layer):
     """Compute y[j, p, c], the mean over k, b of x[j·s + k·d - before, p·s' + b·d' - before', c].
 
-    What is outside of x counts as zeros where ``padding_counts`` says so, and else does not take part. Windows and the order of features
-    are those of `qrnn.model.kinds.conv.Conv`. A window without any element of x gives 0.
+    What is outside of x counts as zeros where ``padding_counts`` says so, and else does not take part. Windows, also that
+    over lines, and the order of features are those of `qrnn.model.kinds.conv.Conv`. A window without any element of x gives 0.
     """
 
     name: str
@@ -34,19 +34,21 @@ class AveragePool(Windowed, Layer):
     band: Window = EACH
     bands: int = 1
     padding_counts: bool = False
+    line: Window = EACH
+    lines: int = 1
 
     least_frac: ClassVar[int] = 0
 
     @property
     def homogeneous(self) -> bool:
         """Return whether each feature of the output depends on one feature of the input alone."""
-        return self.band.trivial
+        return self.line.trivial and self.band.trivial
 
     def equation(self, run: Equations) -> None:
         """Compute the means in float64."""
         x, mask = run.read(self.input), run.over(self.input).mask
         total = sum(seen for _, _, seen in self.taps(x, mask, 0.0))
-        count: Any = self.time.taps * self.band.taps
+        count: Any = self.time.taps * self.step_taps
         if not self.padding_counts:
             count = sum(seen for _, _, seen in self.taps(np.ones_like(x), mask, 0.0))
         y = total / np.maximum(count, 1)
@@ -56,7 +58,7 @@ class AveragePool(Windowed, Layer):
         """Choose the output's fraction bits."""
         in_frac = plan.frac(self.input, self.name)
         out_frac = mean_frac(plan, self.output, in_frac)
-        geometry = self.channels, self.time, self.band, self.bands, self.padding_counts
+        geometry = self.channels, self.time, self.band, self.bands, self.padding_counts, self.line, self.lines
         return QuantAveragePool(self.name, self.input, self.output, in_frac, out_frac, *geometry)
 
 
@@ -66,8 +68,8 @@ def average_pool_step(contract: Any) -> Step:
 
     def step(
         n: int, t: int, k: int, x: Any, out: Any, past: Any, real: Any, place: Any, phase: Any, taps: int, stride: int,
-        dilation: int, bands: int, band_taps: int, band_stride: int, band_dilation: int, band_before: int, places: int,
-        divisor: int, up: int, down: int,
+        dilation: int, bands: int, band_taps: int, band_stride: int, band_dilation: int, band_before: int, places: int, lines: int,
+        line_taps: int, line_stride: int, line_dilation: int, line_before: int, line_places: int, divisor: int, up: int, down: int,
     ) -> int:  # fmt: skip
         F = past.shape[2]
         for j in range(F):
@@ -84,25 +86,28 @@ def average_pool_step(contract: Any) -> Step:
             phase[n, 0] = phase[n, 0] - 1
             return 0
         phase[n, 0] = stride - 1
-        channels = F // bands
-        for p in range(places):
-            for j in range(channels):
-                found = 0
-                total = 0
-                for tap in range(taps):
-                    row = oldest + tap * dilation
-                    if row >= past.shape[1]:
-                        row = row - past.shape[1]
-                    for b in range(band_taps):
-                        band = p * band_stride + b * band_dilation - band_before
-                        if real[n, row] > 0 and band >= 0 and band < bands:
-                            total += past[n, row, band * channels + j]
-                            found += 1
-                if divisor > 0:
-                    found = divisor
-                if found == 0:
-                    found = 1
-                out[n, k, p * channels + j] = divide_sum(total, found << down, up)
+        channels = F // (lines * bands)
+        for q in range(line_places):
+            for p in range(places):
+                for j in range(channels):
+                    found = 0
+                    total = 0
+                    for tap in range(taps):
+                        row = oldest + tap * dilation
+                        if row >= past.shape[1]:
+                            row = row - past.shape[1]
+                        for a in range(line_taps):
+                            line = q * line_stride + a * line_dilation - line_before
+                            for b in range(band_taps):
+                                band = p * band_stride + b * band_dilation - band_before
+                                if real[n, row] > 0 and line >= 0 and line < lines and band >= 0 and band < bands:
+                                    total += past[n, row, (line * bands + band) * channels + j]
+                                    found += 1
+                    if divisor > 0:
+                        found = divisor
+                    if found == 0:
+                        found = 1
+                    out[n, k, (q * places + p) * channels + j] = divide_sum(total, found << down, up)
         return 1
 
     return step
@@ -126,9 +131,11 @@ class QuantAveragePool(QuantPool, QuantOneInput):
     band: Window = field(default=EACH, metadata=LEFT_OUT)
     bands: int = field(default=1, metadata=LEFT_OUT)
     padding_counts: bool = field(default=False, metadata=LEFT_OUT)
+    line: Window = field(default=EACH, metadata=LEFT_OUT)
+    lines: int = field(default=1, metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
-        where, elements = f"layer {self.name}", self.time.taps * self.band.taps
+        where, elements = f"layer {self.name}", self.time.taps * self.step_taps
         require(1 <= self.channels <= 1 << 20, f"{where}: channels {self.channels}")
         require(elements <= MOST_SUMMED, f"{where}: a window of {elements} elements, at most {MOST_SUMMED}")
         self.check_fracs(least=0)
@@ -141,6 +148,7 @@ class QuantAveragePool(QuantPool, QuantOneInput):
     def step_loop(self) -> StepLoop:
         """Return the step that `average_pool_step` makes, with the geometry as its parameters."""
         time, by = self.time, self.out_frac - self.in_frac
-        divisor = time.taps * self.band.taps if self.padding_counts else 0
-        numbers = (time.taps, time.stride, time.dilation, *self.band_numbers, divisor, max(by, 0), max(-by, 0))
+        divisor = time.taps * self.step_taps if self.padding_counts else 0
+        inner = *self.band_numbers, *self.line_numbers
+        numbers = (time.taps, time.stride, time.dilation, *inner, divisor, max(by, 0), max(-by, 0))
         return StepLoop(average_pool_step, numbers)

@@ -1,4 +1,4 @@
-"""Convolutions over time, and over an inner axis (bands) of each step; outputs that need later steps come with a delay."""
+"""Convolutions over time, and over one or two inner axes (lines and bands) of each step; outputs that need later steps come with a delay."""
 
 from __future__ import annotations
 
@@ -26,12 +26,17 @@ class Conv(Windowed, MatrixLayer):
 
     A step of the input holds ``bands`` × C features, with the channels of a band one after the other; a step of the output holds
     `places` × O features in the same order. The input [N, T, bands · C] gives [N, T', places · O], where T' is what `Window.count` says.
+
+    Where a step is an image, it has ``lines`` of ``bands``, [lines · bands · C], and the window ``line`` moves over the lines as ``band`` does
+    over the bands of each; the last axis of the weights then has the taps of ``band`` for each of ``line``, [O, C / groups, K, L · B].
     """
 
     time: Window
     band: Window = EACH
     bands: int = 1
     groups: int = 1
+    line: Window = EACH
+    lines: int = 1
 
     @property
     def columns(self) -> FloatArray:
@@ -39,14 +44,14 @@ class Conv(Windowed, MatrixLayer):
         return np.ascontiguousarray(self.weight.transpose(0, 2, 3, 1)).reshape(len(self.weight), -1)
 
     def of_columns(self, columns: FloatArray) -> FloatArray:
-        """Return the weights [O, C / groups, K, B] that the columns stand for."""
+        """Return the weights [O, C / groups, K, L · B] that the columns stand for."""
         _, channels, taps, band_taps = self.weight.shape
         return columns.reshape(len(columns), taps, band_taps, channels).transpose(0, 3, 1, 2)
 
     @property
     def reads_features(self) -> bool:
         """Return whether each column multiplies one feature of the input, so that a scale per feature folds into the weights."""
-        return self.bands == 1 and self.groups == 1
+        return self.lines == self.bands == self.groups == 1
 
     def weights(self) -> tuple[Weights, ...]:
         """Return the matrix, `columns`."""
@@ -63,7 +68,7 @@ class Conv(Windowed, MatrixLayer):
     def width_parts(self) -> dict[str, PartSize]:
         """Return the operand of the input, and the weights where they can have four bits."""
         products = self.weight.size * self.places
-        found = {"x": PartSize(products, self.bands * self.weight.shape[1] * self.groups)}
+        found = {"x": PartSize(products, self.lines * self.bands * self.weight.shape[1] * self.groups)}
         return found if self.eight_bits_for else {**found, "W": PartSize(products, self.weight.size)}
 
     @property
@@ -108,7 +113,7 @@ class Conv(Windowed, MatrixLayer):
             plan.decide(f"{self.name}.W: eight bits, since {self.eight_bits_for}")
         parts = self.quantized_parts(plan)._asdict()
         geometry: Mapping[str, Any] = {
-            "time": self.time, "band": self.band, "bands": self.bands, "groups": self.groups,
+            "time": self.time, "band": self.band, "bands": self.bands, "groups": self.groups, "line": self.line, "lines": self.lines,
         }  # fmt: skip
         return QuantConv(self.name, self.input, self.output, **parts, **geometry)
 
@@ -128,7 +133,8 @@ def conv_step(contract: Any) -> Step:
     def step(
         n: int, t: int, k: int, x: Any, out: Any, past: Any, place: Any, phase: Any, weight: Any, bias: Any, multiplier: Any,
         left_shift: Any, pre_shift: Any, shift: int, limit: int, taps: int, stride: int, dilation: int, bands: int, band_taps: int,
-        band_stride: int, band_dilation: int, band_before: int, places: int, groups: int, operand: Any,
+        band_stride: int, band_dilation: int, band_before: int, places: int, lines: int, line_taps: int, line_stride: int,
+        line_dilation: int, line_before: int, line_places: int, groups: int, operand: Any,
     ) -> int:  # fmt: skip
         F = past.shape[2]
         for j in range(F):
@@ -144,30 +150,35 @@ def conv_step(contract: Any) -> Step:
             phase[n, 0] = phase[n, 0] - 1
             return 0
         phase[n, 0] = stride - 1
-        units = out.shape[2] // places
+        units = out.shape[2] // (line_places * places)
         rows = units // groups
-        channels = F // bands
+        channels = F // (lines * bands)
         own = channels // groups
-        for p in range(places):
-            for g in range(groups):
-                for tap in range(taps):
-                    row = oldest + tap * dilation
-                    if row >= past.shape[1]:
-                        row = row - past.shape[1]
-                    for b in range(band_taps):
-                        band = p * band_stride + b * band_dilation - band_before
-                        for j in range(own):
-                            if band >= 0 and band < bands:
-                                operand[n, (tap * band_taps + b) * own + j] = past[
-                                    n, row, band * channels + g * own + j
-                                ]
-                            else:
-                                operand[n, (tap * band_taps + b) * own + j] = 0
-                for r in range(rows):
-                    total = dot(weight, g * rows + r, operand, n) + bias[g * rows + r]
-                    out[n, k, p * units + g * rows + r] = saturate(
-                        requantize(total, multiplier[g * rows + r], left_shift[g * rows + r]), pre_shift[g * rows + r]
-                    )
+        for q in range(line_places):
+            for p in range(places):
+                for g in range(groups):
+                    for tap in range(taps):
+                        row = oldest + tap * dilation
+                        if row >= past.shape[1]:
+                            row = row - past.shape[1]
+                        for a in range(line_taps):
+                            line = q * line_stride + a * line_dilation - line_before
+                            for b in range(band_taps):
+                                band = p * band_stride + b * band_dilation - band_before
+                                first = ((tap * line_taps + a) * band_taps + b) * own
+                                for j in range(own):
+                                    if line >= 0 and line < lines and band >= 0 and band < bands:
+                                        operand[n, first + j] = past[
+                                            n, row, (line * bands + band) * channels + g * own + j
+                                        ]
+                                    else:
+                                        operand[n, first + j] = 0
+                    for r in range(rows):
+                        total = dot(weight, g * rows + r, operand, n) + bias[g * rows + r]
+                        out[n, k, (q * places + p) * units + g * rows + r] = saturate(
+                            requantize(total, multiplier[g * rows + r], left_shift[g * rows + r]),
+                            pre_shift[g * rows + r],
+                        )
         return 1
 
     return step
@@ -177,20 +188,22 @@ def conv_step(contract: Any) -> Step:
 class QuantConv(QuantWindowed, QuantMatrixLayer):
     """Compute a convolution, `Conv`, in integers: y = saturate16_shifted(requantize(weight · operands + bias), pre_shift).
 
-    The columns of the matrix are the channels of the taps of ``band``, of the taps of ``time`` from the oldest to the latest. The state
-    holds a ring of past operands, the place in it that the next step takes, and how many steps pass before the next output.
+    The columns of the matrix are the channels of the taps of ``band``, of those of ``line``, of those of ``time`` from the oldest to the
+    latest. The state holds a ring of past operands, the place in it that the next step takes, and how many steps pass before the next output.
     """
 
     time: Window
     band: Window = field(default=EACH, metadata=LEFT_OUT)
     bands: int = field(default=1, metadata=LEFT_OUT)
     groups: int = field(default=1, metadata=LEFT_OUT)
+    line: Window = field(default=EACH, metadata=LEFT_OUT)
+    lines: int = field(default=1, metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         where, (rows, columns) = f"layer {self.name}", self.matrix.weight.shape
         require(1 <= self.groups <= rows, f"{where}: groups {self.groups}")
-        taps = self.time.taps * self.band.taps
+        taps = self.time.taps * self.step_taps
         require(columns % taps == 0, f"{where}: {columns} columns of {taps} taps")
         require(rows % self.groups == 0, f"{where}: {rows} rows of {self.groups} groups")
         self.check_windows(rows)
@@ -198,7 +211,7 @@ class QuantConv(QuantWindowed, QuantMatrixLayer):
     @property
     def channels(self) -> int:
         """Return the number of channels of the input."""
-        return int(self.matrix.weight.shape[1] // (self.time.taps * self.band.taps) * self.groups)
+        return int(self.matrix.weight.shape[1] // (self.time.taps * self.step_taps) * self.groups)
 
     @property
     def eight_bits_for(self) -> str:
@@ -237,5 +250,6 @@ class QuantConv(QuantWindowed, QuantMatrixLayer):
     def step_loop(self) -> StepLoop:
         """Return the step that `conv_step` makes, with the matrix and the geometry as its parameters."""
         time = self.time
-        parameters = (*self.numbers, time.taps, time.stride, time.dilation, *self.band_numbers, self.groups)
+        inner = *self.band_numbers, *self.line_numbers, self.groups
+        parameters = (*self.numbers, time.taps, time.stride, time.dilation, *inner)
         return StepLoop(conv_step, parameters, (Scratch((self.matrix.weight.shape[1],), np.int16),))

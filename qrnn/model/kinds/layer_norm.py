@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,10 @@ class LayerNorm(Layer):
     bias: FloatArray
     epsilon: float
     centred: bool = True
+
+    def with_output_affine(self, scale: FloatArray, offset: FloatArray) -> LayerNorm:
+        """Return the layer that writes y · scale + offset, [F] each."""
+        return replace(self, gain=self.gain * scale, bias=self.bias * scale + offset)
 
     def equation(self, run: Equations) -> None:
         """Compute the normalization in float64."""

@@ -1,4 +1,4 @@
-"""Pools take the largest value of each channel in a window over time, and over the bands of each step."""
+"""Pools take the largest value of each channel in a window over time, and over the lines and bands of each step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from qrnn.model.windowed import QuantPool, Windowed
 class MaxPool(Windowed, Layer):
     """Compute y[j, p, c] = max over k, b of x[j·s + k·d - before, p·s' + b·d' - before', c]; what is outside of x does not take part.
 
-    Windows and the order of features are those of `qrnn.model.kinds.conv.Conv`. A window without any element of x gives 0.
+    Where a step is an image, it has ``lines`` of ``bands``, and the window ``line`` moves over the lines as ``band`` does over bands. Windows
+    and the order of features are those of `qrnn.model.kinds.conv.Conv`. A window without any element of x gives 0.
     """
 
     name: str
@@ -31,11 +32,13 @@ class MaxPool(Windowed, Layer):
     time: Window
     band: Window = EACH
     bands: int = 1
+    line: Window = EACH
+    lines: int = 1
 
     @property
     def homogeneous(self) -> bool:
         """Return whether each feature of the output depends on one feature of the input alone."""
-        return self.band.trivial
+        return self.line.trivial and self.band.trivial
 
     def equation(self, run: Equations) -> None:
         """Compute the largest values in float64."""
@@ -48,7 +51,8 @@ class MaxPool(Windowed, Layer):
         """Give the output the format of the input."""
         frac = plan.frac(self.input, self.name)
         plan.copy_format(self.input, self.output)
-        return QuantMaxPool(self.name, self.input, self.output, frac, self.channels, self.time, self.band, self.bands)
+        inner = self.band, self.bands, self.line, self.lines
+        return QuantMaxPool(self.name, self.input, self.output, frac, self.channels, self.time, *inner)
 
 
 def max_pool_step(contract: Any) -> Step:
@@ -56,7 +60,8 @@ def max_pool_step(contract: Any) -> Step:
 
     def step(
         n: int, t: int, k: int, x: Any, out: Any, past: Any, real: Any, place: Any, phase: Any, taps: int, stride: int,
-        dilation: int, bands: int, band_taps: int, band_stride: int, band_dilation: int, band_before: int, places: int,
+        dilation: int, bands: int, band_taps: int, band_stride: int, band_dilation: int, band_before: int, places: int, lines: int,
+        line_taps: int, line_stride: int, line_dilation: int, line_before: int, line_places: int,
     ) -> int:  # fmt: skip
         F = past.shape[2]
         for j in range(F):
@@ -73,23 +78,26 @@ def max_pool_step(contract: Any) -> Step:
             phase[n, 0] = phase[n, 0] - 1
             return 0
         phase[n, 0] = stride - 1
-        channels = F // bands
-        for p in range(places):
-            for j in range(channels):
-                found = 0
-                largest = 0
-                for tap in range(taps):
-                    row = oldest + tap * dilation
-                    if row >= past.shape[1]:
-                        row = row - past.shape[1]
-                    for b in range(band_taps):
-                        band = p * band_stride + b * band_dilation - band_before
-                        if real[n, row] > 0 and band >= 0 and band < bands:
-                            value = past[n, row, band * channels + j]
-                            if found == 0 or value > largest:
-                                largest = value
-                            found = 1
-                out[n, k, p * channels + j] = largest
+        channels = F // (lines * bands)
+        for q in range(line_places):
+            for p in range(places):
+                for j in range(channels):
+                    found = 0
+                    largest = 0
+                    for tap in range(taps):
+                        row = oldest + tap * dilation
+                        if row >= past.shape[1]:
+                            row = row - past.shape[1]
+                        for a in range(line_taps):
+                            line = q * line_stride + a * line_dilation - line_before
+                            for b in range(band_taps):
+                                band = p * band_stride + b * band_dilation - band_before
+                                if real[n, row] > 0 and line >= 0 and line < lines and band >= 0 and band < bands:
+                                    value = past[n, row, (line * bands + band) * channels + j]
+                                    if found == 0 or value > largest:
+                                        largest = value
+                                    found = 1
+                    out[n, k, (q * places + p) * channels + j] = largest
         return 1
 
     return step
@@ -111,6 +119,8 @@ class QuantMaxPool(QuantPool):
     time: Window
     band: Window = field(default=EACH, metadata=LEFT_OUT)
     bands: int = field(default=1, metadata=LEFT_OUT)
+    line: Window = field(default=EACH, metadata=LEFT_OUT)
+    lines: int = field(default=1, metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
         require(1 <= self.channels <= 1 << 20, f"layer {self.name}: channels {self.channels}")
@@ -127,4 +137,4 @@ class QuantMaxPool(QuantPool):
     def step_loop(self) -> StepLoop:
         """Return the step that `max_pool_step` makes, with the geometry as its parameters."""
         time = self.time
-        return StepLoop(max_pool_step, (time.taps, time.stride, time.dilation, *self.band_numbers))
+        return StepLoop(max_pool_step, (time.taps, time.stride, time.dilation, *self.band_numbers, *self.line_numbers))

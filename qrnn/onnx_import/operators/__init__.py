@@ -2,6 +2,8 @@
 
 from qrnn.onnx_import.operators import (
     affine,
+    attention_operator,
+    blocks,
     comparisons,
     convolution,
     dense,
@@ -17,15 +19,20 @@ from qrnn.onnx_import.operators import (
     recurrent,
     reductions,
     reshape,
+    resize,
     reverse,
     select,
     shapes,
     structural,
     tiling,
+    transposed,
+    triangles,
 )
 
 __all__ = [
     "affine",
+    "attention_operator",
+    "blocks",
     "comparisons",
     "convolution",
     "dense",
@@ -41,9 +48,12 @@ __all__ = [
     "recurrent",
     "reductions",
     "reshape",
+    "resize",
     "reverse",
     "select",
     "shapes",
     "structural",
     "tiling",
+    "transposed",
+    "triangles",
 ]

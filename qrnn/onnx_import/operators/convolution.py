@@ -8,6 +8,7 @@ import numpy as np
 
 from qrnn.model.kinds.conv import Conv
 from qrnn.model.matrix_layer import MatrixLayer
+from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.filled import without_fill
 from qrnn.onnx_import.node import Node
@@ -20,7 +21,7 @@ from qrnn.onnx_import.values import Features, Padding
 
 @operator("Conv")
 def conv(node: Node, build: Builder) -> Features:
-    """Import Conv over time, over one axis within a step, or over both; X [N, C, …], W [O, C / group, …], B [O]."""
+    """Import Conv over time and over one or two axes within a step; X [N, C, …], W [O, C / group, …], B [O]."""
     weight = node.weights(1, "W")
     if weight.ndim < 3 or 0 in weight.shape:
         raise node.damaged(
@@ -39,16 +40,15 @@ def conv(node: Node, build: Builder) -> Features:
         raise node.damaged(
             f"W {list(weight.shape)} with group={groups} does not fit the {found.channels} channels of {found.value.describe()}"
         )
-    node.reserve(weight.size * found.lines)
-    if found.time_axis is not None and found.band_axes and found.time_axis > found.band_axes[0]:
-        weight = weight.swapaxes(found.time_axis, found.band_axes[0])
-    # Axes that are neither time nor bands have one tap: the reshape drops them.
-    weight = weight.reshape(*weight.shape[:2], found.time.taps, found.band.taps)
-    channels, lines = len(weight), found.lines
-    weight, bias = np.tile(weight, (lines, 1, 1, 1)), np.tile(bias, lines)  # each line is a group of channels
+    channels, apart = len(weight), found.apart
+    node.reserve(weight.size * apart)
+    # Axes that are neither time nor lines nor bands have one tap: the reshape drops them.
+    weight = weight.transpose(found.weight_order).reshape(*weight.shape[:2], found.time.taps, -1)
+    weight, bias = np.tile(weight, (apart, 1, 1, 1)), np.tile(bias, apart)  # each place apart is a group of channels
     tensor = found.operand(node, build)
-    output = build.result(node, found.places * lines * channels, True)
-    layer = Conv(node.name, tensor.name, output.name, weight, bias, found.time, found.band, found.bands, groups * lines)
+    output = build.result(node, found.places * apart * channels, True)
+    over = found.time, found.band, found.bands, groups * apart, found.line, found.lines
+    layer = Conv(node.name, tensor.name, output.name, weight, bias, *over)
     build.add_matrix(layer)
     result = found.result(output, channels)
     if not any(found.beyond):
@@ -92,15 +92,33 @@ def batch_norm(node: Node, build: Builder) -> Features:
     node.reserve(2 * value.ids.size)
     by_place = factor.reshape(by_channel), (bias - mean * factor).reshape(by_channel)
     factors, offsets = (np.broadcast_to(what, value.ids.shape).reshape(-1) for what in by_place)
-    tensor, indices = build.whole_operand(node, value)
-    order = np.argsort(indices)
+    tensor, indices = build.operand(node, value)
     before = build.matrix_that_writes(tensor)
-    layer = before.with_output_affine(factors[order], offsets[order]) if isinstance(before, MatrixLayer) else None
+    if before is None or len(np.unique(indices)) < indices.size:
+        return affine(node, build, value, *by_place)
+    node.reserve(3 * tensor.features)
+    layer = before.with_output_affine(
+        _of_rows(before, factors, indices, tensor.features, 1.0),
+        _of_rows(before, offsets, indices, tensor.features, 0.0),
+    )
     if layer is None:
         return affine(node, build, value, *by_place)
     output = build.result(node, tensor.features, tensor.has_time)
     build.add_matrix(replace(layer, output=output.name))
     return Features((indices + output.start).reshape(value.ids.shape), value.axes)
+
+
+def _of_rows(layer: MatrixLayer, values: FloatArray, indices: IndexArray, features: int, other: float) -> FloatArray:
+    """Return ``values`` of the features ``indices`` of a layer's output for all of its ``features``.
+
+    One that is not among them, as a band that is cut off, gets the value of another feature of its row, or ``other``.
+    """
+    rows = len(layer.bias)
+    by_row = np.full(rows, other)
+    by_row[indices % rows] = values
+    found = by_row[np.arange(features) % rows]
+    found[indices] = values
+    return found
 
 
 axis_rule("BatchNormalization")(same_axes)

@@ -8,6 +8,7 @@ from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.parts import FloatArray
 from qrnn.model.window import EACH
+from qrnn.onnx_import.banding import apart_rows
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import numbers, remember, term_of
@@ -20,7 +21,8 @@ from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.repeated import without_repeats
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.steps import unrolled
-from qrnn.onnx_import.values import TIME, Features, Value
+from qrnn.onnx_import.values import BATCH, TIME, Banded, Features, Value
+from qrnn.onnx_import.vectors import constants_of
 
 MULTIPLICATIONS = 2
 """Multiplications of two constant matrices per nominal nanosecond."""
@@ -71,16 +73,17 @@ def matmul(node: Node, build: Builder) -> Value:
     """Import MatMul, [.., I] · [I, O], as a Dense layer, and that of two computed matrices."""
     if _constants_only(node, 0, 1):
         a, b = node.weights(0, "operand"), node.weights(1, "operand")
-        if a.ndim > 2 or b.ndim > 2:
-            raise node.refuse("multiplies constants of more than two axes; re-export with constants folded")
-        node.reserve(count(a.shape[:-1]) * count(b.shape[1:]))
-        node.budget.spend(node.where, count(a.shape) * count(b.shape[1:]) // MULTIPLICATIONS)
+        outer = count(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]))
+        rows, columns = count(a.shape[-2:-1]), count(b.shape[-1:]) if b.ndim > 1 else 1
+        node.reserve(outer * rows * columns)
+        node.budget.spend(node.where, outer * rows * columns * count(a.shape[-1:]) // MULTIPLICATIONS)
         return np.asarray(a @ b)
     if isinstance(node.input(1), Features) and isinstance(node.input(0), np.ndarray):
         return _linear(node, build, 1)
     value, other = node.features(0, "the first operand"), node.input(1)
     if isinstance(other, Features):
-        return product_of_two(node, build, value, other)
+        made = _of_constants(node, build, value, other)
+        return product_of_two(node, build, value, other) if made is None else made
     if value.axes[-1:] == (TIME,):  # [N, T]: of a declared number of steps with one feature, all of them
         value = unrolled(node, build, value) or value
     if np.ndim(other) == 2 and (shared := _shared(node, build, value)) is not None:
@@ -89,6 +92,29 @@ def matmul(node: Node, build: Builder) -> Value:
         return _linear(node, build, 0)
     weight = _weight(node, "the second operand")
     return _dense(node, build, value, weight.T.copy(), np.zeros(weight.shape[1]))
+
+
+def _of_constants(node: Node, build: Builder, a: Features, b: Features) -> Features | None:
+    """Return the product of constants of each sequence, such as learned queries, and of features; None for another product."""
+    found = [constants_of(build, value) for value in (a, b)]
+    if (found[0] is None) == (found[1] is None):
+        return None
+    k = 0 if found[0] is None else 1
+    rows = a.axes[0] if a.axes and isinstance(a.axes[0], Banded) else b.axes[0] if b.axes else None
+    merged = isinstance(rows, Banded)
+    if merged and a.axes[0] is not b.axes[0]:
+        return None
+    if isinstance(rows, Banded) and (rows.parts[0] is not BATCH or len(rows.parts) != 2):
+        return None
+    parts = [apart_rows(value) if merged else value for value in (a, b)]
+    constant = constants_of(build, parts[1 - k])
+    assert constant is not None
+    left, right, result = product_subscripts(node, *(value.ids.ndim for value in parts))
+    own, other = (left, right) if k == 0 else (right, left)
+    made = linear(node, build, parts[k], own, [(other, constant)], result)
+    if not merged:
+        return made
+    return Features(made.ids.reshape(made.ids.shape[1:]), (rows, *made.axes[2:]))
 
 
 def _shared(node: Node, build: Builder, value: Features) -> Features | None:

@@ -19,6 +19,7 @@ from qrnn.onnx_import.operators.pointwise import same_axes
 from qrnn.onnx_import.operators.two_tensors import of_two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.taken_apart import deviation
 from qrnn.onnx_import.values import Features, is_shape
 
 UNARY = {"Abs": "abs", "Exp": "exp", "Reciprocal": "reciprocal", "Erf": "erf"}
@@ -53,6 +54,9 @@ def sqrt(node: Node, build: Builder) -> Features:
 def _root(node: Node, build: Builder, value: Features) -> Features:
     known = term_of(build, value)
     power, least = no_less_than(known)
+    root = deviation(node, build, Term(None, "sqrt", (known,)), value)
+    if root is not None:
+        return root
     result = magnitude_layer(node, build, power, True, value.ids.shape, value.axes)
     if result is None:
         return unary(node, build, value, Term(None, "sqrt", (known,)))

@@ -19,6 +19,7 @@ from qrnn.model.window import EACH
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.matrices import einsum_of_two
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.values import Features, Value, is_shape
@@ -159,6 +160,8 @@ def einsum(node: Node, build: Builder) -> Value:
     ranks = [value.ids.ndim if isinstance(value, Features) else np.ndim(value) for value in values]
     texts, result = subscripts_of(node, ranks)
     places = [k for k, value in enumerate(values) if isinstance(value, Features)]
+    if len(places) == len(values) == 2:
+        return einsum_of_two(node, build, values[0], values[1], texts, result)
     if len(places) > 1:
         raise node.refuse(f"multiplies {len(places)} computed tensors; only one and constants are supported")
     arrays = {k: node.weights(k, "an operand") for k in range(len(values)) if k not in places}

@@ -1,4 +1,4 @@
-"""Pools over time and over an axis within a step."""
+"""Pools over time and over axes within a step."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from qrnn.onnx_import.values import Features
 
 @operator("MaxPool")
 def max_pool(node: Node, build: Builder) -> Features:
-    """Import MaxPool over time, over one axis within a step, or over both; X [N, C, …]."""
+    """Import MaxPool over time and over one or two axes within a step; X [N, C, …]."""
     kernel = _kernel(node)
     if extra := [name for name in node.output_names[1:] if name]:
         raise node.refuse(f"output {extra[0]!r} (Indices) is not supported; only the values are")
     node.take("storage_order")  # it orders Indices alone
     found = geometry(node, build, kernel, zeros=False)
     tensor = found.operand(node, build)
-    channels = found.lines * found.channels
+    channels = found.apart * found.channels
     output = build.result(node, found.places * channels, True)
-    build.layers.append(MaxPool(node.name, tensor.name, output.name, channels, found.time, found.band, found.bands))
+    over = found.time, found.band, found.bands, found.line, found.lines
+    build.layers.append(MaxPool(node.name, tensor.name, output.name, channels, *over))
     return found.result(output, found.channels)
 
 
 @operator("AveragePool")
 def average_pool(node: Node, build: Builder) -> Features:
-    """Import AveragePool over time, over one axis within a step, or over both; X [N, C, …].
+    """Import AveragePool over time and over one or two axes within a step; X [N, C, …].
 
     Zeros that a Pad puts before a pool without padding of its own count, as its own do where count_include_pad is 1: exporters write them so.
     """
@@ -38,9 +39,9 @@ def average_pool(node: Node, build: Builder) -> Features:
     zeros = (own or before) and (counts or not own)  # without padding, what ceil_mode adds takes no part either way
     found = geometry(node, build, kernel, zeros)
     tensor = found.operand(node, build)
-    channels = found.lines * found.channels
+    channels = found.apart * found.channels
     output = build.result(node, found.places * channels, True)
-    geometric = channels, found.time, found.band, found.bands, zeros
+    geometric = channels, found.time, found.band, found.bands, zeros, found.line, found.lines
     build.layers.append(AveragePool(node.name, tensor.name, output.name, *geometric))
     return found.result(output, found.channels)
 

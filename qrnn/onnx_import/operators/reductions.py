@@ -18,9 +18,12 @@ from qrnn.model.reduced import Reduction
 from qrnn.onnx_import.builder import LARGE_FILL, Builder
 from qrnn.onnx_import.merging import refuse_merged
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.normalizing import grouped
 from qrnn.onnx_import.operators.attention import pooled
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
+from qrnn.onnx_import.statistics import record, statistic
+from qrnn.onnx_import.taken_apart import moments_of, norm_of
 from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, Value, is_shape
 
 FUNCTIONS: dict[str, Reduction] = {
@@ -33,7 +36,7 @@ FUNCTIONS: dict[str, Reduction] = {
 }
 
 
-@operator("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
+@operator("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare")
 def reduce_axes(node: Node, build: Builder) -> Features:
     """Import a reduction over ``axes``, an attribute or an input; without any, over all, or over none with noop_with_empty_axes."""
     value = node.features(0, "data")
@@ -79,13 +82,16 @@ def reduced(node: Node, build: Builder, value: Features, axes: Collection[int], 
     sizes = [1 if axis in axes else size for axis, size in enumerate(value.ids.shape)]
     inner = [axis for axis in axes if value.axes[axis] is None]
     result = value
+    rows = None
     if over_time or any(value.ids.shape[axis] > 1 for axis in inner):
         rows = np.moveaxis(value.ids, inner, range(value.ids.ndim - len(inner), value.ids.ndim))
-        groups = _groups(node, build, rows.reshape(int(np.prod(sizes)), -1))
-        result = _layer(node, build, groups, over_time)
+        rows = rows.reshape(int(np.prod(sizes)), -1)
+        result = _reduced_rows(node, build, rows, over_time)
         result = Features(result.ids.reshape(sizes), value.axes)
     if over_time:
         result = build.last_step(node, result)
+        if rows is not None and FUNCTIONS[node.op] == "mean":
+            record(build, result, build.computable(node, rows).reshape(rows.shape), True, "mean")
     elif not keep:
         for axis in axes:
             build.hide_axis(node, result, axis)
@@ -95,11 +101,30 @@ def reduced(node: Node, build: Builder, value: Features, axes: Collection[int], 
     return Features(result.ids.reshape([sizes[axis] for axis in kept]), tuple(result.axes[axis] for axis in kept))
 
 
+def _reduced_rows(node: Node, build: Builder, rows: IndexArray, over_time: bool) -> Features:
+    """Return one feature for each row of ids [K, R]; of squares it is a moment, so that no square is stored in 16 bits."""
+    function = FUNCTIONS.get(node.op)
+    if function is None:
+        if over_time:
+            raise node.refuse("computes a norm over time; only that of features of a step is supported")
+        return norm_of(node, build, rows, node.op == "ReduceSumSquare")
+    own = None
+    if not over_time and function in ("mean", "sum") and build.terms:
+        real = build.computable(node, rows).reshape(rows.shape)
+        own = statistic(build, real, False, 1.0 if function == "mean" else float(rows.shape[1]))
+        if not (own.mean or own.over_time):
+            return moments_of(node, build, own)
+    result = _layer(node, build, _groups(node, build, rows), over_time)
+    if not over_time and function in ("mean", "sum"):
+        record(build, result, build.computable(node, rows).reshape(rows.shape), False, function, own)
+    return result
+
+
 def _check_fill(node: Node, value: Features, fill: float) -> None:
     """Refuse a reduction over time of features that a mask set to ``fill`` where they pad a sequence, where that changes the result."""
-    function = FUNCTIONS[node.op]
+    function = FUNCTIONS.get(node.op, "")
     left_out = {"mean": False, "sum": fill == 0.0, "max": fill <= -LARGE_FILL, "min": fill >= LARGE_FILL}
-    if not left_out[function]:
+    if not left_out.get(function, True):
         raise node.refuse(
             f"takes the {function} over all steps of {value.describe()}, of which a mask set those behind each sequence to {fill:g}; supported "
             f"are a sum with 0, which may be divided by the lengths, and the largest and least with {LARGE_FILL:g} and more beyond all values"
@@ -141,20 +166,9 @@ class _Groups(NamedTuple):
 
 def _groups(node: Node, build: Builder, rows: IndexArray) -> _Groups:
     """Return a tensor with the features of ids [K, R], of which each row is reduced: one that there is, where its order allows it."""
-    number, count = rows.shape
-    tensor, indices = build.operand(node, Features(rows, (None, None)))
-    if indices.size == tensor.features and np.array_equal(np.sort(indices), np.arange(indices.size)):
-        node.reserve(2 * indices.size)
-        row_of = np.empty(indices.size, np.int64)
-        row_of[indices] = np.repeat(np.arange(number), count)
-        same = np.flatnonzero(row_of == row_of[0])
-        inner = int(same[1]) if count > 1 else 1
-        if number % inner == 0:
-            grouped = row_of.reshape(-1, count, inner)
-            if (grouped == grouped[:, :1]).all():
-                return _Groups(tensor, count, inner, np.argsort(grouped[:, 0].reshape(-1)))
-    tensor = build.gathered(node, indices + tensor.start)[0]
-    return _Groups(tensor, count, 1, np.arange(number))
+    tensor, count, inner, indices = grouped(node, build, rows)
+    first = indices.reshape(rows.shape)[:, 0]
+    return _Groups(tensor, count, inner, first // (count * inner) * inner + first % inner)
 
 
 def _layer(node: Node, build: Builder, groups: _Groups, over_time: bool) -> Features:
@@ -168,7 +182,7 @@ def _layer(node: Node, build: Builder, groups: _Groups, over_time: bool) -> Feat
     return Features(order + output.start, (None,))
 
 
-@axis_rule(*FUNCTIONS)
+@axis_rule(*FUNCTIONS, "ReduceL2", "ReduceSumSquare")
 def reduced_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes that are not reduced; of the others each is gone, or has size 1."""
     value: AxisTensor = node.input(0)

@@ -10,6 +10,7 @@ from qrnn.onnx_import.axis_groups import carried_groups
 from qrnn.onnx_import.banding import is_banded, regrouped
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
+from qrnn.onnx_import.folding import folded, unfolded
 from qrnn.onnx_import.lengths import as_axes, rule_of
 from qrnn.onnx_import.merging import (
     carried_merge,
@@ -25,6 +26,7 @@ from qrnn.onnx_import.operators.shapes import known_sizes, sizes_of
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
 from qrnn.onnx_import.steps import stacked, unrolled
+from qrnn.onnx_import.unstacking import unstacked_as
 from qrnn.onnx_import.values import (
     BATCH,
     MERGED,
@@ -78,6 +80,8 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
     node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
     given = target
+    if (whole := unfolded(build, value, target)) is not None:
+        return whole
     target, sizes = as_axes(target, build.length_rule(value)), build.sizes(value)
     if is_banded(value) and (moved := regrouped(build, value, target)) is not None:
         return moved
@@ -99,10 +103,14 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     if resolved is None and (moved := regrouped(build, value, target)) is not None:
         node.reserve_features(value.ids.size)
         return moved
+    if resolved is None and (groups := folded(node, build, value, given)) is not None:
+        return groups
     if resolved is None and (frames := stacked_as(build, value, given)) is not None:
         return stacked(node, build, value, *frames)
     if resolved is None and (whole := unrolled_as(node, build, value, target)) is not None:
         return whole
+    if resolved is None and (steps := unstacked_as(node, build, value, given)) is not None:
+        return steps
     if resolved is None:
         resolved = aligned_by_fixed_size(node, build, value, target)
     if resolved is None:
@@ -218,8 +226,7 @@ def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
     )
     if first_kept:  # [N, 784] → [-1, 28, 28]
         middle.append(axes[0])
-        target = target[1:]
-        middle += _carried([], target, node, roles)
+        middle += _carried(axes[1:], target[1:], node, roles)
     else:
         middle += _carried(axes, target, node, roles)
     return AxisTensor((*front, *middle, *back), value.sources)

@@ -48,11 +48,12 @@ def constant(node: Node, build: Builder) -> Value:
 
 def sizes_of(build: Builder, value: Features) -> list[Dim]:
     """Return the sizes of a value: those of its time axis, and of one that batch and time are merged to, by how many steps it has."""
+    dims = list(value.shape)
     if not any(d is TIME or d in MERGED for d in value.axes):
-        return list(value.shape)
+        return dims
     rule = build.length_rule(value)
     sizes = {TIME: size_of(rule), **dict.fromkeys(MERGED, merged_size(rule))}
-    return [sizes.get(d, d) if isinstance(d, Symbol) else d for d in value.shape]
+    return [sizes.get(d, d) if isinstance(d, Symbol) else d for d in dims]
 
 
 @operator("Shape")

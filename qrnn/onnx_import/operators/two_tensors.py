@@ -15,6 +15,7 @@ from qrnn.onnx_import.expressions import Term, remember, square_of, term_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.functions import Axes, function_layer, magnitude_layer
 from qrnn.onnx_import.steps import as_steps
+from qrnn.onnx_import.taken_apart import normalization, variance
 from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor
 
 VERBS = {"add": "adds", "sub": "subtracts", "mul": "multiplies", "div": "divides"}
@@ -35,8 +36,11 @@ def two(node: Node, build: Builder, op: str, a: Features, b: Features) -> Featur
     left, right = aligned
     terms = term_of(build, left), term_of(build, right)
     term, shape = Term(None, op, terms), left.ids.shape
-    result = None
-    if op == "add":
+    result = normalization(node, build, term, shape, left.axes)
+    if result is not None:
+        return result
+    result = variance(node, build, term, shape, left.axes) if op in ("add", "sub") else None
+    if result is None and op == "add":
         result = magnitude_layer(node, build, term, False, shape, left.axes)
     if result is None and square_of(term) is None:
         result = function_layer(node, build, term, shape, left.axes)

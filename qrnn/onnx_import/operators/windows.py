@@ -1,4 +1,4 @@
-"""Where the windows of Conv and pools lie: which of their axes is time, which is an axis within a step, and how they are padded."""
+"""Where the windows of Conv and pools lie: which of their axes is time, which are axes within a step, and how they are padded."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ from qrnn.onnx_import.values import BATCH, MERGED, TIME, Features, Padding, Tens
 class Geometry(NamedTuple):
     """The windows of a node over ``value`` [N, C, …]: ``time_axis`` is an axis of it, None where there is none.
 
-    The windows of ``band`` move over the axis ``band_axes``; where these are several, as one, each window reads one element. At each place of
-    ``line_axes`` they do so by themselves: to the layer, these places are channels.
+    The windows of ``band`` move over the axis ``band_axes``; where these are several, as one, each window reads one element. Those of ``line``
+    move over the axes ``line_axes`` in the same way. At each place of ``apart_axes`` windows of both move by themselves: to the layer, these
+    places are channels.
     """
 
     value: Features
     time: Window
+    line: Window
     band: Window
     time_axis: int | None
-    band_axes: tuple[int, ...]
     line_axes: tuple[int, ...]
+    band_axes: tuple[int, ...]
+    apart_axes: tuple[int, ...]
     beyond: tuple[int, int] = (0, 0)
     """How many windows over time read nothing but padding, before the first step and after the last one; ``time`` leaves them out."""
 
@@ -42,26 +45,37 @@ class Geometry(NamedTuple):
 
     @property
     def bands(self) -> int:
-        """The number of bands of a step."""
+        """The number of bands of a line."""
         return math.prod(self._sizes(self.band_axes))
 
     @property
-    def places(self) -> int:
-        """The number of bands of a step of the output."""
-        return self.band.count(self.bands)
+    def lines(self) -> int:
+        """The number of lines of a step."""
+        return math.prod(self._sizes(self.line_axes))
 
     @property
-    def lines(self) -> int:
+    def places(self) -> int:
+        """The number of places of a step of the output."""
+        return self.line.count(self.lines) * self.band.count(self.bands)
+
+    @property
+    def apart(self) -> int:
         """The number of places with windows of their own."""
-        return math.prod(self._sizes(self.line_axes))
+        return math.prod(self._sizes(self.apart_axes))
+
+    @property
+    def weight_order(self) -> list[int]:
+        """The axes of a kernel [O, C, …] in the order in which a layer has them: time, lines, bands, and those of one tap."""
+        inner = [*(() if self.time_axis is None else (self.time_axis,)), *self.line_axes, *self.band_axes]
+        return [0, 1, *inner, *(axis for axis in range(2, self.value.ids.ndim) if axis not in inner)]
 
     def _sizes(self, axes: tuple[int, ...]) -> list[int]:
         return [self.value.ids.shape[axis] for axis in axes]
 
     @property
     def _order(self) -> list[int]:
-        """The axes in the order in which a layer has its features: bands, then lines and channels of each."""
-        inner = [*self.band_axes, *self.line_axes, 1]
+        """The axes in the order in which a layer has its features: lines, bands, then places apart and channels of each."""
+        inner = [*self.line_axes, *self.band_axes, *self.apart_axes, 1]
         return [axis for axis in range(self.value.ids.ndim) if axis not in inner] + inner
 
     def operand(self, node: Node, build: Builder) -> Tensor:
@@ -75,9 +89,10 @@ class Geometry(NamedTuple):
         return build.gathered(node, indices + tensor.start)[0]
 
     def result(self, output: Tensor, channels: int) -> Features:
-        """Return the features of a tensor of places · lines · ``channels`` features, in the order of the node's output."""
-        bands = [self.places] if len(self.band_axes) == 1 else self._sizes(self.band_axes)
-        inner = [*bands, *self._sizes(self.line_axes), channels]
+        """Return the features of a tensor of places · apart · ``channels`` features, in the order of the node's output."""
+        lines = [self.line.count(size) for size in self._sizes(self.line_axes)]
+        bands = [self.band.count(self.bands)] if len(self.band_axes) == 1 else self._sizes(self.band_axes)
+        inner = [*lines, *bands, *self._sizes(self.apart_axes), channels]
         ids: IndexArray = output.ids.reshape([1] * (self.value.ids.ndim - len(inner)) + inner)
         return Features(np.ascontiguousarray(ids.transpose(np.argsort(self._order))), self.value.axes)
 
@@ -114,17 +129,19 @@ def geometry(node: Node, build: Builder, kernel: tuple[int, ...], zeros: bool = 
         windows[time] = _behind_past(node, build, windows[time], padding.edges[time][0])
     inner = [axis for axis in windows if axis != time and (value.ids.shape[axis] > 1 or not windows[axis].trivial)]
     moving = [axis for axis in inner if not windows[axis].trivial]
-    if len(moving) > 1:
+    if len(moving) > 2:
         raise node.refuse(
-            f"has windows over the axes {moving} of {value.describe()}; one axis beside time is supported"
+            f"has windows over the axes {moving} of {value.describe()}; two axes beside time are supported"
         )
-    bands = tuple(moving or inner)
-    lines = tuple(axis for axis in inner if axis not in bands)
-    band = windows[moving[0]] if moving else EACH
+    for axis in moving:
+        if windows[axis].count(size := value.ids.shape[axis]) < 1:
+            raise node.damaged(f"its window spans {windows[axis].span} elements of axis {axis}, which has {size}")
+    bands = tuple(moving[-1:] or inner)
+    others = tuple(axis for axis in inner if axis not in moving and axis not in bands)
+    lines, apart = (tuple(moving[:-1]), others) if len(moving) > 1 else (others, ())
+    line, band = (windows[moving[0]] if len(moving) > 1 else EACH), (windows[moving[-1]] if moving else EACH)
     left_out = past_padding[0] if past_padding else (0, 0)
-    found = Geometry(value, windows.get(time or 0, EACH), band, time, bands, lines, left_out)
-    if found.places < 1:
-        raise node.damaged(f"its window spans {found.band.span} elements of axis {bands[0]}, which has {found.bands}")
+    found = Geometry(value, windows.get(time or 0, EACH), line, band, time, lines, bands, apart, left_out)
     if time is not None and build.one_step and padding.cache is None and not found.time.trivial:
         raise node.refuse(
             f"has a window over the time axis {time} of a graph of one step per call; re-export with a dynamic time axis"

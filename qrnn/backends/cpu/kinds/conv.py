@@ -9,7 +9,7 @@ import numpy as np
 
 from qrnn.backends.cpu import matrix
 from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.conv_blocks import Blocking, choose_blocking
+from qrnn.backends.cpu.conv_blocks import Blocking, Convolution, choose_blocking
 from qrnn.backends.cpu.defined import DefinedSteps
 from qrnn.backends.cpu.isa import PORTABLE
 from qrnn.backends.cpu.layer_calls import Flow
@@ -38,7 +38,7 @@ class StepPlan(NamedTuple):
     """How a step of the output is made of products, and where its operands lie in a row of the history."""
 
     pieces: int
-    """Products over the places of the output."""
+    """Products over the places of a line of the output."""
     piece_step: int
     """The bytes between two of them in the history."""
     piece_features: int
@@ -47,9 +47,19 @@ class StepPlan(NamedTuple):
     """Rows of a product that are features of the output, and of the last one."""
     last_rows: int
     front: int
-    """The bytes of the padding before the first band."""
+    """The bytes of the padding before the first band of the first line."""
     part_groups: int
     """The groups of columns between two parts of the operands of a row."""
+    lines: int
+    """The lines of a step of the input."""
+    line_bytes: int
+    """The bytes between two of them in the history."""
+    line_places: int
+    """The lines of a step of the output."""
+    line_step: int
+    """The bytes between two of them in the history."""
+    line_features: int
+    """The features of a line of the output."""
 
 
 class ProductPlan(NamedTuple):
@@ -71,7 +81,7 @@ class ConvScratch(NamedTuple):
     """Scratch of `qrnn.backends.cpu.rows.conv`, for `AHEAD` vectors at a time."""
 
     history: Any
-    """Encoded operands of steps, [steps, bytes], with encoded zeros where bands are padded."""
+    """Encoded operands of steps, [steps, bytes], with encoded zeros where lines and bands are padded."""
     vectors: Any
     """Encoded operands of products, [AHEAD, bytes]."""
     results: Int16Array
@@ -79,7 +89,7 @@ class ConvScratch(NamedTuple):
     positions: Int64Array
     """For each vector, the addresses of its first operand and of its output, and the number of its results that are written, [3, AHEAD]."""
     tails: Int16Array
-    """Room for the last columns of a step, [units], of which those behind it stay 0."""
+    """Room for the last columns of a line, of which those behind it stay 0, and for those of a step, [2, units]."""
     zeros: Int16Array
     """The input of steps past the end of a sequence, [F]."""
     sums: Any
@@ -148,7 +158,7 @@ class ConvRun(WindowRun):
             aligned((AHEAD, encoded_bytes(isa, found.all_columns, found.byte_parts)), np.uint8),
             aligned((AHEAD, of_results), np.int16),
             np.zeros((3, AHEAD), np.int64),
-            aligned((isa.units,), np.int16),
+            aligned((2, isa.units), np.int16),
             np.zeros(self._conv.features, np.int16),
             aligned((matrix.VECTORS * found.parts * isa.lanes,), np.int32),
             np.array(matrix.tile_config(), np.uint8),
@@ -161,11 +171,22 @@ def _zeros(found: Blocking) -> tuple[int, ...]:
     return (isa.offset % 256, isa.low_offset % 256)[: found.byte_parts]
 
 
+def _line_operands(layer: Convolution) -> int:
+    """Return the operands from one line of a step to the next in the history, with the padding of bands; one line has none behind it."""
+    if layer.line_places == layer.line.taps == layer.lines == 1:
+        return 0
+    read = (layer.band_places - 1) * layer.band.stride + layer.band.span
+    return max(read, layer.band.before + layer.bands) * layer.channels
+
+
 def _part_bytes(found: Blocking) -> int:
-    """Return the bytes of a part of a step, with the padding of bands, and room for whole blocks, in which steps are encoded."""
-    layer, isa, band = found.layer, found.isa, found.layer.band
-    read = ((layer.places - 1) * band.stride + band.span) * layer.channels
-    encoded = band.before * layer.channels + -(-layer.features // isa.units) * isa.units
+    """Return the bytes of a part of a step, with the padding of lines and bands, and room for whole blocks, in which lines are encoded."""
+    layer, isa, band, line = found.layer, found.isa, found.layer.band, found.layer.line
+    apart = _line_operands(layer)
+    read = ((layer.band_places - 1) * band.stride + band.span) * layer.channels
+    read += ((layer.line_places - 1) * line.stride + line.span - 1) * apart
+    encoded = band.before * layer.channels + -(-layer.features // layer.lines // isa.units) * isa.units
+    encoded += (line.before + layer.lines - 1) * apart
     unit = max(isa.group, ROW_UNIT // found.operand_bytes)
     return -(-max(read, encoded) // unit) * unit * found.operand_bytes
 
@@ -173,10 +194,12 @@ def _part_bytes(found: Blocking) -> int:
 def _step_plan(found: Blocking, part: int) -> StepPlan:
     """Return the plan of a layer's steps, for so many bytes of a part of a step."""
     layer, size, units = found.layer, found.operand_bytes, found.layer.matrix.weight.shape[0]
-    last = (layer.places - (found.pieces - 1) * found.places) * units // found.chunks
+    last = (layer.band_places - (found.pieces - 1) * found.places) * units // found.chunks
+    apart = _line_operands(layer) * size
     return StepPlan(
         found.pieces, found.places * layer.band.stride * layer.channels * size, found.places * units, found.rows, last,
-        layer.band.before * layer.channels * size, part // found.isa.group,
+        layer.line.before * apart + layer.band.before * layer.channels * size, part // found.isa.group, layer.lines, apart,
+        layer.line_places, layer.line.stride * apart, layer.band_places * units,
     )  # fmt: skip
 
 
@@ -187,8 +210,12 @@ def _product_plan(found: Blocking, part: int, out_part: int, apart: int) -> Prod
     """
     layer, size, segment = found.layer, found.operand_bytes, found.padded_segment * found.operand_bytes
     row, step = part * found.byte_parts, layer.band.dilation * layer.channels * size
+    line, of_line = layer.line.dilation * _line_operands(layer) * size, found.band_segments
     places = [
-        (number * part + tap * apart * row + k * step, number * out_part + (tap * found.segments + k) * segment)
+        (
+            number * part + tap * apart * row + k // of_line * line + k % of_line * step,
+            number * out_part + (tap * found.segments + k) * segment,
+        )
         for number in range(found.byte_parts)
         for tap in range(layer.time.taps)
         for k in range(found.segments)

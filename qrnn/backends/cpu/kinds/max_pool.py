@@ -19,7 +19,7 @@ from qrnn.model.quant_model import QuantModel
 class MaxPoolRun(WindowRun):
     """See the module."""
 
-    arrays_from, advance_from = 5, 3
+    arrays_from, advance_from = 6, 3
 
     def __init__(self, layer: QuantMaxPool, model: QuantModel, tasks: Tasks) -> None:
         super().__init__(layer, model, tasks)
@@ -30,15 +30,20 @@ class MaxPoolRun(WindowRun):
     def step_macs(self) -> int:
         """Return what a step counts as, in multiply-adds: one for each value that it compares."""
         layer = self._pool
-        return layer.places * layer.channels * layer.time.taps * layer.band.taps
+        return layer.places * layer.channels * layer.time.taps * layer.step_taps
 
-    def _scratch(self) -> Int16Array:
-        return np.zeros(self._pool.features, np.int16)
+    @property
+    def _inner(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self._pool.band_numbers, self._pool.line_numbers
+
+    def _scratch(self) -> tuple[Int16Array, Int16Array]:
+        features = self._pool.features
+        return np.zeros(features, np.int16), np.zeros(features // self._pool.lines, np.int16)
 
     def outputs_call(self, place: Int64Array, share: Share, past: int, arrays: Sequence[Any]) -> Call:
         """Return the call that computes outputs; see `WindowRun.outputs_call`."""
-        fixed = (share, past, self._time, self._pool.band_numbers)
-        return self.tasks.call("max_pool", "pool", place, *fixed, *arrays, self._scratch())
+        fixed = (share, past, self._time, *self._inner)
+        return self.tasks.call("max_pool", "pool", place, *fixed, *arrays, *self._scratch())
 
     def advance_call(self, place: Int64Array, past: int, arrays: Sequence[Any]) -> Call:
         """Return the call that advances the states; see `WindowRun.advance_call`."""
@@ -46,8 +51,8 @@ class MaxPoolRun(WindowRun):
 
     def step_call(self, before: Flow, after: Flow, x: Int16Array, out: Int16Array, states: Sequence[Any]) -> Call:
         """Return the call of one step of streams; see `WindowRun.step_call`."""
-        fixed = (after, self._time, self._pool.band_numbers, x, out)
-        return self.tasks.call("max_pool", "step_streams", before, *fixed, *states, self._scratch())
+        fixed = (after, self._time, *self._inner, x, out)
+        return self.tasks.call("max_pool", "step_streams", before, *fixed, *states, *self._scratch())
 
 
 RUN = MaxPoolRun

@@ -36,6 +36,49 @@ def scatter(values: Any, count: int) -> None:
     raise NotImplementedError
 
 
+def encode_steps(values: Any, count: int, lines: int, line_bytes: int) -> None:
+    """`blocks.emit_encode` of ``count`` steps of so many lines, each ``line_bytes`` behind the one before it."""
+    source, step, features, tail, to, row, shift, limit, part_groups, byte_parts = values
+    if lines == 1:
+        encode_vectors(values, count)
+        return
+    columns = features // lines
+    for k in range(count):
+        own = (
+            source + k * step,
+            2 * columns,
+            columns,
+            tail,
+            to + k * row,
+            line_bytes,
+            shift,
+            limit,
+            part_groups,
+            byte_parts,
+        )
+        encode_vectors(own, lines)
+
+
+def place_products(
+    at: int, to: int, step: Any, positions: Any, filled: int, packed: Any, product: Any, scratch: Any
+) -> int:
+    """Add the positions of a window's products, and multiply wherever `AHEAD` of them are there; return how many are left to multiply.
+
+    ``at`` and ``to`` are the addresses of the window in the history, and of its step of the output.
+    """
+    pieces, piece_step, piece_features, piece_rows, last_rows, _, _, _, _, line_places, line_step, line_features = step
+    for line in range(line_places):
+        for piece in range(pieces):
+            positions[0, filled] = at + line * line_step + piece * piece_step
+            positions[1, filled] = to + 2 * (line * line_features + piece * piece_features)
+            positions[2, filled] = piece_rows if piece + 1 < pieces else last_rows
+            filled += 1
+            if filled == AHEAD:
+                multiply(filled, packed, product, scratch)
+                filled = 0
+    return filled
+
+
 def multiply(filled: int, packed: Any, product: Any, scratch: Any) -> None:
     """Multiply the first ``filled`` positions, and write their outputs."""
     if filled == 0:
@@ -70,7 +113,7 @@ def convolve(
     """
     history, _, _, positions, tails, zeros, _, config = scratch
     (me, of), (_, stride, _), (shift, limit) = share, time, formats
-    pieces, piece_step, piece_features, piece_rows, last_rows, front, part_groups = step
+    front, part_groups, lines, line_bytes = step[5:9]
     F, span, most, row = x.shape[2], past.shape[1], history.shape[0], history.shape[1]
     begin, tail = address(history) + front, address(tails)
     used, filled = 0, 0
@@ -94,25 +137,20 @@ def convolve(
                     slot += span
                 to = here + (r - oldest) * row
                 source = address(past) + 2 * F * (n * span + slot)
-                encode_vectors((source, 2 * F, F, tail, to, row, 0, limit, part_groups, packed[3]), 1)
+                encode_steps((source, 2 * F, F, tail, to, row, 0, limit, part_groups, packed[3]), 1, lines, line_bytes)
             first, end = max(0, oldest), min(length, newest)
             if first < end:
                 to, source = here + (first - oldest) * row, address(x) + n * x.strides[0] + first * x.strides[1]
-                encode_vectors((source, 2 * F, F, tail, to, row, shift, limit, part_groups, packed[3]), end - first)
+                own = (source, 2 * F, F, tail, to, row, shift, limit, part_groups, packed[3])
+                encode_steps(own, end - first, lines, line_bytes)
             for r in range(max(length, oldest), newest):
                 to = here + (r - oldest) * row
-                encode_vectors((address(zeros), 2 * F, F, tail, to, row, 0, limit, part_groups, packed[3]), 1)
+                own = (address(zeros), 2 * F, F, tail, to, row, 0, limit, part_groups, packed[3])
+                encode_steps(own, 1, lines, line_bytes)
             for k in range(many):
                 from_row = address(history) + (used + k * stride) * row
                 to_row = address(out) + n * out.strides[0] + (window + k) * out.strides[1]
-                for piece in range(pieces):
-                    positions[0, filled] = from_row + piece * piece_step
-                    positions[1, filled] = to_row + 2 * piece * piece_features
-                    positions[2, filled] = piece_rows if piece + 1 < pieces else last_rows
-                    filled += 1
-                    if filled == AHEAD:
-                        multiply(filled, packed, product, scratch)
-                        filled = 0
+                filled = place_products(from_row, to_row, step, positions, filled, packed, product, scratch)
             used += newest - oldest
             window += many
     multiply(filled, packed, product, scratch)
@@ -132,17 +170,17 @@ def step_streams(
     place, rows, origins = before
     after_place, after_rows, after_origins = after
     (taps, stride, dilation), (shift, limit) = time, formats
-    pieces, piece_step, piece_features, piece_rows, last_rows, front, part_groups = step
+    front, part_groups, lines, line_bytes = step[5:9]
     F, span, most, row = x.shape[1], past.shape[1], history.shape[0], history.shape[1]
     begin, tail = address(history) + front, address(tails)
     used, filled, given = 0, 0, place[FIRST]
-    together = (place[LAST] - place[FIRST]) * pieces >= AMX_LEAST
+    together = (place[LAST] - place[FIRST]) * step[0] * step[9] >= AMX_LEAST
     if together:
         configure(address(config))
     for k in range(place[FIRST], place[LAST]):
         n = rows[k]
         ring = address(past) + 2 * F * span * n
-        narrow((address(x) + k * x.strides[0], ring + 2 * F * at[n, 0], F, tail, shift, limit), 1)
+        narrow((address(x) + k * x.strides[0], ring + 2 * F * at[n, 0], F, tail + tails.strides[0], shift, limit), 1)
         oldest = at[n, 0] + 1
         if oldest == span:
             oldest = 0
@@ -159,15 +197,10 @@ def step_streams(
             if slot >= span:
                 slot -= span
             to = begin + (used + tap) * row
-            encode_vectors((ring + 2 * F * slot, 2 * F, F, tail, to, row, 0, limit, part_groups, packed[3]), 1)
-        for piece in range(pieces):
-            positions[0, filled] = address(history) + used * row + piece * piece_step
-            positions[1, filled] = address(out) + given * out.strides[0] + 2 * piece * piece_features
-            positions[2, filled] = piece_rows if piece + 1 < pieces else last_rows
-            filled += 1
-            if filled == AHEAD:
-                multiply(filled, packed, product, scratch)
-                filled = 0
+            own = (ring + 2 * F * slot, 2 * F, F, tail, to, row, 0, limit, part_groups, packed[3])
+            encode_steps(own, 1, lines, line_bytes)
+        from_row, to_row = address(history) + used * row, address(out) + given * out.strides[0]
+        filled = place_products(from_row, to_row, step, positions, filled, packed, product, scratch)
         used += taps
         after_rows[given], after_origins[given] = n, origins[k]
         given += 1
@@ -217,5 +250,6 @@ def compiled(template: str, isa_name: str, parts: int) -> Any:
     space["input_product"] = emitted(partial(_emit_product, isa, parts), 4)
     space["narrow"] = emitted(lambda b, *a: operands.emit_narrow(b, isa, *a), 2)
     space |= {"gather": emitted(operands.emit_gather, 2), "scatter": emitted(operands.emit_scatter, 2)}
-    space["multiply"] = jit(renamed(multiply, f"conv_multiply_{isa_name}_{parts}", space))
+    for part in (multiply, encode_steps, place_products):
+        space[part.__name__] = jit(renamed(part, f"conv_{part.__name__}_{isa_name}_{parts}", space))
     return jit(renamed(globals()[template], f"conv_{template}_{isa_name}_{parts}", space))

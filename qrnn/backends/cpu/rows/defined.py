@@ -76,15 +76,18 @@ def stream_step(definition: Definition, inputs: int, states: int) -> Any:
 
 
 @cache
-def steps(definition: Definition, inputs: int, states: int) -> Any:
+def steps(definition: Definition, inputs: int, states: int, before: Definition | None = None) -> Any:
     """The compiled steps of sequences place[FIRST] … place[LAST] - 1 by a `StepLoop` with so many ``inputs`` and ``states``.
 
     (place, reverse, past, parameters, lengths, out_lengths, *inputs, out, *states, *scratch): sequence n takes lengths[n] steps, from the
     last to the first where ``reverse`` says so, and then ``past`` steps past its end; out_lengths[n] becomes the number of rows of out[n]
-    that were written. They are written in order, and in reverse each step's one row has the step's number.
+    that were written. They are written in order, and in reverse each step's one row has the step's number. The steps of ``before`` are taken
+    first, over the whole sequence.
     """
     step = jit(definition.make()(COMPILED))
     last = inputs + 1 + states
+    if before is not None:
+        return _in_two_passes(step, jit(before.make()(COMPILED)), last)
 
     def run(
         place: Any,
@@ -106,6 +109,30 @@ def steps(definition: Definition, inputs: int, states: int) -> Any:
                     written += step(n, i, written, *own)
             for _ in range(past):
                 written += step(n, -1, written, *own)
+            out_lengths[n] = written
+
+    return jit(run)
+
+
+def _in_two_passes(step: Any, first: Any, last: int) -> Any:
+    """The compiled steps of `steps` where those of ``first`` are taken before those of ``step``; ``last``: the number of arrays but scratch."""
+
+    def run(
+        place: Any,
+        reverse: bool,
+        past: int,
+        parameters: Any,
+        lengths: Any,
+        out_lengths: Any,
+        *arrays: Any,
+    ) -> None:
+        own = arrays[:last] + parameters + arrays[last:]
+        for n in range(place[FIRST], place[LAST]):
+            for i in range(lengths[n]):
+                first(n, i, 0, *own)
+            written = 0
+            for i in range(lengths[n]):
+                written += step(n, i, written, *own)
             out_lengths[n] = written
 
     return jit(run)

@@ -1,4 +1,4 @@
-"""Max pools: the largest over the taps of a window in time, row by row, and then over those of a window over bands.
+"""Max pools: the largest over the taps of a window in time, row by row, then over those of a window over lines, and over bands.
 
 Rows are read where they lie: those of a call's own steps in x, and earlier ones in the ring of past steps.
 """
@@ -58,18 +58,41 @@ def pool_bands(bands: Any, channels: int, at: int, to: int) -> None:
 
 
 @jit
+def pool_lines(bands: Any, lines: Any, channels: int, at: int, to: int, of_line: Any) -> None:
+    """Write the largest values over lines and bands of the step at an address; ``lines`` is as ``bands``, ``of_line`` room for a line."""
+    count, taps, stride, dilation, before, places = lines
+    if count == 1 and taps == 1 and places == 1:
+        pool_bands(bands, channels, at, to)
+        return
+    features, own = bands[0] * channels, bands[5] * channels
+    row = 2 * features
+    for place in range(places):
+        begin = place * stride - before
+        first = (-begin + dilation - 1) // dilation if begin < 0 else 0
+        last = min(taps, (count - 1 - begin) // dilation + 1) if count - 1 >= begin else 0
+        if first < last:
+            source = at + (begin + first * dilation) * row
+            if last - first > 1:
+                largest((source, address(of_line), features, 1, row, last - first, dilation * row))
+                source = address(of_line)
+            pool_bands(bands, channels, source, to + 2 * place * own)
+        else:
+            zero_units((to + 2 * place * own, own))
+
+
+@jit
 def pool(
-    place: Any, share: Any, past_end: int, time: Any, bands: Any, lengths: Any, _out_lengths: Any, x: Any, out: Any, past: Any, real: Any,
-    at: Any, wait: Any, scratch: Any,
+    place: Any, share: Any, past_end: int, time: Any, bands: Any, lines: Any, lengths: Any, _out_lengths: Any, x: Any, out: Any, past: Any,
+    real: Any, at: Any, wait: Any, scratch: Any, of_line: Any,
 ) -> None:  # fmt: skip
     """The outputs of sequences place[`FIRST`] … place[`LAST`] - 1, of which ``share`` (me, of) says which part; states stay as they are.
 
     time (taps, stride, dilation); arrays as for `qrnn.backends.cpu.rows.conv.convolve`, with ``real`` [N, span], 1 for the slots of the ring
-    that hold steps; scratch [F] int16.
+    that hold steps; scratch [F] int16; of_line as for `pool_lines`.
     """
     me, of = share
     taps, stride, dilation = time
-    F, span, channels = x.shape[2], past.shape[1], x.shape[2] // bands[0]
+    F, span, channels = x.shape[2], past.shape[1], x.shape[2] // (lines[0] * bands[0])
     row = 2 * F
     for n in range(place[FIRST], place[LAST]):
         length, first_wait = lengths[n], wait[n, 0]
@@ -92,10 +115,12 @@ def pool(
             write_place(
                 found,
                 bands,
+                lines,
                 channels,
                 source,
                 address(out) + n * out.strides[0] + window * out.strides[1],
                 out.shape[2],
+                of_line,
             )
 
 
@@ -112,10 +137,12 @@ def with_row(found: bool, source: int, row: int, scratch: Any) -> Any:
 
 
 @jit
-def write_place(found: bool, bands: Any, channels: int, source: int, to: int, features: int) -> None:
+def write_place(
+    found: bool, bands: Any, lines: Any, channels: int, source: int, to: int, features: int, of_line: Any
+) -> None:
     """Write a step of the output from the largest values over time, or zeros where no step was ``found``."""
     if found:
-        pool_bands(bands, channels, source, to)
+        pool_lines(bands, lines, channels, source, to, of_line)
     else:
         zero_units((to, features))
 
@@ -126,6 +153,7 @@ def step_streams(
     after: Any,
     time: Any,
     bands: Any,
+    lines: Any,
     x: Any,
     out: Any,
     past: Any,
@@ -133,6 +161,7 @@ def step_streams(
     at: Any,
     wait: Any,
     scratch: Any,
+    of_line: Any,
 ) -> None:
     """One step of the streams of the flow ``before``; those that give a row of the output are the flow ``after``.
 
@@ -141,7 +170,7 @@ def step_streams(
     place, rows, origins = before
     after_place, after_rows, after_origins = after
     taps, stride, dilation = time
-    F, span, channels = x.shape[1], past.shape[1], x.shape[1] // bands[0]
+    F, span, channels = x.shape[1], past.shape[1], x.shape[1] // (lines[0] * bands[0])
     row, given = 2 * F, place[FIRST]
     for k in range(place[FIRST], place[LAST]):
         n = rows[k]
@@ -161,7 +190,7 @@ def step_streams(
             slot = slot_of(at, n, tap * dilation, span)
             if real[n, slot] > 0:
                 source = with_row(found, source, ring + slot * row, scratch)
-        write_place(found, bands, channels, source, address(out) + given * out.strides[0], out.shape[1])
+        write_place(found, bands, lines, channels, source, address(out) + given * out.strides[0], out.shape[1], of_line)
         after_rows[given], after_origins[given] = n, origins[k]
         given += 1
     after_place[FIRST], after_place[LAST] = place[FIRST], given

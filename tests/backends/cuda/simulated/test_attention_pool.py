@@ -66,5 +66,5 @@ def test_the_most_steps_on_the_device() -> None:
     two = {k: v[:, :2] for k, v in frames.items()}
     want, got = reference.run(two, state=state), session.run(on_device(two), state=state)
     np.testing.assert_array_equal(np.asarray(got.outputs["all"]), want.outputs["all"])
-    with pytest.raises(DataError, match="layer 'pool' sums at most"):
+    with pytest.raises(DataError, match="layer 'pool' takes at most"):
         session.run(on_device(frames), state=state)

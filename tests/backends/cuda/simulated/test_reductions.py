@@ -74,7 +74,7 @@ def test_the_most_steps_on_the_device() -> None:
     want = reference.run({"x": frames[:, :2]}, state=state)
     got = session.run(on_device({"x": frames[:, :2]}), state=state)
     np.testing.assert_array_equal(np.asarray(got.outputs["y"]), want.outputs["y"])
-    says = f"layer {layer.name!r} sums at most"
+    says = f"layer {layer.name!r} takes at most"
     with pytest.raises(DataError, match=says):
         session.run(on_device({"x": frames}), state=state)
     with pytest.raises(
