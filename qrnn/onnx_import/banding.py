@@ -40,7 +40,7 @@ MOVES = frozenset(
 EACH = frozenset(
     ["Add", "Sub", "Mul", "Div", "Neg", "Pow", "Min", "Max", "Abs", "Sqrt", "Exp", "Log", "Erf", "Reciprocal", "Clip", "PRelu", "Sigmoid",
      "Tanh", "Relu", "HardSigmoid", "LeakyRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Softsign", "Softplus", "Swish", "HardSwish",
-     "Gelu", "Mish", "Softmax", "LogSoftmax", "MatMul", "Gemm", "LayerNormalization", "RMSNormalization"]
+     "Gelu", "Mish", "Where", "Softmax", "LogSoftmax", "MatMul", "Gemm", "LayerNormalization", "RMSNormalization"]
 )  # fmt: skip
 """The operators that treat each row of a merged axis by itself: they compute what they compute of all bands of a step side by side."""
 
@@ -215,12 +215,6 @@ def is_banded(value: object) -> bool:
     return isinstance(value, Features) and any(isinstance(axis, Banded) for axis in value.axes)
 
 
-def apart_rows(value: Features) -> Features:
-    """Return a value [N·B, …], or one without the batch [1, …], with batch and bands as two axes."""
-    size = value.ids.shape[0]
-    return Features(value.ids.reshape(1, size, *value.ids.shape[1:]), (BATCH, None, *value.axes[1:]))
-
-
 def through(node: Node, build: Builder, handler: Callable[[Node, Builder], Any]) -> Any:
     """Return what an operator makes of values with merged axes; None where it reads none, or takes such axes itself.
 
@@ -228,8 +222,6 @@ def through(node: Node, build: Builder, handler: Callable[[Node, Builder], Any])
     """
     if node.op in MOVES or not any(map(is_banded, node.inputs)):
         return None
-    if node.op == "MatMul" and all(isinstance(value, Features) for value in node.inputs):
-        return None  # of two computed matrices for each row, such as a head
     first = next(value for value in node.inputs if is_banded(value))
     if node.op not in EACH:
         raise node.refuse(

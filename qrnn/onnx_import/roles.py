@@ -71,6 +71,8 @@ class Roles:
     inputs: dict[str, AxisTensor] = field(default_factory=dict)
     kinds: dict[str, tuple[InputKind, str]] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
+    folded: dict[Axis, tuple[Axis, ...]] = field(default_factory=dict)
+    """An axis that channels and all axes behind them were put together to, in groups → the axes before that (`qrnn.onnx_import.folding`)."""
     caches: frozenset[str] = frozenset()
     """The inputs that hold past steps (`qrnn.onnx_import.caches`)."""
     batch: Axis = field(default_factory=lambda: Axis("N"))

@@ -8,7 +8,6 @@ from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.dense import Dense
 from qrnn.model.parts import FloatArray
 from qrnn.model.window import EACH
-from qrnn.onnx_import.banding import apart_rows
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import numbers, remember, term_of
@@ -21,7 +20,7 @@ from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.repeated import without_repeats
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.steps import unrolled
-from qrnn.onnx_import.values import BATCH, TIME, Banded, Features, Value
+from qrnn.onnx_import.values import TIME, Features, Value
 from qrnn.onnx_import.vectors import constants_of
 
 MULTIPLICATIONS = 2
@@ -100,21 +99,11 @@ def _of_constants(node: Node, build: Builder, a: Features, b: Features) -> Featu
     if (found[0] is None) == (found[1] is None):
         return None
     k = 0 if found[0] is None else 1
-    rows = a.axes[0] if a.axes and isinstance(a.axes[0], Banded) else b.axes[0] if b.axes else None
-    merged = isinstance(rows, Banded)
-    if merged and a.axes[0] is not b.axes[0]:
-        return None
-    if isinstance(rows, Banded) and (rows.parts[0] is not BATCH or len(rows.parts) != 2):
-        return None
-    parts = [apart_rows(value) if merged else value for value in (a, b)]
-    constant = constants_of(build, parts[1 - k])
+    constant = found[1 - k]
     assert constant is not None
-    left, right, result = product_subscripts(node, *(value.ids.ndim for value in parts))
+    left, right, result = product_subscripts(node, a.ids.ndim, b.ids.ndim)
     own, other = (left, right) if k == 0 else (right, left)
-    made = linear(node, build, parts[k], own, [(other, constant)], result)
-    if not merged:
-        return made
-    return Features(made.ids.reshape(made.ids.shape[1:]), (rows, *made.axes[2:]))
+    return linear(node, build, (a, b)[k], own, [(other, constant)], result)
 
 
 def _shared(node: Node, build: Builder, value: Features) -> Features | None:

@@ -48,7 +48,7 @@ def constant(node: Node, build: Builder) -> Value:
 
 def sizes_of(build: Builder, value: Features) -> list[Dim]:
     """Return the sizes of a value: those of its time axis, and of one that batch and time are merged to, by how many steps it has."""
-    dims = list(value.shape)
+    dims: list[Dim] = list(value.shape)
     if not any(d is TIME or d in MERGED for d in value.axes):
         return dims
     rule = build.length_rule(value)

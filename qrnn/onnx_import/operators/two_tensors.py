@@ -27,6 +27,11 @@ def two(node: Node, build: Builder, op: str, a: Features, b: Features) -> Featur
     What both are functions of is looked at first: see `qrnn.onnx_import.expressions`.
     """
     aligned = broadcast(node, build, a, b)
+    if aligned is None and _at_pairs_of_steps(a, b):
+        raise node.refuse(
+            f"{VERBS[op]} '{node.input_names[0]}' {a.describe()} and '{node.input_names[1]}' {b.describe()}, a number for each pair of steps, "
+            "as additive attention over steps computes; only scores that are products of queries and keys are supported"
+        )
     if aligned is None:
         raise node.refuse(
             f"{VERBS[op]} '{node.input_names[0]}' {a.describe()} and '{node.input_names[1]}' {b.describe()}; only tensors of the same "
@@ -50,6 +55,12 @@ def two(node: Node, build: Builder, op: str, a: Features, b: Features) -> Featur
         result = _combined(node, build, op, left, right)
     remember(build, result, op, *terms)
     return result
+
+
+def _at_pairs_of_steps(a: Features, b: Features) -> bool:
+    """Return whether two values go over time along different axes, counted from the back."""
+    places = [[k for k, axis in enumerate(value.axes[::-1]) if axis is TIME] for value in (a, b)]
+    return len(places[0]) == len(places[1]) == 1 and places[0] != places[1]
 
 
 def broadcast(node: Node, build: Builder, a: Features, b: Features) -> tuple[Features, Features] | None:
