@@ -14,11 +14,12 @@ from qrnn.errors import DataError, ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
 from qrnn.model.window import LARGEST_WINDOW
 from qrnn.onnx_import import operators
+from qrnn.onnx_import.alike_steps import with_joined_steps
 from qrnn.onnx_import.budget import Budget, BudgetError
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.cache_pairs import cache_pairs, ordered
 from qrnn.onnx_import.caches import Caches
-from qrnn.onnx_import.cells.graph import with_cells
+from qrnn.onnx_import.cells.graph import replaced, with_cells
 from qrnn.onnx_import.claims import settle
 from qrnn.onnx_import.constants import FOLDABLE, fold, refuse_external, to_numpy
 from qrnn.onnx_import.control import FixedValue, plain_graph
@@ -97,6 +98,10 @@ def import_checked(
     graph = plain.graph
     nodes = live_nodes(graph)
     inputs = declared_inputs(graph, frozenset(t.name for t in graph.initializer))
+    joined = with_joined_steps(graph, nodes, opset, budget)
+    if len(joined) != len(nodes):
+        graph = replaced(graph, joined, [], budget)
+        nodes = list(graph.node)
     written = with_cells(graph, nodes, opset, inputs, budget)
     if written.graph is not graph:
         graph, nodes = written.graph, list(written.graph.node)

@@ -36,6 +36,10 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
             f"output '{name}' {value.describe()} has batch and time as one axis; here it has two, [N, T, …], as every output over time"
         )
         value = apart(value, merged)
+    if BATCH not in value.axes and build.baked[BATCH] == {1} and value.shape[:1] == (1,) and build.batch is not None:
+        value = Features(
+            value.ids, (BATCH, *value.axes[1:])
+        )  # of one sequence, which was merged with other axes before
     value = _rows_apart(build, value)
     if any(isinstance(axis, Banded) for axis in value.axes):
         raise UnsupportedError(

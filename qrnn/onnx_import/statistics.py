@@ -42,6 +42,17 @@ class Statistic:
     factor: float = 1.0
     epsilon: float = 0.0
     digest: bytes = b""
+    direct: Statistic | None = None
+    """Of a mean of means, that of the means themselves, as which a graph may take it too."""
+
+    @property
+    def variants(self) -> tuple[Statistic, ...]:
+        """Return the statistic, and what it is of the means that it is of."""
+        return (self,) if self.direct is None else (self, self.direct)
+
+    def at(self, which: IndexArray) -> Statistic:
+        """Return the statistic of features that have these groups."""
+        return replace(self, which=which, direct=None if self.direct is None else replace(self.direct, which=which))
 
     @property
     def key(self) -> tuple[bool, bytes, bytes]:
@@ -63,35 +74,45 @@ def record(
     found = made or statistic(build, rows, over_time, 1.0 if function == "mean" else float(rows.shape[1]))
     which = np.empty(result.ids.size, np.int64)
     which[parts[0].indices] = found.which
-    build.statistics[parts[0].tensor.start] = replace(found, which=which)
+    build.statistics[parts[0].tensor.start] = found.at(which)
 
 
 def statistic(build: Builder, rows: IndexArray, over_time: bool, factor: float) -> Statistic:
     """Return what ``factor`` times the means of groups of features are: of these themselves, or of what their squares are of."""
     of: IndexArray = rows.reshape(-1)
+    direct: Statistic | None = None
     mean, base = True, square_of(resolved(build, of))
     if base is not None and base.ids is not None:
         of, mean = base.ids, False
     elif (inner := _of_reduced(build, of, over_time)) is not None:  # a mean of means is that of all
-        build.budget.value("what is reduced", inner.which.size * inner.rows.shape[1])
+        if inner.mean:
+            direct = _of(build, of, rows.shape, over_time, True, False, factor)
         of, mean, base = inner.rows[inner.which].reshape(-1), inner.mean, None
         factor, over_time = factor * inner.factor, over_time or inner.over_time
     shape, centred = (len(rows), of.size // max(1, len(rows))), False
     if not mean:
         base = resolved(build, of) if base is None else base
         own = Expansion(build, bases(build, base)).distance(base)
-        if own is not None and own[1].over_time == over_time and _is_partition(own[1], own[0], shape):
-            of, centred = own[0], True
-    of = sources(build, of).reshape(shape)
-    which = np.arange(len(rows))
-    digest = np.sort(of, axis=1).tobytes()
-    return Statistic(of, which, over_time, mean, centred, factor=factor, digest=digest)
+        for means in () if own is None else own[1].variants:
+            if own is not None and means.over_time == over_time and _is_partition(means, own[0], shape):
+                of, centred = own[0], True
+    return replace(_of(build, of, shape, over_time, mean, centred, factor), direct=direct)
+
+
+def _of(
+    build: Builder, flat: IndexArray, shape: tuple[int, ...], over_time: bool, mean: bool, centred: bool, factor: float
+) -> Statistic:
+    rows = sources(build, flat).reshape(shape)
+    digest = np.sort(rows, axis=1).tobytes()
+    return Statistic(rows, np.arange(len(rows)), over_time, mean, centred, factor=factor, digest=digest)
 
 
 def _of_reduced(build: Builder, flat: IndexArray, over_time: bool) -> Statistic | None:
     """Return the means, or means of squares, that features are which are reduced once more; None where they are none."""
     found = known(build, resolved(build, flat).ids if known(build, flat) is None else flat)
     if found is None or found.root or found.epsilon or found.sample or (found.over_time and over_time):
+        return None
+    if len(np.unique(found.which)) != found.which.size:
         return None
     return found if found.mean or not found.centred else None
 
@@ -121,7 +142,7 @@ def known(build: Builder, flat: IndexArray | None) -> Statistic | None:
     """Return the statistic that features are; None where they are none, or several tensors."""
     parts = build.book.parts(flat) if build.statistics and flat is not None else []
     found: Statistic | None = build.statistics.get(parts[0].tensor.start) if len(parts) == 1 else None
-    return None if found is None else replace(found, which=found.which[parts[0].indices])
+    return None if found is None else found.at(found.which[parts[0].indices])
 
 
 def bases(build: Builder, term: Term) -> IndexArray:
@@ -136,7 +157,7 @@ def bases(build: Builder, term: Term) -> IndexArray:
             if behind is not part:
                 waiting += behind.args
             if behind.ids is not None and (own := known(build, behind.ids)) is not None:
-                found.append(own.rows.reshape(-1))
+                found += [variant.rows.reshape(-1) for variant in own.variants]
     return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
 
@@ -284,7 +305,9 @@ class Expansion:
         mean, taken = self.single(key, "mean", 2), number(values)
         if others or own.centred or own.sample or mean is None or mean.statistic is None or taken is None:
             return None
-        same = mean.statistic.key == own.key and math.isclose(taken, -factor, rel_tol=1e-6)
+        same = own.key in [variant.key for variant in mean.statistic.variants] and math.isclose(
+            taken, -factor, rel_tol=1e-6
+        )
         return (replace(own, centred=True), factor, epsilon) if same else None
 
     def bounded(self, total: Sum, least: float) -> Sum | None:

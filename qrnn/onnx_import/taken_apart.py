@@ -11,6 +11,7 @@ import numpy as np
 
 from qrnn.model.kinds.moment import Moment
 from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.onnx_import.budget import ELEMENT_WORK
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import Term
 from qrnn.onnx_import.node import Node
@@ -51,7 +52,11 @@ def normalization(node: Node, build: Builder, term: Term, shape: tuple[int, ...]
         return None
     if taken:
         factor, _, mean_, _ = taken[0]
-        if mean_ is None or mean_.key != own.key or not np.allclose(factor, -gain, rtol=1e-6, atol=0.0):
+        if (
+            mean_ is None
+            or own.key not in [variant.key for variant in mean_.variants]
+            or not np.allclose(factor, -gain, rtol=1e-6, atol=0.0)
+        ):
             return None
     places = _places(build, own, flat)
     if places is None:
@@ -66,7 +71,8 @@ def _expanded(node: Node, build: Builder, term: Term) -> tuple[Expansion, Sum] |
     """Return a term as a sum of products, where it has statistics in it."""
     if not build.statistics:
         return None
-    node.budget.spend(f"{node.where}: what it computes", EXPANSION_WORK * term.size)
+    size = next((what.size for part in term.inside() for what in (part.ids, part.values) if what is not None), 0)
+    node.budget.spend(f"{node.where}: what it computes", (EXPANSION_WORK + ELEMENT_WORK * size) * term.size)
     of = bases(build, term)
     if not of.size:
         return None
