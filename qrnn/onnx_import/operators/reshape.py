@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qrnn.onnx_import.axis_groups import carried_groups
 from qrnn.onnx_import.banding import is_banded, regrouped
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
@@ -252,6 +253,8 @@ def _surviving_axes(node: Node, roles: Roles, value: AxisTensor, target: list[Di
         middle.append(one[0])
         axes, target = axes[one[1] :], target[1:]
         return AxisTensor((*front, *middle, *_carried(axes, target, node, roles), *back), value.sources)
+    if (groups := carried_groups(axes, target, roles, node)) is not None:
+        return AxisTensor((*front, *groups, *back), value.sources)
     rest_sizes, rest_target = known_sizes(tuple(axes[1:])), target[1:]
     first_kept = (
         bool(axes)
