@@ -41,14 +41,13 @@ def banded_input(node: Node, build: Builder, batch_first: bool) -> Bands | None:
     sequence, rows = (1, 0) if batch_first else (0, 1)
     count, size = value.ids.shape[sequence], value.ids.shape[rows]
     symbol, steps = value.axes[rows], value.axes[sequence]
-    if (
-        steps in MERGED and symbol is None and 1 in build.baked[BATCH]
-    ):  # one sequence: the batch of 1 is that of the rows
-        symbol, steps = banded((size, BATCH)), TIME
-    elif isinstance(steps, Banded) and steps.factors == (BATCH,) and symbol is TIME and 1 in build.baked[BATCH]:
-        symbol, steps = BATCH_TIME, None
-    elif build.one_step and steps is BATCH and symbol is None and size > 1 and 1 in build.baked[BATCH]:
-        symbol, steps = banded((size, BATCH)), None  # of one step: the axis of size 1 is that of the step
+    if 1 in build.baked[BATCH]:  # one sequence: the batch of 1 may be part of either axis
+        if steps in MERGED and symbol is None and size > 1:
+            symbol, steps = banded((size, BATCH)), TIME
+        elif isinstance(steps, Banded) and steps.factors == (BATCH,) and symbol is TIME:
+            symbol, steps = BATCH_TIME, None
+        elif build.one_step and steps is BATCH and symbol is None and size > 1:
+            symbol, steps = banded((size, BATCH)), None  # of one step: the axis of size 1 is that of the step
     time = steps is TIME or (build.one_step and steps is None and count == 1)
     if isinstance(symbol, Banded):
         if not time or symbol.factors != (BATCH,):
