@@ -58,9 +58,13 @@ def two(node: Node, build: Builder, op: str, a: Features, b: Features) -> Featur
 
 
 def _at_pairs_of_steps(a: Features, b: Features) -> bool:
-    """Return whether two values go over time along different axes, counted from the back."""
-    places = [[k for k, axis in enumerate(value.axes[::-1]) if axis is TIME] for value in (a, b)]
-    return len(places[0]) == len(places[1]) == 1 and places[0] != places[1]
+    """Return whether two values of one batch axis go over time along different axes, counted from the back."""
+
+    def places(value: Features, symbol: Symbol) -> list[int]:
+        return [k for k, axis in enumerate(value.axes[::-1]) if axis is symbol]
+
+    (first, second), batches = (places(value, TIME) for value in (a, b)), [places(value, BATCH) for value in (a, b)]
+    return len(first) == len(second) == 1 and first != second and batches[0] == batches[1]
 
 
 def broadcast(node: Node, build: Builder, a: Features, b: Features) -> tuple[Features, Features] | None:
