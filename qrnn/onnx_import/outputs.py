@@ -37,14 +37,12 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
         )
         value = apart(value, merged)
     value = _rows_apart(build, value)
-    if BATCH not in value.axes and build.baked[BATCH] == {1} and value.shape[:1] == (1,) and build.batch is not None:
-        value = Features(
-            value.ids, (BATCH, *value.axes[1:])
-        )  # of one sequence, which was merged with other axes before
     if any(isinstance(axis, Banded) for axis in value.axes):
         raise UnsupportedError(
             f"output '{name}' {value.describe()} merges the batch and features to one axis; re-export with both as separate axes there"
         )
+    if BATCH not in value.axes and build.baked[BATCH] == {1} and value.shape[:1] == (1,) and build.batch is not None:
+        value = Features(value.ids, (BATCH, *value.axes[1:]))  # it was merged with other axes before
     if BATCH not in value.axes and build.batch is not None:
         raise UnsupportedError(
             f"output '{name}' {value.describe()} has no batch axis; re-export with the batch axis kept"

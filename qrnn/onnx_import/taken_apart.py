@@ -13,10 +13,12 @@ from qrnn.model.kinds.moment import Moment
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.budget import ELEMENT_WORK
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.expansion import Expansion, Sum, nonzero, number
 from qrnn.onnx_import.expressions import Term
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.normalizing import grouped, of_groups
-from qrnn.onnx_import.statistics import Expansion, Statistic, Sum, bases, nonzero, number, record
+from qrnn.onnx_import.reduced_features import record
+from qrnn.onnx_import.statistics import Statistic, bases
 from qrnn.onnx_import.values import Features, Symbol
 
 EXPANSION_WORK = 2_000
@@ -58,7 +60,7 @@ def normalization(node: Node, build: Builder, term: Term, shape: tuple[int, ...]
             or not np.allclose(factor, -gain, rtol=1e-6, atol=0.0)
         ):
             return None
-    places = _places(build, own, flat)
+    places = _places(own, flat)
     if places is None:
         return None
     node.reserve(4 * flat.size)
@@ -81,7 +83,7 @@ def _expanded(node: Node, build: Builder, term: Term) -> tuple[Expansion, Sum] |
     return None if total is None else (e, total)
 
 
-def _places(build: Builder, own: Statistic, flat: IndexArray) -> IndexArray | None:
+def _places(own: Statistic, flat: IndexArray) -> IndexArray | None:
     """Return the places in ``flat`` of each group, [K, R], where the features there are whole groups, each once; else None."""
     count = own.rows.shape[1]
     if flat.size % count or own.which.shape != flat.shape:

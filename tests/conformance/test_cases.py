@@ -11,7 +11,7 @@ pytest.importorskip("onnxruntime")
 from conformance_cases import NODE_ATOL, NODE_RTOL, Case, golden_cases, node_cases, own_cases
 from conformance_elementwise import elementwise_cases
 from conformance_measure import NEAR, Result, measure, run_float
-from conformance_moves import MOVES, move_cases
+from conformance_moves import MOVES, UPSAMPLING, move_cases, upsampling_cases
 from conformance_norms import norm_cases
 from conformance_reductions import POOLS, REDUCTIONS, reduction_cases
 from conformance_tool import GOLDEN_DIFFERENCE, OWN_DIFFERENCE, reason, within_bound
@@ -29,6 +29,7 @@ NORM = list(norm_cases())
 REDUCTION = list(reduction_cases())
 ELEMENTWISE = list(elementwise_cases())
 MOVED = list(move_cases())
+UPSAMPLED = list(upsampling_cases())
 BEYOND = "GRUTest.ONNXRuntime_TestGRUPositiveActivationClipping"
 """Inputs of 1e3 and 1e20 in one tensor."""
 
@@ -193,6 +194,28 @@ def test_onnx_has_tests_of_all_operators_that_move_data() -> None:
     assert {case.operator for case in MOVED} == set(MOVES)
     ran = {case.operator for case in MOVED if not measure(case).refused}
     assert {"Slice", "Split", "Gather", "Pad", "Concat", "Transpose", "Reshape", "Squeeze", "Unsqueeze"} <= ran
+
+
+@pytest.mark.parametrize("case", UPSAMPLED, ids=name)
+def test_case_that_upsamples(case: Case) -> None:
+    """What is imported has ONNX Runtime's numbers; an image without time beside an RNN of one step is no integer model, as with Conv."""
+    result = measure(case)
+    if result.refused:
+        assert case.operator in result.refused
+        return
+    assert result.difference <= OWN_DIFFERENCE
+    if result.outputs:
+        assert_integers(result)
+    else:
+        assert "has no memory beside one that keeps earlier steps" in result.not_quantized
+
+
+def test_onnx_has_tests_of_all_operators_that_upsample() -> None:
+    assert {case.operator for case in UPSAMPLED} == set(UPSAMPLING)
+    refused = {case.name for case in UPSAMPLED if measure(case).refused}
+    assert not any(case.operator == "ConvTranspose" for case in UPSAMPLED if case.name in refused)
+    modes = ("cubic", "tf_crop", "antialias", "not_larger", "not_smaller", "sizes", "linear_align_corners")
+    assert all(any(mode in name for mode in modes) for name in refused), refused
 
 
 @needs_vectors

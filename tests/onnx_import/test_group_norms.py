@@ -158,6 +158,9 @@ def test_a_window_on_the_command_line(tmp_path: Path, monkeypatch: Any, capsys: 
         )
     model = qrnn.load_onnx(tmp_path / "m.onnx", window=3)
     assert isinstance(model.layers[-1], RunningNorm)
+    onnx.save(graph(lambda g, y: str(g.node("Tanh", [y]))), tmp_path / "other.onnx")
+    with pytest.raises(DataError, match="window=3: model 'other' normalizes nothing over time; leave the window out"):
+        qrnn.load_onnx(tmp_path / "other.onnx", window=3)
     with pytest.raises(DataError, match="window=-1"):
         qrnn.load_onnx(tmp_path / "m.onnx", window=-1)
 
