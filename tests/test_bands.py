@@ -185,7 +185,7 @@ def check_backend(backend: str, draw: Callable[[Any], Any]) -> None:
 
 
 @pytest.mark.parametrize("backend", available_backends())
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=5)
 @given(st.data())
 def test_backends_agree(backend: str, data: st.DataObject) -> None:
     check_backend(backend, data.draw)

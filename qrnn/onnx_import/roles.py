@@ -176,6 +176,8 @@ class Roles:
             ones = [k for k, axis in enumerate(axes) if axis.size == 1 and axis not in self.features]
             if kind == "lengths" and len(axes) == 1:
                 batch = 0
+            elif time in ones and self.one_sequence and ones[0] != time:
+                batch = ones[0]
             elif time in ones:
                 batch, time = time, None
             elif kind == "state" and len(ones) == 1:

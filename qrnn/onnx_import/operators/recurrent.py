@@ -358,13 +358,8 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
     time, batch = roles.time, roles.batch
     if isinstance(x, AxisTensor) and x.rank == 3:  # a Reshape of Y may name baked sizes
         steps, sequences = x.axes[1::-1] if first else x.axes[:2]
-        if sequences.parts or (steps.size is None) != (sequences.size is None):
+        if sequences.parts or steps.size is not None or sequences.size is not None:  # what `claim` leaves open
             time, batch = steps, sequences
-        else:
-            time, batch = (
-                (steps if (steps.size or 1) > 1 else time),
-                (sequences if (sequences.size or 1) > 1 else batch),
-            )
     # axes of their own: in a graph of one step Y_h may be the X of the next node, its first axis the time
     d, h, d_n, h_n = (roles.made(size, node.name) for size in (count, hidden, count, hidden))
     if first:

@@ -16,7 +16,7 @@ from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.functions import Axes, function_layer, magnitude_layer
 from qrnn.onnx_import.steps import as_steps
 from qrnn.onnx_import.taken_apart import normalization, variance
-from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor
+from qrnn.onnx_import.values import BATCH, MERGED, TIME, Features, Symbol, Tensor
 
 VERBS = {"add": "adds", "sub": "subtracts", "mul": "multiplies", "div": "divides"}
 
@@ -84,7 +84,8 @@ def broadcast(node: Node, build: Builder, a: Features, b: Features) -> tuple[Fea
         elif build.one_step and {x, y} == {None, TIME} and left.shape[k] == right.shape[k] == 1:
             axes.append(TIME)  # the time axis of one step is an axis of size 1 like any other
         elif _ones(build, (left, left_axes), (right, right_axes)):
-            return broadcast(node, build, Features(left, left_axes), Features(right, left_axes))
+            known = left_axes if BATCH in left_axes else right_axes
+            return broadcast(node, build, Features(left, known), Features(right, known))
         else:
             return None
     try:
@@ -99,10 +100,9 @@ def _ones(build: Builder, a: tuple[Any, Axes], b: tuple[Any, Axes]) -> bool:
     """Return whether two values of one step of one sequence differ only in which of their axes of size 1 are batch and time."""
     (left, left_axes), (right, right_axes) = a, b
     differ = [k for k, (x, y) in enumerate(zip(left_axes, right_axes, strict=True)) if x is not y]
-    alike = left_axes.count(BATCH) == right_axes.count(BATCH) == 1
-    ones = all(
-        left.shape[k] == right.shape[k] == 1 and {left_axes[k], right_axes[k]} <= {None, BATCH, TIME} for k in differ
-    )
+    alike = all(sum(axis is BATCH or axis in MERGED for axis in axes) == 1 for axes in (left_axes, right_axes))
+    kinds = {None, BATCH, TIME, *MERGED}
+    ones = all(left.shape[k] == right.shape[k] == 1 and {left_axes[k], right_axes[k]} <= kinds for k in differ)
     return build.one_step and 1 in build.baked[BATCH] and alike and ones
 
 
