@@ -11,7 +11,9 @@ import numpy as np
 from qrnn.model.kinds.over_bands import OverBands
 from qrnn.model.kinds.per_band import PerBand
 from qrnn.model.kinds.recurrent.definition import Direction, InitialState
+from qrnn.onnx_import.banding import banded
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.heads import BATCH_HEADS
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.recurrent_attributes import X
 from qrnn.onnx_import.values import BATCH, MERGED, TIME, Banded, Features, Symbol, Tensor
@@ -40,6 +42,7 @@ def banded_input(node: Node, build: Builder, batch_first: bool) -> Bands | None:
     sequence, rows = (1, 0) if batch_first else (0, 1)
     count, size = value.ids.shape[sequence], value.ids.shape[rows]
     symbol, steps = value.axes[rows], value.axes[sequence]
+    symbol = banded((BATCH, size)) if symbol is BATCH_HEADS else symbol  # heads of products and bands are merged alike
     time = steps is TIME or (build.one_step and steps is None and count == 1)
     if isinstance(symbol, Banded):
         if not time or symbol.factors != (BATCH,):
