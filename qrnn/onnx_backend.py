@@ -57,6 +57,8 @@ _WEIGHTS: Mapping[str, tuple[int, ...]] = {
     "ConvTranspose": (1, 2),
     "LayerNormalization": (1, 2),
     "RMSNormalization": (1,),
+    "InstanceNormalization": (1, 2),
+    "GroupNormalization": (1, 2),
 }
 """Which inputs of an operator are weights: those that the importer wants constant."""
 

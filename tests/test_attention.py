@@ -62,7 +62,7 @@ def two_sequences(seed: int = 0) -> FloatModel:
 
 def made_of(model: FloatModel, seed: int = 1) -> QuantModel:
     rng = np.random.default_rng(seed)
-    return quantize(model, {i.name: rng.normal(size=(6, 12, i.features)) for i in model.inputs})
+    return quantize(model, {i.name: rng.normal(size=(6, 12, i.features)) for i in model.inputs}, qrnn.Scheme(input="8"))
 
 
 @cache
@@ -250,7 +250,8 @@ def test_streams_of_whole_sequences_are_refused() -> None:
 @pytest.mark.parametrize("backend", available_backends())
 def test_the_most_steps(backend: str) -> None:
     """A step past those that are kept is refused by name; a window goes on."""
-    made = quantize(network(causal=True, most_steps=5), {"x": np.random.default_rng(1).normal(size=(6, 5, 3))})
+    calibration = {"x": np.random.default_rng(1).normal(size=(6, 5, 3))}
+    made = quantize(network(causal=True, most_steps=5), calibration, qrnn.Scheme(input="8"))
     session = Session(made, backend)
     x = np.random.default_rng(2).normal(size=(1, 6, 3))
     stream = session.stream()
@@ -279,9 +280,10 @@ def test_exported_c_of_another_rate(tmp_path: Any) -> None:
     check(made_of(layers.model("m", {"y": layers.dense(y, rng.normal(size=(2, 4)))})), tmp_path, "gcc")
 
 
-@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
-@pytest.mark.parametrize("options", [{"causal": True, "window": 3}, {}], ids=str)
-def test_devices(options: dict[str, Any], target: str, tmp_path: Any) -> None:
+@pytest.mark.parametrize(
+    ("target", "options"), [("cortex-m4", {"causal": True, "window": 3}), ("cortex-m55", {})], ids=str
+)
+def test_devices(target: str, options: dict[str, Any], tmp_path: Any) -> None:
     """On emulated devices: the host's bits."""
     assert on_device(made_of(network(**options)), usable(target), tmp_path).difference is None
 

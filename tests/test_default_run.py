@@ -24,6 +24,7 @@ from qrnn.model.kinds import quantized_kinds
 from qrnn.model.kinds.function import Function
 from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
 from qrnn.model.kinds.sequence_norm import QuantSequenceNorm
+from qrnn.model.kinds.unstack import QuantUnstack
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.scalar_function import ScalarFunction, X
 from qrnn.model.window import Window, causal
@@ -63,6 +64,7 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
         product, layers.conv(product, rng.normal(size=(4, 4, 2)), padding=(0, 1))
     )  # of two times, aligned
     weighted = layers.attention_pool(dense, product)
+    attended = layers.attention(product, dense, product, heads=2, causal=True, window=3)
     inner = layers.matmul(product, dense, 2, 2, groups=1)
     groups = layers.group_softmax(inner, 2)
     fixed = layers.dense(layers.input("fixed", 2, has_time=False), rng.normal(size=(3, 2)))
@@ -84,7 +86,7 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
              "over_bands": bands, "per_band": each, "layer_norm": normal,
              "dense": dense, "pointwise": bent, "multiply": product, "average_pool": averaged, "running": mean, "last_step": last,
              "softmax": layers.softmax(last), "delay": late, "combine": share, "magnitude": size, "log_power": loud, "log_softmax": odds,
-             "argmax": layers.argmax(odds), "function": power, "attention_pool": weighted, "matmul": inner,
+             "argmax": layers.argmax(odds), "function": power, "attention_pool": weighted, "attention": attended, "matmul": inner,
              "group_softmax": groups, "affine": moved, "spread": layers.spread(moved), "take_steps": taken, "last_steps": final,
              "nth_step": layers.step_at(product, 0), "align": ahead, "group_norm": layers.group_norm(moved, 2, inner=2),
              "running_norm": layers.running_norm(moved, steps=3), "moment": layers.moment(moved, 2),
@@ -95,8 +97,8 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
 
 
 def test_the_model_has_every_kind_of_layer() -> None:
-    """Of those that stream: normalizations over whole sequences are in tests/test_normalizations.py."""
-    kinds = set(quantized_kinds().values()) - {QuantRecurrentDefinition, QuantSequenceNorm}
+    """Of those that stream, step for step: tests/test_normalizations.py and tests/test_transposed.py have the two others."""
+    kinds = set(quantized_kinds().values()) - {QuantRecurrentDefinition, QuantSequenceNorm, QuantUnstack}
     assert {type(layer) for layer in everything().layers} == kinds
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from export.building import check
+from export.drawn import check_on_core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_reductions import everywhere
@@ -265,3 +266,11 @@ def test_as_many_steps_as_there_may_be() -> None:
     assert np.abs(found[0][0, 0] - np.clip(want, -32768, 32767)).max() < 1.0
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
+def test_on_a_core(core: str) -> None:
+    """Under an emulator: the host's bits, of the widest integers that C has there."""
+    x = {"x": np.random.default_rng(3).normal(size=(4, 12, 6))}
+    check_on_core(quantize(network("instance_norm", 3, 1, 6), x), core, lengths=(1, 2, 7))
+    check_on_core(quantize(network("running_norm", 3, 3, 6, steps=4), x), core, lengths=(1, 2, 7))

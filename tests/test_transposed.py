@@ -278,6 +278,29 @@ def up_network(seed: int = 0) -> FloatModel:
     return layers.model("up", {"y": layers.dense(h.output, rng.normal(size=(2, 3)))})
 
 
+def test_a_step_gives_the_same_in_every_way_to_ask_for_it() -> None:
+    """In place, as integers, with the state as a value, and none in a pool without streams: three steps of the output for one."""
+    x = np.random.default_rng(6).normal(size=(2, 4, 8))
+    made = quantize(up_network(), {"x": x})
+    session = Session(made, "cpu")
+    stream, whole, state = session.stream(2), session.stream(2, integers=True), session.initial_state(2)
+    unit, offset = made.scales_and_offsets(made.outputs[0])
+    for t, came in enumerate((0, 2, 3, 3)):  # the window looks one step ahead, and a step is cut off
+        stream.inputs["x"][...] = x[:, t]
+        stream.advance()
+        q = whole.step({"x": np.round(x[:, t] / made.tensors["x"].scales_and_offsets[0]).astype(np.int16)})["y"]
+        taken = session.step({"x": x[:, t]}, state)
+        state = taken.state
+        assert stream.outputs["y"].shape == q.shape == taken.outputs["y"].shape == (2, 3, 2)
+        assert stream.lengths["y"].tolist() == taken.lengths["y"].tolist() == [came] * 2
+        np.testing.assert_array_equal(stream.outputs["y"], taken.outputs["y"])
+        np.testing.assert_allclose(((q + offset) * unit)[:, :came], taken.outputs["y"][:, :came], atol=1e-12)
+    assert session.pool().step([], {"x": np.zeros((0, 8))})["y"].shape == (0, 3, 2)
+    assert session.finish(state).lengths["y"].tolist() == stream.finish().lengths["y"].tolist()
+    with pytest.raises(DataError, match="up to 3 steps of output 'y' come out of one step"):
+        session.device_stream()
+
+
 @pytest.mark.wide
 @pytest.mark.parametrize("kernels", ["plain", "mve", "dsp"])
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])

@@ -175,8 +175,8 @@ def norm_summary(results: Sequence[Result]) -> str:
     taken = [r for r in results if not r.refused]
     agree = sum(r.within_node_tolerance for r in taken)
     return (
-        f"- ONNX's node tests of LayerNormalization and RMSNormalization: {len(taken)} of {len(results)} are over a last axis with all "
-        f"features, {agree} of them in float at ONNX's own tolerance; {engines(taken)}; {len(results) - len(taken)} are refused by name.\n"
+        f"- ONNX's node tests of normalizations: {len(taken)} of {len(results)} are over features, or over time with weights that do not "
+        f"change, {agree} of them in float at ONNX's own tolerance; {engines(taken)}; {len(results) - len(taken)} are refused by name.\n"
     )
 
 
@@ -239,8 +239,8 @@ NODE = "## ONNX's node tests\n\n"
 NORM = """## ONNX's node tests of normalizations
 
 The installed onnx package makes these tests. The importer takes no model without a recurrent node, so each node stands beside an RNN that
-reads the same X [T, N, …] ([N, …] where X has two axes), and only the node's first output is compared. Its other outputs are left out: Mean
-and InvStdDev are refused. A normalization reads the 16 bits of its input, not 8.
+reads the same X [T, N, …] ([N, …] where X has two axes, and [N, C, T, …] of operators that read channels first), and only the node's first
+output is compared. Its other outputs are left out: Mean and InvStdDev are refused. A normalization reads the 16 bits of its input, not 8.
 
 """
 
@@ -268,8 +268,7 @@ alone; other inputs with as many axes are computed, and the rest are constants.
 
 UPSAMPLED = """## ONNX's node tests of operators that upsample
 
-ConvTranspose, Resize and Upsample, as above; weights and scales are constants. Refused are windows over two axes within a step, three axes
-behind the channels, and the modes of Resize that are not supported.
+ConvTranspose, Resize and Upsample, as above; weights and scales are constants. Refused are the modes of Resize that are not supported.
 
 """
 

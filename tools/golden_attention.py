@@ -29,6 +29,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         running_softmax.power_place,
+        running_softmax.score_place,
         running_softmax.power_exponent,
         running_softmax.power_mantissa,
         running_softmax.joined_sum,
@@ -38,6 +39,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 ARGUMENTS = {
     "power_place": ["score", "in_frac"],
+    "score_place": ["product", "multiplier", "shift"],
     "power_exponent": ["place"],
     "power_mantissa": ["place"],
     "joined_sum": ["high", "low"],
@@ -63,6 +65,18 @@ def _places(rng: np.random.Generator) -> Iterator[list[int]]:
     for knot in range(129):
         for near in (-1, 0, 1):
             yield [(knot << PLACE_BITS - 7) + near]
+
+
+def _scores(rng: np.random.Generator) -> Iterator[list[int]]:
+    """Yield places of sums of products from one to 2^16 of them: at their ends, about halves of a unit, and where places saturate."""
+    for bits in (0, 1, 6, 16):
+        most = min((1 << 31) - 1, (1 << 32 - bits) - 1)
+        for multiplier in (0, 1, -1, most, -most, int(rng.integers(1, most))):
+            for shift in (0, 1, 25, 40, 62):
+                half = ((1 << shift) >> 1) // max(1, abs(multiplier))
+                for product in (0, -1, half, half + 1, -half, (1 << 30 + bits) - 1, -(1 << 30 + bits)):
+                    if abs(product) <= 1 << 30 + bits:
+                        yield [product, multiplier, shift]
 
 
 def _sums(rng: np.random.Generator) -> Iterator[list[int]]:
@@ -153,6 +167,7 @@ def make_document() -> dict[str, Any]:
     places = list(_places(rng))
     cases = {
         "power_place": [[s, f] for f in range(16) for s in (-32768, -32767, -1, 0, 1, 2, 32766, 32767)],
+        "score_place": list(_scores(np.random.default_rng(12))),
         "power_exponent": places,
         "power_mantissa": places,
         "joined_sum": [_parts(t) for t in _totals()],

@@ -98,6 +98,11 @@ class _Run:
         if self.observer is not None:
             self.observer(tensor, values, self.over(tensor).mask if self.model.tensors[tensor].has_time else None)
 
+    @property
+    def is_observed(self) -> bool:
+        """Return whether the run has an observer."""
+        return self.observer is not None
+
     def observe(self, name: str, values: FloatArray, axis: TimeAxis) -> None:
         """Show a quantity inside a layer to the observer."""
         if self.observer is not None:

@@ -60,6 +60,10 @@ class Equations(Protocol):
     def write(self, tensor: str, values: FloatArray) -> None:
         """Set a tensor, [N, T, F] or [N, F]."""
 
+    @property
+    def is_observed(self) -> bool:
+        """Return whether the run has an observer; without one, quantities inside layers need not be kept."""
+
     def observe(self, name: str, values: FloatArray, axis: TimeAxis) -> None:
         """Show a quantity inside a layer, [N, T, …] over the steps ``axis``, to the run's observer."""
 

@@ -6,7 +6,6 @@ every m. So each phase is a convolution of stride 1 over the inputs, and all pha
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,14 +106,17 @@ def phase_weights(weight: FloatArray, axes: Sequence[Transposed], groups: int) -
     ``weight`` [C, O / groups, *kernel] has ONNX's and PyTorch's layout. The rows are ordered by group, by phase along each axis in turn,
     and by channel of the group.
     """
-    channels, out = weight.shape[0] // groups, weight.shape[1]
-    strides, taps = [axis.stride for axis in axes], [axis.window.taps for axis in axes]
-    made = np.zeros((groups, *strides, out, channels, *taps))
-    given = weight.reshape(groups, channels, *weight.shape[1:]).swapaxes(1, 2)
-    for chosen in itertools.product(*(axis.taps_of for axis in axes)):
-        r, to, k = (tuple(each) for each in zip(*chosen, strict=True))
-        made[(slice(None), *r, slice(None), slice(None), *to)] += given[(slice(None), slice(None), slice(None), *k)]
-    return made.reshape(groups * math.prod(strides) * out, channels, *taps)
+    made = weight.reshape(groups, len(weight) // groups, *weight.shape[1:]).swapaxes(1, 2)  # group, O, C, kernel
+    for k, axis in enumerate(
+        axes
+    ):  # an axis of the kernel becomes one of phases, behind those before, and one of taps in its place
+        given = np.moveaxis(made, 3 + 2 * k, -1)
+        phase, tap, of = (np.array(each) for each in zip(*axis.taps_of, strict=True))
+        spread = np.zeros((*given.shape[:-1], axis.stride, axis.window.taps))
+        spread[..., phase, tap] = given[..., of]
+        made = np.moveaxis(np.moveaxis(spread, -2, 1 + k), -1, 4 + 2 * k)
+    rows = groups * phases(axes) * weight.shape[1]
+    return np.ascontiguousarray(made).reshape(rows, -1, *(axis.window.taps for axis in axes))
 
 
 def phase_bias(bias: FloatArray, axes: Sequence[Transposed], groups: int) -> FloatArray:

@@ -40,7 +40,7 @@ MOVES = frozenset(
 EACH = frozenset(
     ["Add", "Sub", "Mul", "Div", "Neg", "Pow", "Min", "Max", "Abs", "Sqrt", "Exp", "Log", "Erf", "Reciprocal", "Clip", "PRelu", "Sigmoid",
      "Tanh", "Relu", "HardSigmoid", "LeakyRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Softsign", "Softplus", "Swish", "HardSwish",
-     "Gelu", "Mish", "Softmax", "LogSoftmax", "MatMul", "Gemm", "LayerNormalization", "RMSNormalization"]
+     "Gelu", "Mish", "Where", "Softmax", "LogSoftmax", "MatMul", "Gemm", "LayerNormalization", "RMSNormalization"]
 )  # fmt: skip
 """The operators that treat each row of a merged axis by itself: they compute what they compute of all bands of a step side by side."""
 
@@ -123,6 +123,13 @@ class _Regrouping:
                 return None
         return group[::-1] if last else group
 
+    def _ones_before(self, wanted: Dim) -> list[Atom]:
+        """Return the atoms at the front that are a batch or time of 1 and no part of the next size: they belong to the size before it."""
+        symbols, found = self._wanted(wanted)[0], list[Atom]()
+        while self.atoms and self._one(self.atoms[0]) and self.atoms[0] not in symbols:
+            found.append(self.atoms.pop(0))
+        return found
+
     def _wanted(self, wanted: Dim) -> tuple[list[Symbol], int]:
         """Return the symbols and the number that a size of a target is the product of."""
         if isinstance(wanted, Product):
@@ -134,7 +141,13 @@ class _Regrouping:
     def whole(self, target: Sequence[Dim]) -> list[list[Atom]] | None:
         """Return the atoms of each size of a target, of which one may be -1; None where they do not fit."""
         free = next((k for k, d in enumerate(target) if not isinstance(d, Symbol) and d == -1), len(target))
-        front = [self.take(d, False) for d in target[:free]]
+        front = []
+        for k, wanted in enumerate(target[:free]):
+            group = self.take(wanted, False)
+            after = target[k + 1] if k + 1 < len(target) else 1
+            if group and after not in (1, -1):
+                group += self._ones_before(after)
+            front.append(group)
         back = [self.take(d, True) for d in target[:free:-1]][::-1]
         groups = [*front, *([self.atoms] if free < len(target) else []), *back]
         left = [] if free < len(target) else self.atoms
@@ -151,9 +164,14 @@ class _Regrouping:
 def regrouped(build: Builder, value: Features, target: Sequence[Dim]) -> Features | None:
     """Return a value reshaped to a target that merges or splits batch, time and features in their order; None where that is not what it does.
 
-    Steps and features are merged only where the batch is merged with them.
+    Merged axes that the target keeps stay merged. Steps and features are merged only where the batch is merged with them.
     """
-    made = _Regrouping(atoms_of(value.shape), build.sizes(value), build.length_rule(value)).whole(target)
+    known = build.sizes(value)
+    if (kept := _kept(value, target, known)) is not None:
+        return kept
+    made = _Regrouping(atoms_of(value.shape), known, build.length_rule(value)).whole(target)
+    if made is not None and 1 in known.get(BATCH, ()):
+        _put_batch(made)
     axes = None if made is None else [_axis(group) for group in made]
     if made is None or axes is None or any(axis is None for axis in axes):
         return None
@@ -162,6 +180,34 @@ def regrouped(build: Builder, value: Features, target: Sequence[Dim]) -> Feature
         return None
     symbols = tuple(axis if isinstance(axis, Symbol) else None for axis in axes)
     return Features(value.ids.reshape(sizes), symbols)
+
+
+def _put_batch(groups: list[list[Atom]]) -> None:
+    """Let an axis of size 1 be the batch, which has one sequence, where it would be merged with features."""
+    ones = [k for k, group in enumerate(groups) if not group]
+    for group in groups:
+        if ones and BATCH in group and any(not isinstance(atom, Symbol) for atom in group):
+            group.remove(BATCH)
+            groups[ones.pop(0)].append(BATCH)
+
+
+def _kept(value: Features, target: Sequence[Dim], known: Mapping[Symbol, Collection[int]]) -> Features | None:
+    """Return a value of which the target drops axes of size 1 alone, and names merged ones by their declared sizes; None for another."""
+    if not is_banded(value) or len(target) > value.ids.ndim:
+        return None
+    wide = [k for k, axis in enumerate(value.axes) if axis is not None or value.ids.shape[k] != 1]
+    places = [place for place, size in enumerate(target) if size != 1]
+    if len(wide) != len(places):
+        return None
+    axes, shape = [None] * len(target), [1] * len(target)  # type: list[Symbol | None], list[int]
+    for k, place in zip(wide, places, strict=True):
+        size, axis = value.ids.shape[k], value.axes[k]
+        batch = axis.factors[0] if isinstance(axis, Banded) and len(axis.factors) == 1 else axis
+        numbers = {size} if axis is None else {size * n for n in known.get(batch, ())} if batch is not None else set()
+        if target[place] is not axis and target[place] not in numbers:
+            return None
+        axes[place], shape[place] = axis, size
+    return Features(value.ids.reshape(shape), tuple(axes))
 
 
 def is_banded(value: object) -> bool:

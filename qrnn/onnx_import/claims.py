@@ -29,7 +29,7 @@ class Reading:
 
 def claim(roles: Roles, made: Claim) -> None:
     """Name the axes of a recurrent node, or note them for `settle` where they may be read otherwise."""
-    if made.rows.parts or (made.sequence.size is not None and made.rows.size is not None):
+    if made.rows.parts or made.sequence.size is not None or made.rows.size is not None:
         roles.claims.append(made)
     else:
         _plain(roles, made)
@@ -43,6 +43,7 @@ def settle(roles: Roles) -> None:
         for made in waiting:
             _plain(roles, made)
         return
+    roles.one_sequence = reading.batch is None
     if reading.time is not None:
         roles.same(reading.time, roles.time)
     if reading.batch is not None:
@@ -101,7 +102,8 @@ def _fits(roles: Roles, made: Claim, reading: Reading) -> bool:
     left = _bands(roles, made, reading)
     if _runs_over_time(roles, made, reading):
         return all(part.size is not None and part is not reading.time for part in left)
-    if made.states or made.sequence.size in (None, 1):
+    batch = None if reading.batch is None else roles.root(reading.batch)
+    if made.states or made.sequence.size in (None, 1) or roles.root(made.sequence) is batch:
         return False
     return left == ([] if reading.time is None else [roles.root(reading.time)])
 
@@ -133,8 +135,8 @@ def _score(roles: Roles, waiting: Sequence[Claim], reading: Reading) -> int:
     score += OPEN if reading.time is not None and reading.time.size is None else 0
     for number, made in enumerate(waiting):
         if _runs_over_time(roles, made, reading):
-            # of layers that run both ways, that over the bands of a step comes first
-            score += (CARRIED if made.states else 0) + (ONE_WAY if made.one_way else number)
+            score += (CARRIED if made.states else 0) + (ONE_WAY if made.one_way else 0)
+            score += number == len(waiting) - 1  # of layers alike, those over the bands of a step come first
         elif not made.one_way:
             score += BOTH_WAYS
     return score

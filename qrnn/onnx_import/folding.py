@@ -11,6 +11,7 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import align
 from qrnn.onnx_import.lengths import as_axes
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.roles import Axis
 from qrnn.onnx_import.values import BATCH, TIME, Dim, Features, Symbol
 
 
@@ -29,6 +30,24 @@ def folded(node: Node, build: Builder, value: Features, target: Sequence[Dim]) -
     if last != -1 and last not in {each * steps for steps in build.sizes(value).get(TIME, set())}:
         return None
     return _held(node, build, value, int(groups))
+
+
+def folds(target: Sequence[Dim], axes: Sequence[Axis]) -> bool:
+    """Return whether a target may be [N, G, …] of axes [N, C, …], in the first pass."""
+    if len(target) != 3 or len(axes) < 3 or isinstance(target[1], Symbol) or target[1] < 1:
+        return False
+    channels = axes[1].size
+    return (
+        (target[0] is axes[0] or target[0] == axes[0].size) and channels is not None and channels % int(target[1]) == 0
+    )
+
+
+def is_shape_of(target: Sequence[Dim], axes: Sequence[Axis]) -> bool:
+    """Return whether a target is the shape of these axes, in the first pass."""
+    same = len(target) == len(axes)
+    return same and all(
+        d is axis or (axis.size is not None and d == axis.size) for d, axis in zip(target, axes, strict=True)
+    )
 
 
 def _held(node: Node, build: Builder, value: Features, groups: int) -> Features:

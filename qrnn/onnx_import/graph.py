@@ -12,6 +12,7 @@ from onnx import checker, inliner
 
 from qrnn.errors import DataError, ModelFileError, QrnnError, UnsupportedError
 from qrnn.model.float_model import FloatModel
+from qrnn.model.kinds.running_norm import RunningNorm
 from qrnn.model.window import LARGEST_WINDOW
 from qrnn.onnx_import import operators
 from qrnn.onnx_import.alike_steps import with_joined_steps
@@ -132,7 +133,10 @@ def import_checked(
     placed = place_inputs(build, roles, inputs, used, problems, quiet=lost)
     build.notes += constants.notes + written.notes
     _build_layers(nodes, opset, constants, placed, build, problems, used)
-    return replace(finished(graph, build, placed, problems, opset, name, source_sha256), values=plain.values)
+    made = finished(graph, build, placed, problems, opset, name, source_sha256)
+    if window is not None and not any(isinstance(layer, RunningNorm) for layer in made.layers):
+        raise DataError(f"window={window}: model '{name}' normalizes nothing over time; leave the window out")
+    return replace(made, values=plain.values)
 
 
 def _refuse_without_recurrence(

@@ -180,7 +180,7 @@ def carried_merge(axes: Sequence[Axis], target: Sequence[Dim], roles: Roles, nod
             continue
         own = [axis.size for axis in group if axis.size is not None]
         if isinstance(target[0], Product):
-            here = _is_product(group, target[0], roles)
+            here = is_product_of(group, target[0], roles)
         elif len(own) == len(group) and target[0] != -1:
             here = product(own) == target[0]
         else:
@@ -193,7 +193,7 @@ def carried_merge(axes: Sequence[Axis], target: Sequence[Dim], roles: Roles, nod
     return None
 
 
-def _is_product(group: Sequence[Axis], size: Product, roles: Roles) -> bool:
+def is_product_of(group: Sequence[Axis], size: Product, roles: Roles) -> bool:
     """Return whether axes hold as many elements as a product of axes and a number says."""
     left = [part for axis in group for part in (axis.parts or (axis,))]
     for factor in size.factors:

@@ -21,7 +21,8 @@ from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.lengths import longer, rule_of
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.two_tensors import two
-from qrnn.onnx_import.statistics import Statistic, record
+from qrnn.onnx_import.reduced_features import record
+from qrnn.onnx_import.statistics import Statistic
 from qrnn.onnx_import.values import TIME, Features, Symbol, Value, is_shape
 
 Stage = Literal["centred", "squared", "sum", "times steps", "variance"]

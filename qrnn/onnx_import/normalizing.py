@@ -42,12 +42,7 @@ def normalized(
     divisor: Divisor,
 ) -> Features:
     """Return gain · (value - mean) / divisor + bias over ``axes``; gain and bias broadcast to the value, with size 1 along batch and time."""
-    for axis in axes:
-        refuse_merged(node, value, axis, "normalizes over")
-        if value.axes[axis] is BATCH:
-            raise node.refuse(
-                f"normalizes {value.describe()} over the batch axis {axis}; only features and time can be, re-export with axes of these"
-            )
+    check_axes(node, value, axes)
     node.reserve(3 * value.ids.size)
     inner = [axis for axis in axes if value.axes[axis] is None]
     places = np.moveaxis(
@@ -64,6 +59,16 @@ def normalized(
         )
     ids = of_groups(node, build, value.ids.reshape(-1), places.reshape(groups, -1), own[0], own[1], divisor, over_time)
     return Features(ids.reshape(value.ids.shape), value.axes)
+
+
+def check_axes(node: Node, value: Features, axes: list[int]) -> None:
+    """Refuse a normalization over the batch axis, or over one that batch and time are merged to."""
+    for axis in axes:
+        refuse_merged(node, value, axis, "normalizes over")
+        if value.axes[axis] is BATCH:
+            raise node.refuse(
+                f"normalizes {value.describe()} over the batch axis {axis}; only features and time can be, re-export with axes of these"
+            )
 
 
 def of_groups(

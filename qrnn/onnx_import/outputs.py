@@ -41,6 +41,8 @@ def graph_output(build: Builder, name: str, value: Any) -> GraphOutput:
         raise UnsupportedError(
             f"output '{name}' {value.describe()} merges the batch and features to one axis; re-export with both as separate axes there"
         )
+    if BATCH not in value.axes and build.baked[BATCH] == {1} and value.shape[:1] == (1,) and build.batch is not None:
+        value = Features(value.ids, (BATCH, *value.axes[1:]))  # it was merged with other axes before
     if BATCH not in value.axes and build.batch is not None:
         raise UnsupportedError(
             f"output '{name}' {value.describe()} has no batch axis; re-export with the batch axis kept"

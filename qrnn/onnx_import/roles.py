@@ -71,6 +71,8 @@ class Roles:
     inputs: dict[str, AxisTensor] = field(default_factory=dict)
     kinds: dict[str, tuple[InputKind, str]] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
+    folded: dict[Axis, tuple[Axis, ...]] = field(default_factory=dict)
+    """An axis that channels and all axes behind them were put together to, in groups → the axes before that (`qrnn.onnx_import.folding`)."""
     caches: frozenset[str] = frozenset()
     """The inputs that hold past steps (`qrnn.onnx_import.caches`)."""
     batch: Axis = field(default_factory=lambda: Axis("N"))
@@ -81,6 +83,8 @@ class Roles:
     """Axes made by nodes that are the batch of a recurrent node."""
     claims: list[Claim] = field(default_factory=list)
     """What recurrent nodes say of axes that only all of them together name (`qrnn.onnx_import.claims`)."""
+    one_sequence: bool = False
+    """Whether recurrent nodes over bands show that the batch has the size 1, and not which of the axes of that size it is."""
     features: set[Axis] = field(default_factory=set)
     """The axes of features of what recurrent nodes read."""
     used_sizes: dict[Axis, int] = field(default_factory=dict)
@@ -178,6 +182,8 @@ class Roles:
                 batch = ones[0]
             elif time is not None and len(first := [k for k in ones if k < 2]) == 1:
                 batch = first[0]  # a Reshape of [1, T, F] to [T, F] drops it, and one to [1, T, F] makes another
+            elif self.one_sequence and kind == "features" and ones:
+                batch = ones[0]
         return InputRole(kind, batch, time, node)
 
     def without_batch(self) -> bool:

@@ -11,11 +11,14 @@ import numpy as np
 
 from qrnn.model.kinds.moment import Moment
 from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.onnx_import.budget import ELEMENT_WORK
 from qrnn.onnx_import.builder import Builder
+from qrnn.onnx_import.expansion import Expansion, Sum, nonzero, number
 from qrnn.onnx_import.expressions import Term
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.normalizing import grouped, of_groups
-from qrnn.onnx_import.statistics import Expansion, Statistic, Sum, bases, nonzero, number, record
+from qrnn.onnx_import.reduced_features import record
+from qrnn.onnx_import.statistics import Statistic, bases
 from qrnn.onnx_import.values import Features, Symbol
 
 EXPANSION_WORK = 2_000
@@ -51,9 +54,13 @@ def normalization(node: Node, build: Builder, term: Term, shape: tuple[int, ...]
         return None
     if taken:
         factor, _, mean_, _ = taken[0]
-        if mean_ is None or mean_.key != own.key or not np.allclose(factor, -gain, rtol=1e-6, atol=0.0):
+        if (
+            mean_ is None
+            or own.key not in [variant.key for variant in mean_.variants]
+            or not np.allclose(factor, -gain, rtol=1e-6, atol=0.0)
+        ):
             return None
-    places = _places(build, own, flat)
+    places = _places(own, flat)
     if places is None:
         return None
     node.reserve(4 * flat.size)
@@ -66,7 +73,8 @@ def _expanded(node: Node, build: Builder, term: Term) -> tuple[Expansion, Sum] |
     """Return a term as a sum of products, where it has statistics in it."""
     if not build.statistics:
         return None
-    node.budget.spend(f"{node.where}: what it computes", EXPANSION_WORK * term.size)
+    size = next((what.size for part in term.inside() for what in (part.ids, part.values) if what is not None), 0)
+    node.budget.spend(f"{node.where}: what it computes", (EXPANSION_WORK + ELEMENT_WORK * size) * term.size)
     of = bases(build, term)
     if not of.size:
         return None
@@ -75,7 +83,7 @@ def _expanded(node: Node, build: Builder, term: Term) -> tuple[Expansion, Sum] |
     return None if total is None else (e, total)
 
 
-def _places(build: Builder, own: Statistic, flat: IndexArray) -> IndexArray | None:
+def _places(own: Statistic, flat: IndexArray) -> IndexArray | None:
     """Return the places in ``flat`` of each group, [K, R], where the features there are whole groups, each once; else None."""
     count = own.rows.shape[1]
     if flat.size % count or own.which.shape != flat.shape:

@@ -19,6 +19,8 @@ def constants_of(build: Builder, value: object) -> FloatArray | None:
     """Return the constants that features of each sequence are, in the shape of their ids; None where one of them is anything else."""
     if not isinstance(value, Features) or not value.ids.size:
         return None
+    if build.book.parts(value.ids.reshape(-1)[:1])[0].tensor.kind != "constant":
+        return None
     flat = np.empty(value.ids.size)
     for part in build.book.parts(value.ids):
         if part.tensor.kind != "constant" or part.tensor.values is None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from arithmetic.test_cells import Register
 from qrnn.arithmetic.reductions import sum_high, sum_low
 from qrnn.arithmetic.running_softmax import (
+    LARGEST_PLACE,
     LOG2_E,
     LOWEST_EXPONENT,
     MOST_WEIGHTED,
@@ -23,6 +24,7 @@ from qrnn.arithmetic.running_softmax import (
     power_exponent,
     power_mantissa,
     power_place,
+    score_place,
     weighted_mean,
     weighted_sum,
 )
@@ -57,6 +59,19 @@ def test_every_place() -> None:
         real = scores[:: 1 if frac in (0, 15) else 97] / 2.0**frac * log2(exp(1.0))
         assert (np.abs(places / 2.0**PLACE_BITS - real) <= 2.0 ** -(PLACE_BITS + 1) + np.abs(real) * 2.0**-26).all()
         assert LOWEST_EXPONENT < power_exponent(int(places[0])) <= power_exponent(int(places[-1])) < -LOWEST_EXPONENT
+
+
+@given(st.integers(0, 16), st.integers(0, 62), st.data())
+def test_scores(bits: int, shift: int, data: st.DataObject) -> None:
+    """The place of a sum of 2^bits products is its exact multiple, rounded half up, within the bounds of exponents; 64 bits hold it."""
+    most = min((1 << 31) - 1, (1 << 32 - bits) - 1)
+    product = data.draw(st.integers(-(1 << 30 + bits), 1 << 30 + bits))
+    multiplier = data.draw(st.integers(-most, most))
+    want = floor(Fraction(product * multiplier, 1 << shift) + Fraction(1, 2)) if shift else product * multiplier
+    found = score_place(product, multiplier, shift)
+    assert found == max(-LARGEST_PLACE, min(LARGEST_PLACE, want))
+    assert LOWEST_EXPONENT <= power_exponent(found) < -LOWEST_EXPONENT
+    assert score_place(Register(product), multiplier, shift) == found
 
 
 @given(

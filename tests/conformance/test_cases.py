@@ -11,7 +11,7 @@ pytest.importorskip("onnxruntime")
 from conformance_cases import NODE_ATOL, NODE_RTOL, Case, golden_cases, node_cases, own_cases
 from conformance_elementwise import elementwise_cases
 from conformance_measure import NEAR, Result, measure, run_float
-from conformance_moves import MOVES, move_cases
+from conformance_moves import MOVES, UPSAMPLING, move_cases, upsampling_cases
 from conformance_norms import norm_cases
 from conformance_reductions import POOLS, REDUCTIONS, reduction_cases
 from conformance_tool import GOLDEN_DIFFERENCE, OWN_DIFFERENCE, reason, within_bound
@@ -29,6 +29,7 @@ NORM = list(norm_cases())
 REDUCTION = list(reduction_cases())
 ELEMENTWISE = list(elementwise_cases())
 MOVED = list(move_cases())
+UPSAMPLED = list(upsampling_cases())
 BEYOND = "GRUTest.ONNXRuntime_TestGRUPositiveActivationClipping"
 """Inputs of 1e3 and 1e20 in one tensor."""
 
@@ -88,19 +89,31 @@ def test_node_case(case: Case) -> None:
     assert_integers(measure(case))
 
 
+NORM_REFUSALS = {
+    "over the batch axis": lambda op, axis, p: op.startswith(("Layer", "RMS")) and axis == "N",
+    "Scale has shape": lambda op, axis, p: op.startswith(("Layer", "RMS")) and axis == "T",
+    "is time; only the norm of features": lambda op, axis, p: op.startswith("Lp") and p == 2 and axis == "T",
+    "p=1 is not supported": lambda op, axis, p: op.startswith("Lp") and p == 1,
+}
+"""What a refusal says, and of which operators it is, by the first axis that is normalized and the order of a norm."""
+
+
 @pytest.mark.parametrize("case", NORM, ids=name)
 def test_norm_case(case: Case) -> None:
-    """A node over the last axis, which holds all features, runs; any other is refused for its axis."""
-    X, axes = case.inputs["X"], [a.i for a in case.model.graph.node[0].attribute if a.name == "axis"]
-    flat = X.ndim <= 3  # batch, or time and batch, and one axis of features
+    """A normalization runs over features, and over time where weights are the same at all steps; any other is refused for what it is."""
+    node, dims = case.model.graph.node[0], case.model.graph.input[0].type.tensor_type.shape.dim
+    values = {a.name: a.i for a in node.attribute}
+    names = [d.dim_param for d in dims][values.get("axis", -1) % len(dims) :]
+    axis = "N" if "N" in names and not node.op_type.startswith("Lp") else names[0]
+    expected = [says for says, holds in NORM_REFUSALS.items() if holds(node.op_type, axis, values.get("p", 2))]
     result = measure(case)
-    if not flat or (axes or [-1])[0] not in (-1, X.ndim - 1):
-        assert "only the last axis is supported" in result.refused
+    if expected:
+        assert any(says in result.refused for says in expected), result.refused
         return
     assert not result.refused
     assert result.within_node_tolerance
     assert_integers(result)
-    assert [o.name for o in result.outputs] == ["Y"]
+    assert [o.name for o in result.outputs] == list(case.compared)
 
 
 def is_supported(case: Case) -> bool:
@@ -131,9 +144,15 @@ def test_onnx_has_tests_of_most_elementwise_operators() -> None:
     assert {"Add", "Sub", "Mul", "Div", "Sqrt", "Log", "Exp", "Clip", "PRelu", "LogSoftmax", "ArgMax"} <= ran
 
 
-def test_onnx_has_tests_of_both_normalizations() -> None:
-    assert {case.operator for case in NORM} == {"LayerNormalization", "RMSNormalization"}
-    assert sum(not measure(case).refused for case in NORM) == 8
+def test_onnx_has_tests_of_normalizations() -> None:
+    ran = {case.operator for case in NORM if not measure(case).refused}
+    assert ran >= {
+        "LayerNormalization",
+        "RMSNormalization",
+        "GroupNormalization",
+        "MeanVarianceNormalization",
+        "LpNormalization",
+    }
 
 
 REFUSED = (
@@ -175,6 +194,28 @@ def test_onnx_has_tests_of_all_operators_that_move_data() -> None:
     assert {case.operator for case in MOVED} == set(MOVES)
     ran = {case.operator for case in MOVED if not measure(case).refused}
     assert {"Slice", "Split", "Gather", "Pad", "Concat", "Transpose", "Reshape", "Squeeze", "Unsqueeze"} <= ran
+
+
+@pytest.mark.parametrize("case", UPSAMPLED, ids=name)
+def test_case_that_upsamples(case: Case) -> None:
+    """What is imported has ONNX Runtime's numbers; an image without time beside an RNN of one step is no integer model, as with Conv."""
+    result = measure(case)
+    if result.refused:
+        assert case.operator in result.refused
+        return
+    assert result.difference <= OWN_DIFFERENCE
+    if result.outputs:
+        assert_integers(result)
+    else:
+        assert "has no memory beside one that keeps earlier steps" in result.not_quantized
+
+
+def test_onnx_has_tests_of_all_operators_that_upsample() -> None:
+    assert {case.operator for case in UPSAMPLED} == set(UPSAMPLING)
+    refused = {case.name for case in UPSAMPLED if measure(case).refused}
+    assert not any(case.operator == "ConvTranspose" for case in UPSAMPLED if case.name in refused)
+    modes = ("cubic", "tf_crop", "antialias", "not_larger", "not_smaller", "sizes", "linear_align_corners")
+    assert all(any(mode in name for mode in modes) for name in refused), refused
 
 
 @needs_vectors

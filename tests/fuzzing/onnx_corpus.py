@@ -15,6 +15,7 @@ from conformance_cases import own_cases
 from onnx import TensorProto, helper
 from onnx_import.builders import GATES, Graph, head, single
 from onnx_import.random_loops import FLAGS, PLAIN, as_loop
+from onnx_import.upsampled import features
 
 from fuzzing.outcome import ROOT
 
@@ -218,6 +219,19 @@ def old_style() -> onnx.ModelProto:
     return model
 
 
+def upsampled() -> onnx.ModelProto:
+    """Build transposed convolutions over time and bands, crops of both, repeated bands and steps, and channels that become steps."""
+    g = Graph()
+    x = features(g, "tf", 4, 3)
+    y = g.node("ConvTranspose", [x, g.random(4, 2, 2, 3), g.random(4)], strides=[1, 2], pads=[0, 1, 0, 1], group=2)
+    y = g.node("Slice", [y, _ints(g, 0), _ints(g, -1), _ints(g, 2)])
+    y = g.node("Resize", [y, "", g.const(np.array([1, 1, 2, 2], np.float32))], mode="nearest")
+    y = g.node("ConvTranspose", [y, g.random(4, 4, 3, 1)], strides=[2, 1], output_padding=[1, 0], dilations=[2, 1])
+    g.node("DepthToSpace", [y], ["y"], blocksize=2)
+    g.output("y", 4)
+    return g.model()
+
+
 def _graphs() -> Iterator[tuple[str, onnx.ModelProto]]:
     for op in OPS:
         for opset in (7, 9, 11, 13, 14, 17, 21):
@@ -239,7 +253,7 @@ def _graphs() -> Iterator[tuple[str, onnx.ModelProto]]:
             yield f"scan {op} {flag}", as_loop(replace(drawn, scan=True, reverse_out=not flag))
     for make in (
         *(tokens, two_ways, split_and_slices, masked_constants),
-        *(in_function, outside_weights, in_branch, old_style),
+        *(in_function, outside_weights, in_branch, old_style, upsampled),
     ):
         yield make.__name__, make()
 

@@ -112,6 +112,18 @@ def test_operators(build: Build, layout: str, kind: type[Any], opset: int) -> No
     quantize(model, X)
 
 
+@pytest.mark.parametrize("steps", ["t", 9])
+def test_groups_before_the_recurrent_layer(steps: Any) -> None:
+    """The time axis is found through both reshapes, also where the number of steps is declared."""
+    g = Graph()
+    x = g.node("Transpose", [g.input("x", ["n", steps, H])], perm=[0, 2, 1])
+    y = g.node("Transpose", [in_groups(4)(g, x)], perm=[2, 0, 1])
+    g.axes_op("Squeeze", g.recurrent("GRU", y, H, 5)[0], [1], "out")
+    g.output("out")
+    model = agree(g.model(), {"x": data(3, 9, H)})
+    assert isinstance(model.layers[0], SequenceNorm)
+
+
 @pytest.mark.parametrize("opset", [9, 11, 17])
 def test_other_opsets(opset: int) -> None:
     agree(graph(instance(H), "nct", opset), X)
@@ -146,6 +158,9 @@ def test_a_window_on_the_command_line(tmp_path: Path, monkeypatch: Any, capsys: 
         )
     model = qrnn.load_onnx(tmp_path / "m.onnx", window=3)
     assert isinstance(model.layers[-1], RunningNorm)
+    onnx.save(graph(lambda g, y: str(g.node("Tanh", [y]))), tmp_path / "other.onnx")
+    with pytest.raises(DataError, match="window=3: model 'other' normalizes nothing over time; leave the window out"):
+        qrnn.load_onnx(tmp_path / "other.onnx", window=3)
     with pytest.raises(DataError, match="window=-1"):
         qrnn.load_onnx(tmp_path / "m.onnx", window=-1)
 

@@ -255,6 +255,27 @@ def test_learned_queries(heads: int, queries: int) -> None:
     assert sum(isinstance(layer, AttentionPool) for layer in model.layers) == 1
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_batch_and_time_as_one_axis(learned: bool) -> None:
+    """Exporters of one sequence merge its batch with time, [T·1, H, D]; any batch runs, each sequence by itself."""
+
+    def build(g: Graph, y: str) -> str:
+        k = g.node("Reshape", [y, ints(g, 7, 2, 3)])
+        v = moved(g, k, 1, 0, 2)
+        q = g.random(2, 1, 3) if learned else v
+        w = g.node("Softmax", [g.node("MatMul", [q, moved(g, k, 1, 2, 0)])], axis=-1)
+        context = moved(g, g.node("MatMul", [w, v]), 1, 0, 2)
+        return str(g.node("Reshape", [context, ints(g, 1, -1, 6)]))
+
+    proto = graph(build, steps=7)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    model, x = import_model(proto, "m"), data(3, 7, 4)
+    got = run_oracle(model, {"x": x}).outputs["out"]
+    for n in range(3):
+        want = runtime(proto, {"x": x[n : n + 1]})["out"][0]
+        np.testing.assert_allclose(got[n].reshape(want.shape), want, atol=1e-5)
+
+
 def test_integers() -> None:
     """The quantized import is near ONNX Runtime, and streams where it is causal."""
     proto = graph(lambda g, y: simple(g, y, lambda g, y, s: masked(g, s, earlier(g, y, "trilu", 3, 0), "where")))
@@ -279,6 +300,12 @@ def both_sides(g: Graph, y: str, s: str) -> str:
 
 def later(g: Graph, y: str, s: str) -> str:
     return str(g.node("Where", [g.node("Not", [earlier(g, y, "trilu", 0, 0)]), s, number(g, -1e9)]))
+
+
+def positions(g: Graph, y: str) -> str:
+    """The first steps of a table, as many as there are."""
+    one = g.axes_op("Unsqueeze", steps_of(g, y), [0])
+    return str(g.node("Slice", [g.random(64, FEATURES), ints(g, 0), one, ints(g, 0)]))
 
 
 REFUSED: dict[str, tuple[Callable[[Graph, str], str], str]] = {
@@ -306,6 +333,14 @@ REFUSED: dict[str, tuple[Callable[[Graph, str], str], str]] = {
     "a function": (
         lambda g, y: simple(g, y, lambda g, y, s: str(g.node("Tanh", [s]))),
         "reads products at all pairs of steps",
+    ),
+    "additive": (
+        lambda g, y: str(g.node("Add", [g.axes_op("Unsqueeze", y, [2]), g.axes_op("Unsqueeze", y, [1])])),
+        "as additive attention over steps computes",
+    ),
+    "positions": (
+        lambda g, y: str(g.node("Add", [y, positions(g, y)])),
+        "such as positional encodings",
     ),
     "a cap": (lambda g, y: str(g.node("Attention", [y, y, y], q_num_heads=1, kv_num_heads=1, softcap=2.0)), "softcap"),
 }  # fmt: skip

@@ -299,6 +299,34 @@ def test_a_variance_that_is_an_output_too() -> None:
     assert sorted(norms(model)) == ["LayerNorm", "Moment"]
 
 
+def test_of_a_pooled_vector() -> None:
+    """The mean of features of a mean over time is taken for either: here the vector is normalized."""
+
+    def build(g: Graph, x: str, axes: Any) -> str:
+        return spelled(square_mul, variance_two_pass, root_sqrt, divide)(g, mean(g, x, [1], keepdims=0), [-1])
+
+    proto = graph(build, [])
+    proto.graph.output[0].type.tensor_type.shape.dim.pop()
+    model = agree(proto, X)
+    assert isinstance(only_norm(model), LayerNorm)
+
+
+def means_of_means(g: Graph, x: str, axes: Any) -> str:
+    """As Conv-TasNet's global layer normalization: mean(1).mean(2), and the same of the squares."""
+    m = mean(g, mean(g, x, [1]), [2])
+    d = g.node("Sub", [x, m])
+    v = mean(g, mean(g, square_pow(g, d), [1]), [2])
+    scaled = g.node("Mul", [g.random(1, H, 1), d])
+    root = g.node("Pow", [g.node("Add", [v, number(g, 1e-8)]), number(g, 0.5)])
+    return str(g.node("Add", [g.node("Div", [scaled, root]), g.random(1, H, 1)]))
+
+
+def test_means_of_means() -> None:
+    layer = only_norm(agree(graph(means_of_means, [], perm=(0, 2, 1)), X))
+    assert isinstance(layer, SequenceNorm)
+    assert layer.count == H
+
+
 def over_time_norm(g: Graph, x: str, axes: Any) -> str:
     return str(g.node("Div", [x, mean(g, x, axes, "ReduceL2")]))
 

@@ -234,6 +234,33 @@ def test_channels_that_become_bands(form: str) -> None:
     streams_agree(decoder(lambda g, x: shuffled(g, x, form)))
 
 
+@pytest.mark.parametrize("time", [False, True])
+def test_two_axes_within_a_step(time: bool) -> None:
+    """Images [N · T, C, H, W], or [N, C, T, H, W] with a kernel over time too, of which the last band of each axis is cut off."""
+    g = Graph(opset=17)
+    x = features(g, "f", 4, 6)
+    if time:
+        x = g.node("Transpose", [g.node("Reshape", [x, g.const(np.array([0, 0, 4, 2, 3]))])], perm=[0, 2, 1, 3, 4])
+        y = g.node(
+            "ConvTranspose",
+            [x, g.random(4, 2, 2, 3, 3), g.random(4)],
+            strides=[1, 2, 2],
+            pads=[0, 1, 1, 0, 1, 1],
+            group=2,
+        )
+        y = norm(g, cut(g, y, 1), 4)
+        g.node("Reshape", [g.node("Transpose", [y], perm=[0, 2, 1, 3, 4]), g.const(np.array([0, 0, -1]))], ["out"])
+    else:
+        images = g.node("Reshape", [x, g.const(np.array([-1, 4, 2, 3]))])
+        y = g.node(
+            "ConvTranspose", [images, g.random(4, 2, 3, 2)], strides=[2, 3], pads=[1, 0, 0, 1], output_padding=[1, 2]
+        )
+        lead = g.node("Slice", [g.node("Shape", [x]), g.const(np.array([0])), g.const(np.array([2]))])
+        g.node("Reshape", [y, g.node("Concat", [lead, g.const(np.array([-1]))], axis=0)], ["out"])
+    g.output("out", 3)
+    streams_agree(g.model(), 5)
+
+
 @pytest.mark.parametrize(
     ("order", "shape", "attributes", "says"),
     [
@@ -249,6 +276,8 @@ def test_channels_that_become_bands(form: str) -> None:
         ("tf", [4, 2, 1, 3], {"auto_pad": "SAME"}, "auto_pad='SAME'"),
         ("tf", [4, 2, 1, 3], {"strides": [1, 2, 2]}, "lists 3 numbers"),
         ("tf", [4, 2, 3], {}, "does not fit its input"),
+        ("tf", [4, 2, 1, 3], {"dilations": [1, 65536]}, "reads inputs too far from each other: window"),
+        ("tf", [4, 2, 1, 1], {"strides": [65536, 65536]}, "bytes"),
     ],
 )
 def test_refusals(order: str, shape: list[int], attributes: dict[str, Any], says: str) -> None:

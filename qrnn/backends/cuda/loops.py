@@ -43,20 +43,11 @@ def row_loop_kernel(make: Callable[[Any], Loop]) -> Any:
     return run_rows
 
 
-def _nothing(contract: Any) -> Step:
-    """Return the first pass of a loop that has none."""
-
-    def step(*_: Any) -> int:
-        return 0
-
-    return step
-
-
 @lru_cache(KEPT)
 def step_loop_kernel(make: Callable[[Any], Step], before: Callable[[Any], Step] | None = None) -> Any:
     """Return a kernel that takes the steps which ``make`` gives, after those of ``before``, with a thread for each sequence."""
     step = compiled_loop(make(LOOP_FUNCTIONS))
-    first, passes = compiled_loop((before or _nothing)(LOOP_FUNCTIONS)), int(before is not None)
+    first, passes = step if before is None else compiled_loop(before(LOOP_FUNCTIONS)), int(before is not None)
 
     @kernel(THREADS)
     def take_steps(

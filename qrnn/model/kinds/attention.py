@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from qrnn.arithmetic.running_softmax import LOWEST_EXPONENT, PLACE_BITS
+from qrnn.arithmetic.running_softmax import LOWEST_EXPONENT, MOST_WEIGHTED, PLACE_BITS
 from qrnn.errors import QuantizationError
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import ANY_STEPS, Bytes, Reading, Rounding, Scratch, StateArray, Step, StepLoop, Written
@@ -26,6 +26,9 @@ PRODUCT_BITS = 62
 """The bits of the largest sum of products of a query and a key times the multiplier."""
 
 MULTIPLIER_BITS = 31
+
+LOST = 40
+"""The most bits by which a term of at most 2^39 is shifted that may leave something of it."""
 
 
 class ThreeInputs:
@@ -151,11 +154,16 @@ def attention_step(contract: Any) -> Step:
     With ``kept`` 0, ``keys`` and ``values`` are those of a whole sequence, ``steps`` says how many these are, and nothing is written there.
     """
     score_place, power_exponent, power_mantissa = contract.score_place, contract.power_exponent, contract.power_mantissa
-    weighted_sum, weighted_mean = contract.weighted_sum, contract.weighted_mean
+    weighted_sum, weighted_mean, shift_right_round = (
+        contract.weighted_sum,
+        contract.weighted_mean,
+        contract.shift_right_round,
+    )
 
     def step(
         n: int, t: int, k: int, queries: Any, new_keys: Any, new_values: Any, out: Any, keys: Any, values: Any, steps: Any, place: Any,
-        heads: int, shared: int, kept: int, lowest: int, multiplier: int, shift: int, up: int, down: int, table: Any, total: Any,
+        heads: int, shared: int, kept: int, most: int, lowest: int, lost: int, multiplier: int, shift: int, up: int, down: int, table: Any,
+        total: Any,
     ) -> int:  # fmt: skip
         begin = 0
         if kept > 0:
@@ -172,16 +180,19 @@ def attention_step(contract: Any) -> Step:
         size = queries.shape[2] // heads
         width = out.shape[2] // heads
         for h in range(heads):
-            of = h // shared
+            # max lets compilers see that no index is below 0, so that the loops over features become vectors
+            own_first = max(h * size, 0)
+            key_first = max(h // shared * size, 0)
+            value_first = max(h // shared * width, 0)
             largest = lowest
             weight = 0
             for j in range(width):
                 total[n, j] = 0
             at = begin
-            for _i in range(steps[n, 0]):
+            for _i in range(min(steps[n, 0], most)):
                 product = 0
                 for j in range(size):
-                    product += queries[n, t, h * size + j] * keys[n, at, of * size + j]
+                    product += queries[n, t, own_first + j] * keys[n, at, key_first + j]
                 score = score_place(product, multiplier, shift)
                 own = power_exponent(score)
                 if own > largest:
@@ -190,10 +201,11 @@ def attention_step(contract: Any) -> Step:
                         total[n, j] = weighted_sum(total[n, j], own - largest, 0, 0)
                     largest = own
                 below = largest - own
-                mantissa = power_mantissa(score, table)
-                weight = weighted_sum(weight, 0, mantissa << 15, below)
-                for j in range(width):
-                    total[n, j] = weighted_sum(total[n, j], 0, mantissa * values[n, at, of * width + j], below)
+                if below <= lost:
+                    mantissa = power_mantissa(score, table)
+                    weight += shift_right_round(mantissa << 15, below)
+                    for j in range(width):
+                        total[n, j] += shift_right_round(mantissa * values[n, at, value_first + j], below)
                 at = at + 1
                 if at == kept:
                     at = 0
@@ -299,9 +311,11 @@ class QuantAttention(ThreeInputs, QuantLayer):
     def step_loop(self) -> StepLoop:
         """Return the step, which goes over the keys and values once for each head."""
         by = self.out_frac - self.value_frac
-        numbers = (self.heads, self.heads // self.key_heads, self.kept, LOWEST_EXPONENT, self.multiplier, self.shift)
+        limits = (self.kept, MOST_WEIGHTED, LOWEST_EXPONENT, LOST)
+        numbers = (self.multiplier, self.shift, max(by, 0), max(-by, 0))
         scratch = (Scratch((self.width,), np.int64),)
-        return StepLoop(attention_step, (*numbers, max(by, 0), max(-by, 0), self.table), scratch)
+        shared = self.heads // self.key_heads
+        return StepLoop(attention_step, (self.heads, shared, *limits, *numbers, self.table), scratch)
 
     def roundings(self) -> tuple[Rounding, ...]:
         """Return the roundings of scores, weights and sums, and that of each mean."""

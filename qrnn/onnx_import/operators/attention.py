@@ -16,7 +16,7 @@ from qrnn.model.parts import IndexArray
 from qrnn.onnx_import.builder import LARGE_FILL, Builder
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.two_tensors import broadcast
-from qrnn.onnx_import.values import TIME, Features, TimeWeights
+from qrnn.onnx_import.values import BATCH, MERGED, TIME, Features, TimeWeights
 
 
 class Pairs(NamedTuple):
@@ -36,6 +36,13 @@ def softmax_over_time(node: Node, build: Builder, value: Features) -> Features:
         )
     scores = build.computable(node, value.ids)
     return _pending(node, build, TimeWeights(scores, None), value.ids.shape, value.axes)
+
+
+def as_one_sequence(build: Builder, value: Features) -> Features:
+    """Return a value with time as its axis of steps, where it is one with a batch that the file declares as 1, and has no batch axis."""
+    if BATCH in value.axes or build.baked[BATCH] != {1} or sum(axis in MERGED for axis in value.axes) != 1:
+        return value
+    return Features(value.ids, tuple(TIME if axis in MERGED else axis for axis in value.axes))
 
 
 def pairs_of(build: Builder, value: Features) -> Pairs | None:
@@ -83,6 +90,7 @@ def pooled(node: Node, build: Builder, value: Features) -> Features | None:
 
 def product_over_time(node: Node, build: Builder, a: Features, b: Features) -> Features | None:
     """Return the product of two matrices, [.., M, T] · [.., T, P], of which one holds weights over time and the other values; else None."""
+    a, b = as_one_sequence(build, a), as_one_sequence(build, b)
     if min(a.ids.ndim, b.ids.ndim) < 2 or a.axes[-1] is not TIME or b.axes[-2] is not TIME:
         return None
     rows = Features(a.ids, (*a.axes[:-1], None))

@@ -11,7 +11,6 @@ from qrnn.model.window import EACH
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import numbers, remember, term_of
-from qrnn.onnx_import.heads import BATCH_HEADS, without_merged_heads
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.affine import affine, widened
 from qrnn.onnx_import.operators.linear import linear, product_subscripts
@@ -100,18 +99,11 @@ def _of_constants(node: Node, build: Builder, a: Features, b: Features) -> Featu
     if (found[0] is None) == (found[1] is None):
         return None
     k = 0 if found[0] is None else 1
-    merged = any(BATCH_HEADS in value.axes for value in (a, b))
-    if merged and a.axes[0] is not b.axes[0]:
-        return None
-    parts = [without_merged_heads(value) if merged else value for value in (a, b)]
-    constant = constants_of(build, parts[1 - k])
+    constant = found[1 - k]
     assert constant is not None
-    left, right, result = product_subscripts(node, *(value.ids.ndim for value in parts))
+    left, right, result = product_subscripts(node, a.ids.ndim, b.ids.ndim)
     own, other = (left, right) if k == 0 else (right, left)
-    made = linear(node, build, parts[k], own, [(other, constant)], result)
-    if not merged:
-        return made
-    return Features(made.ids.reshape(made.ids.shape[1:]), (BATCH_HEADS, *made.axes[2:]))
+    return linear(node, build, (a, b)[k], own, [(other, constant)], result)
 
 
 def _shared(node: Node, build: Builder, value: Features) -> Features | None:

@@ -10,7 +10,7 @@ from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.folding import folded_value, refolded
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.normalizing import Divisor, normalized
+from qrnn.onnx_import.normalizing import Divisor, check_axes, normalized
 from qrnn.onnx_import.operators.pointwise import same_axes
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.values import TIME, Features
@@ -25,10 +25,11 @@ def layer_norm(node: Node, build: Builder) -> Features:
         raise node.refuse(f"stash_type={stash_type} is not supported; statistics are computed as for 1, float32")
     if extra := [name for name in node.output_names[1:] if name]:
         raise node.refuse(f"output {extra[0]!r} is not supported; only the normalized values are")
+    axes = list(range(axis, value.ids.ndim))
+    check_axes(node, value, axes)
     gain = _broadcast(node, 1, "Scale", value)
     bias = _broadcast(node, 2, "B", value) if node.has_input(2) else np.zeros(1)
-    divisor = Divisor(node.op == "LayerNormalization", epsilon)
-    return normalized(node, build, value, list(range(axis, value.ids.ndim)), gain, bias, divisor)
+    return normalized(node, build, value, axes, gain, bias, Divisor(node.op == "LayerNormalization", epsilon))
 
 
 @operator("InstanceNormalization")

@@ -12,7 +12,7 @@ from qrnn.model.layer import Layer
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.expressions import remember, term_of
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.operators.attention import softmax_over_time
+from qrnn.onnx_import.operators.attention import as_one_sequence, softmax_over_time
 from qrnn.onnx_import.operators.matrices import softmax_of_groups
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
@@ -77,16 +77,15 @@ def softmax(node: Node, build: Builder) -> Features:
     rank = value.ids.ndim
     axis = node.axis(int(node.take("axis", 1 if node.opset < 13 else -1)), rank)
     over = range(axis, rank) if node.opset < 13 else [axis]
-    around = [s for k, s in enumerate(value.axes) if k in over]
     sizes = [value.ids.shape[k] for k in over]
     if (
         node.op == "Softmax"
-        and TIME in around
+        and TIME in (around := [as_one_sequence(build, value).axes[k] for k in over])
         and {TIME, None} >= {*around}
         and not build.one_step
         and sizes == [1] * len(sizes)
     ):
-        return softmax_over_time(node, build, value)
+        return softmax_over_time(node, build, as_one_sequence(build, value))
     symbols = [s for k, s in enumerate(value.axes) if k in over and s is not None]
     if any(not (build.one_step and s is TIME) for s in symbols):
         raise node.refuse(

@@ -358,7 +358,7 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
     time, batch = roles.time, roles.batch
     if isinstance(x, AxisTensor) and x.rank == 3:  # a Reshape of Y may name baked sizes
         steps, sequences = x.axes[1::-1] if first else x.axes[:2]
-        if sequences.parts:
+        if sequences.parts or (steps.size is None) != (sequences.size is None):
             time, batch = steps, sequences
         else:
             time, batch = (

@@ -13,10 +13,9 @@ from qrnn.model.kinds.per_band import PerBand
 from qrnn.model.kinds.recurrent.definition import Direction, InitialState
 from qrnn.onnx_import.banding import banded
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.heads import BATCH_HEADS
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.recurrent_attributes import X
-from qrnn.onnx_import.values import BATCH, MERGED, TIME, Banded, Features, Symbol, Tensor
+from qrnn.onnx_import.values import BATCH, BATCH_TIME, MERGED, TIME, Banded, Features, Symbol, Tensor
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,13 @@ def banded_input(node: Node, build: Builder, batch_first: bool) -> Bands | None:
     sequence, rows = (1, 0) if batch_first else (0, 1)
     count, size = value.ids.shape[sequence], value.ids.shape[rows]
     symbol, steps = value.axes[rows], value.axes[sequence]
-    symbol = banded((BATCH, size)) if symbol is BATCH_HEADS else symbol  # heads of products and bands are merged alike
+    if 1 in build.baked[BATCH]:  # one sequence: the batch of 1 may be part of either axis
+        if steps in MERGED and symbol is None and size > 1:
+            symbol, steps = banded((size, BATCH)), TIME
+        elif isinstance(steps, Banded) and steps.factors == (BATCH,) and symbol is TIME:
+            symbol, steps = BATCH_TIME, None
+        elif build.one_step and steps is BATCH and symbol is None and size > 1:
+            symbol, steps = banded((size, BATCH)), None  # of one step: the axis of size 1 is that of the step
     time = steps is TIME or (build.one_step and steps is None and count == 1)
     if isinstance(symbol, Banded):
         if not time or symbol.factors != (BATCH,):

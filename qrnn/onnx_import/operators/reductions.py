@@ -20,9 +20,9 @@ from qrnn.onnx_import.merging import refuse_merged
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.normalizing import grouped
 from qrnn.onnx_import.operators.attention import pooled
+from qrnn.onnx_import.reduced_features import record, statistic
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
-from qrnn.onnx_import.statistics import record, statistic
 from qrnn.onnx_import.taken_apart import moments_of, norm_of
 from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, Value, is_shape
 

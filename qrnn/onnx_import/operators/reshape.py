@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qrnn.onnx_import.axis_groups import carried_groups
 from qrnn.onnx_import.banding import is_banded, regrouped
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
-from qrnn.onnx_import.folding import folded, unfolded
-from qrnn.onnx_import.heads import BATCH_HEADS, with_merged_heads, without_merged_heads
-from qrnn.onnx_import.lengths import as_axes, rule_of
+from qrnn.onnx_import.folding import folded, folds, is_shape_of, unfolded
+from qrnn.onnx_import.lengths import INPUTS, as_axes, rule_of
 from qrnn.onnx_import.merging import (
     carried_merge,
     carried_split,
@@ -79,10 +79,6 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     if len(target) > 12:
         raise node.refuse(f"reshapes to {len(target)} axes; at most 12 are supported")
     node.budget.spend(node.where, ALIGN_WORK * len(target) ** 2)
-    if not build.one_step and BATCH_HEADS in value.axes:
-        value = without_merged_heads(value)
-    if not build.one_step and (made := with_merged_heads(node, build, value, target)) is not None:
-        return made
     given = target
     if (whole := unfolded(build, value, target)) is not None:
         return whole
@@ -117,6 +113,12 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
         return steps
     if resolved is None:
         resolved = aligned_by_fixed_size(node, build, value, target)
+    if (
+        resolved is None
+        and not build.one_step
+        and (moved := _regrouped_by_fixed_size(node, build, value, target)) is not None
+    ):
+        return moved
     if resolved is None:
         raise node.refuse(
             f"reshapes {value.describe()} to {target}, which merges or splits the batch (N) or time (T) axis; "
@@ -125,6 +127,29 @@ def reshape_features(node: Node, build: Builder, value: Features, target: list[D
     node.reserve_features(value.ids.size)
     ids = value.ids.reshape([1 if isinstance(d, Symbol) else d for d in resolved])
     return Features(ids, tuple(d if isinstance(d, Symbol) else None for d in resolved))
+
+
+def _regrouped_by_fixed_size(node: Node, build: Builder, value: Features, target: list[Dim]) -> Features | None:
+    """Return what `regrouped` does where a target has a number in the place of the steps, which the inputs declare free; None for others.
+
+    Batch and heads are one axis in it, [T, N·H, D], whose size a graph computes, so that one number is left that may be the steps.
+    """
+    if TIME not in value.axes or build.baked[TIME] or build.length_rule(value) != INPUTS:
+        return None
+    if not any(isinstance(d, Product) for d in target):
+        return None
+    for place, number in enumerate(target):
+        if isinstance(number, Symbol) or number < 1:
+            continue
+        moved = regrouped(build, value, [*target[:place], TIME, *target[place + 1 :]])
+        if moved is not None:
+            build.baked[TIME].add(int(number))
+            build.notes.append(
+                f"{node.where} reshapes to {target}, which fixes the time axis to {number}, although the inputs declare any size; any size "
+                "runs here"
+            )
+            return moved
+    return None
 
 
 def stacks(size: int | None, wanted: Dim) -> bool:
@@ -193,9 +218,19 @@ def reshape(node: Node, build: Builder) -> Value:
 
 @axis_rule("Reshape")
 def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
-    """Carry the axes that survive: equal ones from the front and the back, and one that is left between them."""
+    """Carry the axes that survive; groups of channels, put together with all axes behind them, are remembered until they are split again."""
     value: AxisTensor = node.input(0)
     target = _target(node, list(value.axes))
+    if value.axes and (whole := roles.folded.get(value.axes[-1])) is not None and is_shape_of(target, whole):
+        return AxisTensor(whole, value.sources)
+    found = _surviving_axes(node, roles, value, list(target))
+    if folds(target, value.axes) and not any(found.axes[-1] is axis for axis in value.axes):
+        roles.folded[found.axes[-1]] = value.axes
+    return found
+
+
+def _surviving_axes(node: Node, roles: Roles, value: AxisTensor, target: list[Dim]) -> AxisTensor:
+    """Return the axes that survive: equal ones from the front and the back, and one that is left between them."""
     if len(target) == value.rank == 3 and stacks(value.axes[2].size, target[2]):
         steps = roles.made(None, node.name)  # every few steps side by side
         roles.same(steps, value.axes[1], node.name)
@@ -218,6 +253,8 @@ def reshape_axes(node: Node, roles: Roles) -> AxisTensor:
         middle.append(one[0])
         axes, target = axes[one[1] :], target[1:]
         return AxisTensor((*front, *middle, *_carried(axes, target, node, roles), *back), value.sources)
+    if (groups := carried_groups(axes, target, roles, node)) is not None:
+        return AxisTensor((*front, *groups, *back), value.sources)
     rest_sizes, rest_target = known_sizes(tuple(axes[1:])), target[1:]
     first_kept = (
         bool(axes)

@@ -8,7 +8,6 @@ from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.constants import canonical
-from qrnn.onnx_import.heads import unmerged_sizes
 from qrnn.onnx_import.lengths import as_axes, rule_of, size_of
 from qrnn.onnx_import.merging import is_size, merged_size, product_of
 from qrnn.onnx_import.node import Node
@@ -49,7 +48,7 @@ def constant(node: Node, build: Builder) -> Value:
 
 def sizes_of(build: Builder, value: Features) -> list[Dim]:
     """Return the sizes of a value: those of its time axis, and of one that batch and time are merged to, by how many steps it has."""
-    dims = unmerged_sizes(value)
+    dims: list[Dim] = list(value.shape)
     if not any(d is TIME or d in MERGED for d in value.axes):
         return dims
     rule = build.length_rule(value)

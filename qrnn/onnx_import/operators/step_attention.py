@@ -34,8 +34,8 @@ MOST_STEPS = 1024
 class Scores:
     """Products of two tensors at pairs of steps, whose features stand for them: [.., steps, D] both, with equal axes in front.
 
-    ``symbols`` are what their axes of steps are. ``lags`` has, for a mask of earlier steps, how many steps each one reads, 0 for all of them;
-    None without a mask: which of both are queries is known with ``over``, the axis of the softmax.
+    ``symbols`` are what their axes of steps are. ``mask`` is which pairs are left, as `_earlier` says, or None for all of them. ``over`` is the
+    axis of the softmax, LEFT or RIGHT, once there is one: the factor of that axis has the keys, the other one the queries.
     """
 
     factors: tuple[Features, Features]

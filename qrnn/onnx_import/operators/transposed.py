@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from qrnn.errors import QrnnError
+from qrnn.errors import ModelFileError, QrnnError
 from qrnn.model.transposed import Transposed, phase_bias, phase_weights, phases
 from qrnn.model.window import LARGEST_WINDOW
 from qrnn.onnx_import.builder import Builder
@@ -20,7 +20,7 @@ from qrnn.onnx_import.values import TIME, Features
 
 @operator("ConvTranspose")
 def conv_transpose(node: Node, build: Builder) -> Features:
-    """Import ConvTranspose over time, over one axis within a step, or over both; X [N, C, …], W [C, O / group, …], B [O]."""
+    """Import ConvTranspose over time and over one or two axes within a step; X [N, C, …], W [C, O / group, …], B [O]."""
     weight, value = node.weights(1, "W"), node.features(0, "X")
     if weight.ndim < 3 or 0 in weight.shape:
         raise node.damaged(
@@ -46,7 +46,10 @@ def conv_transpose(node: Node, build: Builder) -> Features:
         if size is not None and axis.count(size) < 1
     ]:
         raise node.damaged(f"its pads leave nothing of axis {empty[0]}")
-    windows = [axis.window for axis in axes]
+    try:
+        windows = [axis.window for axis in axes]
+    except ModelFileError as error:
+        raise node.refuse(f"reads inputs too far from each other: {error}") from error
     node.reserve(phases(axes) * weight.size // math.prod(kernel) * math.prod(window.taps for window in windows))
     attributes = {
         "pads": [window.before for window in windows] + [window.after for window in windows],

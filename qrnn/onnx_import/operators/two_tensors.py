@@ -16,7 +16,7 @@ from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.operators.functions import Axes, function_layer, magnitude_layer
 from qrnn.onnx_import.steps import as_steps
 from qrnn.onnx_import.taken_apart import normalization, variance
-from qrnn.onnx_import.values import TIME, Features, Symbol, Tensor
+from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor
 
 VERBS = {"add": "adds", "sub": "subtracts", "mul": "multiplies", "div": "divides"}
 
@@ -27,6 +27,11 @@ def two(node: Node, build: Builder, op: str, a: Features, b: Features) -> Featur
     What both are functions of is looked at first: see `qrnn.onnx_import.expressions`.
     """
     aligned = broadcast(node, build, a, b)
+    if aligned is None and _at_pairs_of_steps(a, b):
+        raise node.refuse(
+            f"{VERBS[op]} '{node.input_names[0]}' {a.describe()} and '{node.input_names[1]}' {b.describe()}, a number for each pair of steps, "
+            "as additive attention over steps computes; only scores that are products of queries and keys are supported"
+        )
     if aligned is None:
         raise node.refuse(
             f"{VERBS[op]} '{node.input_names[0]}' {a.describe()} and '{node.input_names[1]}' {b.describe()}; only tensors of the same "
@@ -52,6 +57,12 @@ def two(node: Node, build: Builder, op: str, a: Features, b: Features) -> Featur
     return result
 
 
+def _at_pairs_of_steps(a: Features, b: Features) -> bool:
+    """Return whether two values go over time along different axes, counted from the back."""
+    places = [[k for k, axis in enumerate(value.axes[::-1]) if axis is TIME] for value in (a, b)]
+    return len(places[0]) == len(places[1]) == 1 and places[0] != places[1]
+
+
 def broadcast(node: Node, build: Builder, a: Features, b: Features) -> tuple[Features, Features] | None:
     """Return two values expanded to one shape, axes aligned from the back; None where that would repeat one along batch or time."""
     rank = max(a.ids.ndim, b.ids.ndim)
@@ -68,6 +79,8 @@ def broadcast(node: Node, build: Builder, a: Features, b: Features) -> tuple[Fea
             axes.append(x)
         elif build.one_step and {x, y} == {None, TIME} and left.shape[k] == right.shape[k] == 1:
             axes.append(TIME)  # the time axis of one step is an axis of size 1 like any other
+        elif _ones(build, (left, left_axes), (right, right_axes)):
+            return broadcast(node, build, Features(left, left_axes), Features(right, left_axes))
         else:
             return None
     try:
@@ -76,6 +89,17 @@ def broadcast(node: Node, build: Builder, a: Features, b: Features) -> tuple[Fea
         return None
     node.reserve_features(2 * int(np.prod(shape)))
     return tuple(Features(np.broadcast_to(ids, shape), tuple(axes)) for ids in (left, right))  # type: ignore[return-value]
+
+
+def _ones(build: Builder, a: tuple[Any, Axes], b: tuple[Any, Axes]) -> bool:
+    """Return whether two values of one step of one sequence differ only in which of their axes of size 1 are batch and time."""
+    (left, left_axes), (right, right_axes) = a, b
+    differ = [k for k, (x, y) in enumerate(zip(left_axes, right_axes, strict=True)) if x is not y]
+    alike = left_axes.count(BATCH) == right_axes.count(BATCH) == 1
+    ones = all(
+        left.shape[k] == right.shape[k] == 1 and {left_axes[k], right_axes[k]} <= {None, BATCH, TIME} for k in differ
+    )
+    return build.one_step and 1 in build.baked[BATCH] and alike and ones
 
 
 def _at_each_step(node: Node, build: Builder, a: tuple[Any, Axes], b: tuple[Any, Axes]) -> list[tuple[Any, Axes]]:

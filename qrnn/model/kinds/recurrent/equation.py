@@ -56,7 +56,8 @@ def _run_direction(
 ) -> dict[str, FloatArray]:
     """Compute every quantity of one direction at every step, in the order of processing; ``starts`` are h_0 and, where there is one, c_0.
 
-    States are frozen past a sequence's end, or, of a layer without memory, what each step begins with.
+    Where nobody observes quantities, they are h and c alone. States are frozen past a sequence's end, or, of a layer without memory, what each
+    step begins with.
     """
     step, cell = layer.declaration.equation, CellRun(layer, key, d, run)
     N, T, _ = x.shape
@@ -81,6 +82,8 @@ def _run_direction(
         h = now["h"] = np.where(active, now["h"], h)
         if "c" in now:
             c = now["c"] = np.where(active, now["c"], c)
+        if not run.is_observed:
+            now = {name: now[name] for name in ("h", "c") if name in now}
         if not out:
             out = {name: np.zeros((N, T, value.shape[1])) for name, value in now.items()}
         for name, value in now.items():

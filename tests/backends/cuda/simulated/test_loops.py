@@ -17,6 +17,7 @@ from backends.cuda.simulated.test_arrays import assert_same, on_device, token_mo
 from backends.generators import QUIET, Case, assert_equal, integers
 from backends.loop_kinds import QuantDifference, QuantPooled, difference_rows
 from backends.raw_norms import normalized_model
+from qrnn import layers
 from qrnn.arithmetic import CONTRACT
 from qrnn.backends import create_engine
 from qrnn.backends.base import Trace
@@ -29,6 +30,7 @@ from qrnn.backends.cuda.lengths import Lengths
 from qrnn.backends.cuda.loops import RowLoops
 from qrnn.backends.cuda.walk import DeviceModel
 from qrnn.backends.cuda.weights import upload
+from qrnn.conversion import quantize
 from qrnn.errors import BackendError, DataError
 from qrnn.model import cell_codes
 from qrnn.model.batch import make_batch
@@ -295,6 +297,21 @@ def test_states_beyond_their_limit_are_refused() -> None:
         DataError, match=r"state of layer 'pool': 1 values of phase are below 0 or above 1, expected 0…1"
     ):
         engine.run_on_device(x, None, lambda *_: {"pool": start}, False, True)  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("kind", ["group_norm", "instance_norm", "running_norm"])
+def test_normalizations(kind: str) -> None:
+    """Of groups of a step, of whole sequences, which are gone through twice, and of the last steps; ragged, and a moment behind them."""
+    rng = np.random.default_rng(3)
+    more = {"steps": 2} if kind == "running_norm" else {}
+    y = getattr(layers, kind)(layers.input("x", 6), groups=2, gain=rng.normal(size=6), **more)
+    outputs = {"y": y, "s": layers.moment(y, 2), "mean": layers.running(y, "mean")}
+    model = quantize(layers.model(kind, outputs), {"x": rng.normal(size=(2, 6, 6))})
+    x, lengths = {"x": rng.normal(size=(3, 5, 6))}, np.array([5, 0, 3])
+    want = Session(model, "reference").run(x, lengths)
+    got = Session(model, "cuda").run(x, lengths)
+    for name, values in want.outputs.items():
+        np.testing.assert_array_equal(got.outputs[name], values, err_msg=name)
 
 
 # --- cells without a kernel ---------------------------------------------------------------------------------------------------------------
