@@ -11,8 +11,8 @@ The command writes into FOLDER, and prints the improvement over the noisy input,
     band_mask.onnx         x [N, T, 32] → y [N, T, 32], both axes dynamic, opset 17
     band_mask_stream.onnx  x [N, 1, 32] and the states `enc1`, `enc3`, `h` → y [N, 1, 32] and the states after the frame
 
-Variants that leave a part out go by their own names: ``convt`` has no dual-path block, ``dual`` no transposed convolutions. They need PyTorch,
-ONNX and ONNX Runtime. The same seed gives the same files with the same PyTorch on the same processor.
+Variants that leave a part out go by their own names: ``convt`` has no recurrent layer over bands, ``dual`` no transposed convolutions. They
+need PyTorch, ONNX and ONNX Runtime. The same seed gives the same files with the same PyTorch on the same processor.
 """
 
 from __future__ import annotations
@@ -55,17 +55,19 @@ def make_network(variant: str) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            self.bands = nn.GRU(inner, 8, batch_first=True, bidirectional=True)
-            self.bands_out = nn.Linear(16, inner)
-            self.norm = nn.LayerNorm((narrow, inner))
+            if variant != "convt":
+                self.bands = nn.GRU(inner, 8, batch_first=True, bidirectional=True)
+                self.bands_out = nn.Linear(16, inner)
+                self.norm = nn.LayerNorm((narrow, inner))
             self.time = nn.GRU(inner, 16, batch_first=True)
             self.time_out = nn.Linear(16, inner)
 
         def forward(self, e: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
             e = e.permute(0, 2, 3, 1)  # [N, T, bands, channels]
             n, t = e.shape[0], e.shape[1]
-            within, _ = self.bands(e.reshape(n * t, narrow, inner))
-            e = e + self.norm(self.bands_out(within).reshape(n, t, narrow, inner))
+            if variant != "convt":
+                within, _ = self.bands(e.reshape(n * t, narrow, inner))
+                e = e + self.norm(self.bands_out(within).reshape(n, t, narrow, inner))
             over, h = self.time(e.permute(0, 2, 1, 3).reshape(n * narrow, t, inner), h)
             e = e + self.time_out(over).reshape(n, narrow, t, inner).permute(0, 2, 1, 3)
             return e.permute(0, 3, 1, 2), h
@@ -85,7 +87,7 @@ def make_network(variant: str) -> Any:
                 follow(inner),
             )
             self.point, self.after4 = nn.Conv2d(inner, inner, 1), follow(inner)
-            self.dual = None if variant == "convt" else DualPath()
+            self.dual = DualPath()
             if variant == "dual":
                 self.dec2: Any = nn.Conv2d(inner, 8, (1, 3), padding=(0, 1))
                 self.dec1: Any = nn.Conv2d(8, 1, (1, 3), padding=(0, 1))
@@ -108,8 +110,7 @@ def make_network(variant: str) -> Any:
             e2 = self.after2(self.enc2(e1))
             e3 = nn.functional.pad(e2, (0, 0, 4, 0)) if past3 is None else torch.cat([past3, e2], 2)
             e = self.after4(self.point(self.after3(self.enc3(e3))))
-            if self.dual is not None:
-                e, h = self.dual(e, h)
+            e, h = self.dual(e, h)
             d = self.after5(self.dec2(e + e2))
             y = torch.sigmoid(self.dec1(d + e1)).squeeze(1) * x
             return (y, e0[:, :, 1:], e3[:, :, 1:], h) if given else y
@@ -189,28 +190,25 @@ def onnx_stream(path: Path, network: Any, clip: Frames) -> Frames:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    states = {name: value.numpy() for name, value in zip(STATES, network.states(1), strict=True)}
-    wanted = {given.name for given in session.get_inputs()}
-    written = {given.name for given in session.get_outputs()}
-    found = []
+    states = [value.numpy() for value in network.states(1)]
+    outputs, found = ["y", *(f"{name}_out" for name in STATES)], []
     for frame in clip:
-        feed = {name: value for name, value in states.items() if name in wanted}
-        y, *after = session.run(sorted(written, key=lambda name: name != "y"), {"x": frame[None, None], **feed})
-        named = zip(sorted(written, key=lambda name: name != "y")[1:], after, strict=True)
-        states = {name.removesuffix("_out"): value for name, value in named}
+        feed = dict(zip(STATES, states, strict=True))
+        y, *states = session.run(outputs, {"x": frame[None, None], **feed})
         found.append(y[0, 0])
     return np.array(found)
 
 
-def check(network: Any, whole: Path, stream: Path | None, clips: Clips) -> None:
+def check(network: Any, whole: Path, stream: Path, clips: Clips) -> None:
     """Refuse files in which ONNX Runtime does not give PyTorch's results."""
     import torch
 
     with torch.no_grad():
         want = [network(torch.from_numpy(clip[None])).numpy()[0] for clip in clips.noisy[:8]]
-    got = {"whole clips": onnx_estimates(whole, Clips(clips.noisy[:8], clips.clean[:8]))}
-    if stream:
-        got["frames one by one"] = [onnx_stream(stream, network, clip) for clip in clips.noisy[:8]]
+    got = {
+        "whole clips": onnx_estimates(whole, Clips(clips.noisy[:8], clips.clean[:8])),
+        "frames one by one": [onnx_stream(stream, network, clip) for clip in clips.noisy[:8]],
+    }
     for how, estimates in got.items():
         difference = max(float(np.abs(a - b).max()) for a, b in zip(want, estimates, strict=True))
         if difference > TOLERANCE:
@@ -245,16 +243,15 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     whole = options.out / f"{name}.onnx"
     export(network, whole, False)
-    stream = options.out / f"{name}_stream.onnx" if network.dual is not None else None
-    if stream:
-        export(network, stream, True)
+    stream = options.out / f"{name}_stream.onnx"
+    export(network, stream, True)
     clips = test_clips(data)
     check(network, whole, stream, clips)
     noisy, estimates = clips.ratio(clips.noisy), onnx_estimates(whole, clips)
     print(
         f"{noisy:.2f} dB noisy, {clips.ratio(estimates):.2f} dB by the network: {clips.improvement(estimates):.2f} dB improvement"
     )
-    for path in filter(None, (whole, stream)):
+    for path in (whole, stream):
         print(f"{path}: {path.stat().st_size} bytes")
     return 0
 
