@@ -259,7 +259,7 @@ def test_as_many_steps_as_there_may_be() -> None:
         x = {"x": np.array([[[32767, -32767, 0, 1]]], np.int16)}
         result = session.run(x, state=state)
         found.append(result.outputs["y"])
-        with pytest.raises(Exception, match="layer 'running_norm' sums at most"):
+        with pytest.raises(Exception, match="layer 'running_norm' takes at most"):
             session.run(x, state=result.state)
     real = np.array([32767, -32767, 0, 1]) + 0.5
     want = layer.gain * 2.0 ** (8.0 - layer.gain_shift) * real / 32767.5 + layer.bias / 256

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.model.kinds.conv import Conv
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.window import EACH, LARGEST_WINDOW
@@ -172,12 +173,11 @@ def _places(size: int, target: int, scale: float, coordinates: str) -> FloatArra
         found = x * np.float32(size - 1) / np.float32(target - 1) if target > 1 else np.zeros_like(x)
     elif coordinates == "pytorch_half_pixel" and target == 1:
         found = np.zeros_like(x)
+    elif coordinates == "half_pixel_symmetric":
+        offset = np.float32(size) / np.float32(2) * (1 - np.float32(target) / (np.float32(size) * by))
+        found = offset + (x + half) / by - half
     else:
         found = (x + half) / by - half
-        if coordinates == "half_pixel_symmetric":
-            exact = np.float32(size) * by
-            middle = np.float32(size) / np.float32(2)
-            found = middle * (1 - np.float32(target) / exact) + found
     return found.astype(np.float64)
 
 
@@ -188,7 +188,7 @@ def _nearest(places: FloatArray, size: int, rounding: str, scale: float) -> Inde
     elif rounding == "round_prefer_floor":
         found = np.ceil(places - 0.5)
     elif rounding == "round_prefer_ceil":
-        found = np.floor(places + 0.5)
+        found = round_half_up(places)
     else:
         found = np.floor(places) if rounding == "floor" else np.ceil(places)
     return np.clip(found, 0, size - 1).astype(np.int64)

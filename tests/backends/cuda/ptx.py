@@ -35,6 +35,7 @@ FLAG = types.boolean
 WORDS, OCTETS, SHORTS, LONGS = types.int32[::1], types.int8[::1], types.int16[::1], types.int64[::1]
 WORDS2, OCTETS2, SHORTS2, LONGS2 = types.int32[:, ::1], types.int8[:, ::1], types.int16[:, ::1], types.int64[:, ::1]
 WORDS3, SHORTS3 = types.int32[:, :, ::1], types.int16[:, :, ::1]
+SHORTS4 = types.int16[:, :, :, ::1]
 REALS, REALS2 = types.float64[::1], types.float64[:, ::1]
 
 GATES = (LONGS2, WORDS2)
@@ -57,6 +58,9 @@ ELEMENTS = {
     "elements.fill_one": (LONGS,),
     "elements.last_step": (LONGS, SHORTS, SHORTS3, SHORTS2),
     "elements.mark_steps": (LONGS, N, LONGS),
+    "elements.band_lengths": (LONGS, N, LONGS),
+    "elements.step_lengths": (LONGS, N, N, LONGS),
+    "elements.swap_axes": (SHORTS4, SHORTS4),
     "elements.zero_empty": (LONGS, WORDS2, WORDS2),
     "elements.copy_columns": (WORDS2, N, WORDS2, N, N),
     "elements.repeat": (SHORTS2, SHORTS3),
