@@ -7,30 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.backends.cpu.banded_run import BandedRun
 from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
 from qrnn.backends.cpu.layer_calls import LayerCalls, SequenceCalls, StreamCalls
-from qrnn.backends.cpu.tasks import Tasks
 from qrnn.model.kinds.over_bands import QuantOverBands
-from qrnn.model.quant_model import QuantModel
 
 
-class OverBandsRun(RecurrentRun):
+class OverBandsRun(BandedRun):
     """See the module. Streams and whole sequences do not differ: both are rows, of which each is a sequence."""
 
-    def __init__(self, layer: QuantOverBands, model: QuantModel, tasks: Tasks) -> None:
-        super().__init__(layer, model, tasks)
-        self._banded = layer
-
-    @property
-    def step_macs(self) -> int:
-        """Return the multiply-adds of a time step, over all bands and directions."""
-        return self._banded.bands * super().step_macs
-
-    @property
-    def most_macs(self) -> int:
-        """Return the multiply-adds of a time step of the largest direction."""
-        return self._banded.bands * super().most_macs
+    _banded: QuantOverBands
 
     def share_tensors(self, tensors: dict[str, Any]) -> None:
         """Share nothing: the layer writes one tensor."""

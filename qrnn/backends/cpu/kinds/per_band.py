@@ -7,31 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.backends.cpu.banded_run import BandedRun
 from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
 from qrnn.backends.cpu.layer_calls import Flow, SequenceCalls
-from qrnn.backends.cpu.tasks import Tasks
 from qrnn.model.kinds.per_band import QuantPerBand
 from qrnn.model.parts import Int16Array, Int32Array
-from qrnn.model.quant_model import QuantModel
 
 
-class PerBandRun(RecurrentRun):
+class PerBandRun(BandedRun):
     """See the module. A step of M streams is one of M · B streams, whose states lie one after the other in those of the model."""
 
-    def __init__(self, layer: QuantPerBand, model: QuantModel, tasks: Tasks) -> None:
-        super().__init__(layer, model, tasks)
-        self._banded = layer
-
-    @property
-    def step_macs(self) -> int:
-        """Return the multiply-adds of a time step, over all bands and directions."""
-        return self._banded.bands * super().step_macs
-
-    @property
-    def most_macs(self) -> int:
-        """Return the multiply-adds of a time step of the largest direction."""
-        return self._banded.bands * super().most_macs
+    _banded: QuantPerBand
 
     def step_calls(self, flow: Flow, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array) -> list[Call]:
         """Return the calls of one step of the streams of a flow; see `RecurrentRun.step_calls`."""
