@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
 from qrnn.backends.cpu.tasks import Tasks
 from qrnn.model.kinds.over_bands import QuantOverBands
@@ -10,11 +13,22 @@ from qrnn.model.quant_model import QuantModel
 
 
 class BandedRun(RecurrentRun):
-    """A recurrent layer whose weights serve all bands of a step."""
+    """A recurrent layer whose weights serve all bands of a step.
 
-    def __init__(self, layer: QuantOverBands | QuantPerBand, model: QuantModel, tasks: Tasks) -> None:
+    Calls of streams and whole sequences are those of ``side_by_side``, the layer's own or one of several sequences side by side
+    (`qrnn.backends.cpu.side_by_side`); padded batches, and what is looked into, go by the layer itself.
+    """
+
+    def __init__(
+        self,
+        layer: QuantOverBands | QuantPerBand,
+        together: QuantOverBands | QuantPerBand,
+        model: QuantModel,
+        tasks: Tasks,
+    ) -> None:
         super().__init__(layer, model, tasks)
         self._banded = layer
+        self.side_by_side: RecurrentRun = self if together is layer else RecurrentRun(together, model, tasks)
 
     @property
     def step_macs(self) -> int:
@@ -25,3 +39,9 @@ class BandedRun(RecurrentRun):
     def most_macs(self) -> int:
         """Return the multiply-adds of a time step of the largest direction."""
         return self._banded.bands * super().most_macs
+
+    def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
+        """Yield the calls that have to be compiled ahead; see `LayerRun.ahead`."""
+        yield from super().ahead(runs, stepped)
+        if self.side_by_side is not self:
+            yield from self.side_by_side.ahead(runs, stepped)

@@ -10,13 +10,20 @@ import numpy as np
 from qrnn.backends.cpu.banded_run import BandedRun
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.layer_calls import LayerCalls, SequenceCalls, StreamCalls
+from qrnn.backends.cpu.side_by_side import most_copies, over_bands_copies
+from qrnn.backends.cpu.tasks import Tasks
 from qrnn.model.kinds.over_bands import QuantOverBands
+from qrnn.model.quant_model import QuantModel
 
 
 class OverBandsRun(BandedRun):
     """See the module. Streams and whole sequences do not differ: both are rows, of which each is a sequence."""
 
     _banded: QuantOverBands
+
+    def __init__(self, layer: QuantOverBands, model: QuantModel, tasks: Tasks) -> None:
+        self._copies = most_copies(layer, tasks.isa)
+        super().__init__(layer, layer if self._copies == 1 else over_bands_copies(layer, self._copies), model, tasks)
 
     def share_tensors(self, tensors: dict[str, Any]) -> None:
         """Share nothing: the layer writes one tensor."""
@@ -33,20 +40,23 @@ class OverBandsRun(BandedRun):
         """Return the calls over all rows; see `LayerRun.calls`."""
         layer, place = self._banded, walk.place_of(self._banded.input)
         B, D, P, given = layer.bands, len(layer.directions), layer.output_size, walk.tensors[layer.input]
-        rows = len(given)
-        x, lengths = given.reshape(rows, B, layer.input_size), np.full(rows, B, np.int64)
+        rows, copies = len(given), self._copies
+        groups, each = -(-rows // copies), np.zeros(3, np.int64)
+        x, lengths = np.zeros((groups, B, copies, layer.input_size), np.int16), np.full(groups, B, np.int64)
         out = walk.tensors[layer.output].reshape(rows, B, D, P)
-        call, calls = partial(self.tasks.call, "bands"), list[Call]()
-        starts = layer.begin(1)
+        call = partial(self.tasks.call, "bands")
+        calls = [
+            call("group", place, copies, each),
+            call("take_copies", place, given.reshape(rows, B, layer.input_size), x),
+        ]
+        starts = [np.tile(start[0], copies) for start in layer.begin(1)]
         for number in range(D):
-            own = [np.zeros((rows, start.shape[2]), start.dtype) for start in starts]
-            calls += [
-                call("begin", place, np.ascontiguousarray(s[0, number]), o) for s, o in zip(starts, own, strict=True)
-            ]
-            y = out[:, :, 0] if D == 1 else np.zeros((rows, B, P), np.int16)
-            calls.append(self.sequence_call(walk, number, place, (x, lengths, own[0], own[1], y)))
-            if D > 1:
-                calls.append(call("put_parts", place, number, y, out))
+            own = [np.zeros((groups, start.shape[1]), start.dtype) for start in starts]
+            calls += [call("begin", each, np.ascontiguousarray(s[number]), o) for s, o in zip(starts, own, strict=True)]
+            y = np.zeros((groups, B, copies, P), np.int16)
+            data = (x.reshape(groups, B, -1), lengths, own[0], own[1], y.reshape(groups, B, -1))
+            calls.append(self.side_by_side.sequence_call(walk, number, each, data))
+            calls.append(call("put_copies", place, number, y, out))
         return calls
 
 
