@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
 from qrnn.backends.cpu.tasks import Tasks
-from qrnn.model.kinds.over_bands import QuantOverBands
-from qrnn.model.kinds.per_band import QuantPerBand
+from qrnn.model.kinds.recurrent.bands import QuantBanded
 from qrnn.model.quant_model import QuantModel
 
 
@@ -21,8 +20,8 @@ class BandedRun(RecurrentRun):
 
     def __init__(
         self,
-        layer: QuantOverBands | QuantPerBand,
-        together: QuantOverBands | QuantPerBand,
+        layer: QuantBanded,
+        together: QuantBanded,
         model: QuantModel,
         tasks: Tasks,
     ) -> None:

@@ -16,13 +16,12 @@ import numpy.typing as npt
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.packed import can_fuse
 from qrnn.model.cell_codes import CODES
-from qrnn.model.kinds.over_bands import QuantOverBands
-from qrnn.model.kinds.per_band import QuantPerBand
+from qrnn.model.kinds.recurrent.bands import QuantBanded
 from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole
 from qrnn.model.parts import Matrix, QuantInitialState, QuantMatrix
 
 
-def most_copies(layer: QuantOverBands | QuantPerBand, isa: Isa | None) -> int:
+def most_copies(layer: QuantBanded, isa: Isa | None) -> int:
     """Return how many copies of a layer's units the lanes of a block hold; 1 for one whose steps are not fused."""
     fused = layer.declaration.form(layer) in CODES and all(can_fuse(d) for d in layer.directions)
     if isa is None or not fused:
@@ -31,21 +30,13 @@ def most_copies(layer: QuantOverBands | QuantPerBand, isa: Isa | None) -> int:
     return max(1, lanes // layer.hidden_size)
 
 
-def over_bands_copies(layer: QuantOverBands, copies: int) -> QuantOverBands:
-    """Return the layer that runs over the bands of ``copies`` steps at once."""
-    gates = len(layer.gates)
-    return replace(layer, directions=tuple(_copies(d, gates, copies, copies) for d in layer.directions))
-
-
-def per_band_copies(layer: QuantPerBand, copies: int) -> QuantPerBand:
-    """Return the layer that runs over time for ``copies`` neighbouring bands at once, a divisor of their number."""
-    gates = len(layer.gates)
-    directions = tuple(_copies(d, gates, copies, 1) for d in layer.directions)
-    return replace(layer, bands=layer.bands // copies, directions=directions)
+def copies_of(layer: QuantBanded, copies: int, starts: int) -> tuple[QuantDirection, ...]:
+    """Return ``copies`` of each direction of a layer as one, with its initial states ``starts`` times."""
+    return tuple(_copies(d, len(layer.gates), copies, starts) for d in layer.directions)
 
 
 def _copies(d: QuantDirection, gates: int, copies: int, starts: int) -> QuantDirection:
-    """Return ``copies`` of a direction as one, with its initial states ``starts`` times."""
+    """Return the direction for one of `copies_of`."""
 
     def rows(values: npt.NDArray[Any]) -> Any:
         return np.tile(values.reshape(gates, 1, -1), (1, copies, 1)).reshape(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from qrnn.backends.cpu.banded_run import BandedRun
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.layer_calls import LayerCalls, SequenceCalls, StreamCalls
-from qrnn.backends.cpu.side_by_side import most_copies, over_bands_copies
+from qrnn.backends.cpu.side_by_side import copies_of, most_copies
 from qrnn.backends.cpu.tasks import Tasks
 from qrnn.model.kinds.over_bands import QuantOverBands
 from qrnn.model.quant_model import QuantModel
@@ -22,8 +23,9 @@ class OverBandsRun(BandedRun):
     _banded: QuantOverBands
 
     def __init__(self, layer: QuantOverBands, model: QuantModel, tasks: Tasks) -> None:
-        self._copies = most_copies(layer, tasks.isa)
-        super().__init__(layer, layer if self._copies == 1 else over_bands_copies(layer, self._copies), model, tasks)
+        self._copies = copies = most_copies(layer, tasks.isa)
+        together = layer if copies == 1 else replace(layer, directions=copies_of(layer, copies, copies))
+        super().__init__(layer, together, model, tasks)
 
     def share_tensors(self, tensors: dict[str, Any]) -> None:
         """Share nothing: the layer writes one tensor."""

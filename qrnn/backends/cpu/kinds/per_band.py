@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from qrnn.backends.cpu.banded_run import BandedRun
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.layer_calls import Flow, SequenceCalls
-from qrnn.backends.cpu.side_by_side import most_copies, per_band_copies
+from qrnn.backends.cpu.side_by_side import copies_of, most_copies
 from qrnn.backends.cpu.tasks import Tasks
 from qrnn.model.kinds.per_band import QuantPerBand
 from qrnn.model.parts import Int16Array, Int32Array
@@ -25,7 +26,9 @@ class PerBandRun(BandedRun):
     def __init__(self, layer: QuantPerBand, model: QuantModel, tasks: Tasks) -> None:
         most = most_copies(layer, tasks.isa) if len(layer.directions) == 1 else 1
         copies = max(g for g in range(1, most + 1) if layer.bands % g == 0)
-        self._together = layer if copies == 1 else per_band_copies(layer, copies)
+        self._together = layer
+        if copies > 1:
+            self._together = replace(layer, bands=layer.bands // copies, directions=copies_of(layer, copies, 1))
         super().__init__(layer, self._together, model, tasks)
 
     def step_calls(self, flow: Flow, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array) -> list[Call]:
