@@ -137,6 +137,10 @@ def padded(name: str, frames: Any, lengths: Any) -> Arrays:
 MODELS: Mapping[str, Callable[[Path], tuple[Arrays, Arrays]]] = {
     "fsdd_crnn": digits,
     "fsdd_crnn_causal": digits,
+    "fsdd_dsconv_gru": digits,
+    "fsdd_lnlstm": digits,
+    "fsdd_attpool": digits,
+    "fsdd_dualpath": digits,
     "vowels_convlstm": vowels,
     "digits_ocr": lines,
     "fsdd_gate_mask": noisy,
