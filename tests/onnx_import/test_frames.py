@@ -207,3 +207,19 @@ def test_windows_along_three_axes_of_a_step_are_refused() -> None:
 def test_windows_larger_than_images_are_refused(kernel: list[int], axis: int, size: int) -> None:
     proto = merged(lambda g, y: (conv(g, y, [5, CHANNELS, *kernel]), 5))
     refused_with(ModelFileError, proto, f"its window spans {max(kernel)} elements of axis {axis}, which has {size}")
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_pools_whose_channels_are_steps(drawn: st.DataObject) -> None:
+    """X [N, T, 5, 4]: AveragePool and MaxPool over the axes behind time, which PyTorch's adaptive pools of turned images become."""
+    op, sizes = drawn.draw(st.sampled_from(["AveragePool", "MaxPool"])), (5, 4)
+    attributes, kernel, left = drawn.draw(places(sizes, dilated=op == "MaxPool"))
+    if op == "AveragePool":
+        attributes |= {"count_include_pad": drawn.draw(st.integers(0, 1))}
+    g = Graph(opset=18)
+    x = g.input("x", ["n", "t", *sizes])
+    y = g.node(op, [x], kernel_shape=kernel, **attributes)
+    y = g.node("Reshape", [y, ints(g, 0, 0, -1)])
+    proto = finish(g, g.node("Transpose", [y], perm=[1, 0, 2]), left[0] * left[1])
+    agree(proto, {"x": data(2, 3, *sizes)})
