@@ -97,7 +97,7 @@ def everything(seed: int = 0, *left_out: str) -> QuantModel:
 
 
 def test_the_model_has_every_kind_of_layer() -> None:
-    """Of those that stream, step for step: tests/test_normalizations.py and tests/test_transposed.py have the two others."""
+    """The model has every kind that streams step for step; tests/test_normalizations.py and tests/test_transposed.py have the two others."""
     kinds = set(quantized_kinds().values()) - {QuantRecurrentDefinition, QuantSequenceNorm, QuantUnstack}
     assert {type(layer) for layer in everything().layers} == kinds
 

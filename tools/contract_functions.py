@@ -274,6 +274,9 @@ SCALARS: tuple[Function, ...] = (
         },
         note="|within| <= count * 2^15; r, rest and low are remainders of divisions by count, and top is at most count * 2^30.",
     ),
+    Function(
+        moments.sample_square, 5, {"square": long((0, moments.SQUARE_MAX)), "count": signed((1, INT32[1]))}, result="int64_t",
+    ),
     Function(moments.added_root, 5, {"square": long((0, NORM_VARIANCE)), "outside": signed((0, INT32[1]))}, result="int64_t"),
     Function(
         moments.normalize_distance, 5,

@@ -79,6 +79,7 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     moments.add_to_squares,
     moments.mean_distance,
     moments.mean_square,
+    moments.sample_square,
     moments.added_root,
     moments.normalize_distance,
     moments.moment16,

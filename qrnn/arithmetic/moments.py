@@ -70,6 +70,18 @@ def mean_square(count: int, total: int, squares: int) -> int:
     return saturate((high << 28) + ((low << 28) + (part << 28) // count) // count, 0, SQUARE_MAX)
 
 
+def sample_square(square: int, count: int) -> int:
+    """Return square + floor(square / (count - 1)), at most 2^59: a `mean_square` as the estimate by a sample; itself for one number.
+
+    square 0 … 2^58, count 1 … 2^31 - 1.
+    """
+    if count > 1:
+        more = square // (count - 1)
+    else:
+        more = 0
+    return square + more
+
+
 def added_root(square: int, outside: int) -> int:
     """Return (floor(sqrt(square)) + outside)^2, below 2^62: the square of a root to which a number in the root's unit is added.
 

@@ -35,7 +35,7 @@ class Statistic:
     epsilon: float = 0.0
     digest: bytes = b""
     direct: Statistic | None = None
-    """Of a mean of means, that of the means themselves, as which a graph may take it too."""
+    """The statistic of the means themselves, where this one is a mean of means; a graph may take it as either."""
 
     @property
     def variants(self) -> tuple[Statistic, ...]:

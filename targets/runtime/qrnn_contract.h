@@ -326,6 +326,15 @@ static inline int64_t qrnn_mean_square(int32_t count, int64_t total, int64_t squ
         INT64_C(288230376151711744));
 }
 
+/* Return square + floor(square / (count - 1)), at most 2^59: a mean_square as the estimate by a sample; itself for one number.
+ * square 0 ... 2^58, count 1 ... 2^31 - 1.
+ * Section 5 of docs/arithmetic.md. Here square 0 ... 2^58, count 1 ... 2^31 - 1. */
+static inline int64_t qrnn_sample_square(int64_t square, int32_t count)
+{
+    const int64_t more = (count > 1) ? (square / ((int64_t)(count - 1))) : INT64_C(0);
+    return square + more;
+}
+
 /* Return (floor(sqrt(square)) + outside)^2, below 2^62: the square of a root to which a number in the root's unit is added.
  * square 0 ... 2^62 - 1; outside 0 ... 2^31 - 1. A root of more than 2^31 - 1 counts as that.
  * Section 5 of docs/arithmetic.md. Here square 0 ... 2^62 - 1, outside 0 ... 2^31 - 1. */

@@ -451,6 +451,18 @@ static inline int64_t qrnn_wide_mean_square(int64_t count, int64_t total, int64_
         + qrnn_wide_floor_divide(part * INT64_C(268435456), count), count), 0, INT64_C(288230376151711744));
 }
 
+/* Return square + floor(square / (count - 1)), at most 2^59: a mean_square as the estimate by a sample; itself for one number. */
+static inline int64_t qrnn_wide_sample_square(int64_t square, int64_t count)
+{
+    int64_t more = 0;
+    if (count > 1) {
+        more = qrnn_wide_floor_divide(square, count - 1);
+    } else {
+        more = 0;
+    }
+    return square + more;
+}
+
 /* Return (floor(sqrt(square)) + outside)^2, below 2^62: the square of a root to which a number in the root's unit is added. */
 static inline int64_t qrnn_wide_added_root(int64_t square, int64_t outside)
 {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import isqrt
+from math import floor, isqrt
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qrnn.arithmetic.moments import (
@@ -19,6 +19,7 @@ from qrnn.arithmetic.moments import (
     mean_square,
     moment16,
     normalize_distance,
+    sample_square,
 )
 from qrnn.arithmetic.norms import norm_exponent, norm_scale
 from qrnn.arithmetic.reductions import MOST_SUMMED, sum_high, sum_low
@@ -32,7 +33,7 @@ repeats = st.one_of(st.just(1), st.integers(1, 1 << 25))
 @some
 @given(values, repeats, st.booleans())
 def test_a_square_is_exact_but_for_its_floor(x: list[int], times: int, centred: bool) -> None:
-    """Of up to 2^30 numbers: a list again and again has the same mean and variance as once."""
+    """A list that is repeated up to 2^30 numbers has the same mean and variance as the list."""
     count, squares = len(x) * times, sum(v * v for v in x) * times
     total = sum(x) * times if centred else 0
     exact = Fraction(squares, count) - Fraction(total, count) ** 2
@@ -124,3 +125,13 @@ def test_a_moment_is_rounded_once(value: int, before: int, multiplier: int, shif
     assert moment16(value, before, multiplier, shift) == min(
         32767, (Fraction(kept * multiplier, 1 << shift) + Fraction(1, 2)) // 1
     )
+
+
+@some
+@given(st.integers(0, SQUARE_MAX), st.integers(1, MOST_SUMMED))
+@example(SQUARE_MAX, 2)
+@example(SQUARE_MAX, 1)
+def test_the_square_of_a_sample(square: int, count: int) -> None:
+    """The divisor is one less than the number of values, and 1 for one value."""
+    want = square if count == 1 else floor(Fraction(square * count, count - 1))
+    assert sample_square(square, count) == want <= 2 * SQUARE_MAX

@@ -74,7 +74,7 @@ def running_norm_step(contract: Any) -> Step:
     sum_high, sum_low = contract.sum_high, contract.sum_low
     mean_square, mean_distance, added_root = contract.mean_square, contract.mean_distance, contract.added_root
     norm_exponent, norm_scale = contract.norm_exponent, contract.norm_scale
-    normalize_distance = contract.normalize_distance
+    normalize_distance, sample_square = contract.normalize_distance, contract.sample_square
 
     def step(
         n: int, t: int, k: int, x: Any, out: Any, high: Any, low: Any, squares_high: Any, squares_low: Any, steps: Any, past: Any, place: Any,
@@ -108,8 +108,8 @@ def running_norm_step(contract: Any) -> Step:
             squares_high[n, g] = sum_high(squares)
             squares_low[n, g] = sum_low(squares)
             square = mean_square(number, total, squares)
-            if sample > 0 and number > 1:
-                square = square + square // (number - 1)
+            if sample > 0:
+                square = sample_square(square, number)
             square = square + epsilon
             if outside > 0:
                 square = added_root(square, outside)

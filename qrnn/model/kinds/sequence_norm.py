@@ -87,7 +87,7 @@ def sequence_norm_step(contract: Any) -> Step:
     add_to_sum, add_to_squares, saturate = contract.add_to_sum, contract.add_to_squares, contract.saturate
     mean_square, mean_distance, added_root = contract.mean_square, contract.mean_distance, contract.added_root
     norm_exponent, norm_scale = contract.norm_exponent, contract.norm_scale
-    normalize_distance = contract.normalize_distance
+    normalize_distance, sample_square = contract.normalize_distance, contract.sample_square
 
     def step(
         n: int, t: int, k: int, x: Any, out: Any, high: Any, low: Any, squares_high: Any, squares_low: Any, steps: Any, gain: Any,
@@ -99,8 +99,8 @@ def sequence_norm_step(contract: Any) -> Step:
             start = g // inner * count * inner + g % inner
             total = add_to_sum(high[n, g], low[n, g], 0)
             square = mean_square(number, total, add_to_squares(squares_high[n, g], squares_low[n, g], 0))
-            if sample > 0 and number > 1:
-                square = square + square // (number - 1)
+            if sample > 0:
+                square = sample_square(square, number)
             square = square + epsilon
             if outside > 0:
                 square = added_root(square, outside)

@@ -301,7 +301,7 @@ def test_states_beyond_their_limit_are_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["group_norm", "instance_norm", "running_norm"])
 def test_normalizations(kind: str) -> None:
-    """Of groups of a step, of whole sequences, which are gone through twice, and of the last steps; ragged, and a moment behind them."""
+    """Groups of a step, whole sequences in two passes and the last steps give the reference's bits in ragged batches, a moment behind them."""
     rng = np.random.default_rng(3)
     more = {"steps": 2} if kind == "running_norm" else {}
     y = getattr(layers, kind)(layers.input("x", 6), groups=2, gain=rng.normal(size=6), **more)
