@@ -7,6 +7,7 @@ is a key that may be left out.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,7 +16,9 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qrnn.errors import QuantizationError, TargetError
+from qrnn.system.brief import Described
 from qrnn.system.files import read_regular, reason
+from qrnn.system.sizes import size_text
 
 Kernels = Literal["plain", "dsp", "mve"]
 Board = Literal["arm_m", "riscv32", "host"]
@@ -101,7 +104,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Described):
     """One device. ``scheme`` holds defaults for `qrnn.Scheme`, and ``note`` is for people."""
 
     name: str
@@ -113,6 +116,20 @@ class Target:
     emulation: Emulation | None = None
     cost: Cost | None = None
     note: str | None = None
+
+    def describe_lines(self) -> Iterator[str]:
+        """Return what the device is: its description, memory, clock, and the kernels that exported C uses."""
+        yield f"Target {self.name!r}: {self.description}"
+        memory = self.memory
+        sizes = [
+            f"{size_text(count)} of {what}"
+            for what, count in (("flash", memory.flash_bytes), ("RAM", memory.ram_bytes))
+            if count is not None
+        ]
+        clock = [] if memory.clock_hz is None else [f"{memory.clock_hz / 1e6:g} MHz"]
+        if sizes or clock:
+            yield f"  {', '.join([*sizes, *clock])}" + ("" if memory.device is None else f" ({memory.device})")
+        yield f"  kernels {self.core.kernels}; emulated: {self.emulation.core if self.emulation else 'no'}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""

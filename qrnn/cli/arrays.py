@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from qrnn.cli.sizes import size_text
 from qrnn.errors import DataError
 from qrnn.system.files import open_regular
+from qrnn.system.sizes import size_text
 
 if TYPE_CHECKING:
     from qrnn.model.float_model import GraphInput

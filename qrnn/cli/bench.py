@@ -17,7 +17,7 @@ from qrnn.cli.common import (
     print_json,
     read_arrays,
 )
-from qrnn.cli.sizes import size_text
+from qrnn.system.sizes import size_text
 
 if TYPE_CHECKING:
     from qrnn.model.batch import Batch

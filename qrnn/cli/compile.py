@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qrnn.cli.common import console, print_json
-from qrnn.cli.sizes import size_text
+from qrnn.system.sizes import size_text
 
 if TYPE_CHECKING:
     from qrnn.backends.cpu.engine import CpuEngine

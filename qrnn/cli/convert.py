@@ -23,7 +23,7 @@ from qrnn.cli.common import (
     values_set,
     window_of,
 )
-from qrnn.cli.sizes import size_text
+from qrnn.system.sizes import size_text
 
 
 def convert(

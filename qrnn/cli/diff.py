@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qrnn.cli.common import console, print_json, read_arrays
-from qrnn.cli.sizes import size_text
+from qrnn.system.sizes import size_text
 
 if TYPE_CHECKING:
     from qrnn.accuracy.diff import Difference

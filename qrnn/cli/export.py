@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qrnn.cli.common import check_folder_output, console, read_arrays, target_file
-from qrnn.cli.sizes import size_text
+from qrnn.system.sizes import size_text
 
 
 def export(

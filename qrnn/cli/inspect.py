@@ -9,8 +9,8 @@ import typer
 
 from qrnn.cli.common import SetOption, StateOption, StreamOption, console, print_json, states_named, values_set
 from qrnn.cli.onnx_report import print_onnx
-from qrnn.cli.sizes import size_text
 from qrnn.errors import DataError
+from qrnn.system.sizes import size_text
 
 
 def inspect(

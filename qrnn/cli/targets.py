@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qrnn.cli.common import console, print_json
-from qrnn.cli.sizes import size_text
+from qrnn.system.sizes import size_text
 
 if TYPE_CHECKING:
     from qrnn.targets import Target

@@ -17,6 +17,7 @@ from qrnn.errors import DataError
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.time import TIME, Axis, LengthRule, TimeAxis
+from qrnn.system.brief import Brief
 
 RESERVED = ("lengths", "labels")
 """Names that a user's arrays may have beside those of the graph inputs: no graph input has one of them, but that of a model's own lengths."""
@@ -35,7 +36,7 @@ def shortest(lengths: IndexArray) -> int:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Brief):
     """Checked and flattened arrays: features [N, T, F] or [N, F], tokens [N, T] or [N], states [N, F]; and lengths [N].
 
     Real values are float64; features are float32 where that is what was given and `make_batch` was told to keep it. ``lengths`` and

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from qrnn.model.byte_counts import byte_counts
 from qrnn.model.lateness import stream_facts
 from qrnn.model.layer_facts import LayerMatrix, Rounding
 from qrnn.model.parts import QuantMatrix4, TensorFormat
@@ -15,9 +16,7 @@ from qrnn.model.quant_model import QuantModel
 
 def describe(model: QuantModel) -> dict[str, Any]:
     """Return everything that a reader may ask of a model, as plain values for JSON."""
-    matrices = [_matrix(model, m) for m in model.matrices]
-    functions = {(f.params.tobytes(), f.table.tobytes()): f for layer in model.layers for f in layer.functions()}
-    own = [layer.own_bytes() for layer in model.layers]
+    gates = sorted({f.name for layer in model.layers for f in layer.functions()})
     return {
         "name": model.name,
         "contract": model.contract,
@@ -28,16 +27,11 @@ def describe(model: QuantModel) -> dict[str, Any]:
         "inputs": [asdict(i) for i in model.inputs],
         "outputs": [{"name": o.name, "shape": list(o.shape), "has_time": o.has_time} for o in model.outputs],
         "tensors": [_tensor(name, fmt, model) for name, fmt in model.tensors.items()],
-        "matrices": [{key: value for key, value in m.items() if key != "rows"} for m in matrices],
-        "gates": sorted({f.name for f in functions.values()}),
+        "matrices": [_matrix(model, m) for m in model.matrices],
+        "gates": gates,
         "roundings": _roundings(model),
         "proof": dict(model.proof),
-        "bytes": {
-            "weights": sum(m["bytes"] for m in matrices) + sum(b.weights for b in own),
-            "rows": sum(m["rows"] * (4 + 4 + 1 + 1) for m in matrices) + sum(b.rows for b in own),
-            "tables": sum(2 * f.table.size for f in functions.values()),
-            "state": sum(b.state for b in own),
-        },
+        "bytes": byte_counts(model),
     }
 
 
@@ -52,19 +46,17 @@ def memory_text(model: QuantModel) -> str:
 
 
 def _tensor(name: str, fmt: TensorFormat, model: QuantModel) -> dict[str, Any]:
-    scale, timed = fmt.scales, fmt.has_time and not model.rows
-    exponent = np.log2(scale)
-    if len(scale) == 1 and exponent[0] == round(exponent[0]):
-        frac = -int(exponent[0])
-        form, text = f"int{fmt.bits} Q{fmt.bits - 1 - frac}.{frac}", f"2^{-frac}"
+    scale, timed, exponent = fmt.scales, fmt.has_time and not model.rows, fmt.exponent
+    if exponent is not None:
+        text = f"2^{exponent}"
     elif len(scale) == 1:
-        form, text = f"int{fmt.bits}", f"{scale[0]:.4g}"
+        text = f"{scale[0]:.4g}"
     else:
-        form, text = f"int{fmt.bits} per feature", f"{scale.min():.3g}…{scale.max():.3g}"
+        text = f"{scale.min():.3g}…{scale.max():.3g}"
     return {
         "name": name,
         "shape": f"[N, {model.length_rules[name]}, {fmt.features}]" if timed else f"[N, {fmt.features}]",
-        "format": form,
+        "format": fmt.form,
         "bits": fmt.bits,
         "scale": text,
         "scales": scale.tolist(),
@@ -87,7 +79,6 @@ def _matrix(model: QuantModel, found: LayerMatrix) -> dict[str, Any]:
     return {
         "name": found.name,
         "shape": f"[{rows}, {columns}]",
-        "rows": rows,
         "bits": 4 if isinstance(matrix, QuantMatrix4) else 8,
         "bytes": matrix.weight_bytes,
         "row_scale": f"{scale.min():.2g}…{scale.max():.2g}",

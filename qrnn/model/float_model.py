@@ -7,16 +7,18 @@ they read and write (`qrnn.model.kinds`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from qrnn.model.in_words import float_model_lines
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.lateness import uneven_join, waiting
 from qrnn.model.layer import Layer
 from qrnn.model.parts import LEFT_OUT, IndexArray
 from qrnn.model.time import TIME, LengthRule, length_rules
+from qrnn.system.brief import Brief, Described
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class GraphInput:
 
 
 @dataclass(frozen=True)
-class GraphOutput:
+class GraphOutput(Brief):
     """One graph output, [N, T, *shape] or [N, *shape]; its flat feature ``positions`` are filled from ``tensor[..., indices]``."""
 
     name: str
@@ -90,7 +92,7 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
-class FloatModel:
+class FloatModel(Described):
     """A whole imported model. ``tensors`` gives the shape of every graph input (features, tokens) and layer output."""
 
     name: str
@@ -108,6 +110,10 @@ class FloatModel:
     """The graph's inputs and outputs for past steps that became a part of the model's state."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """What the user fixed when the model was imported: numbers by the name of an input, or of a free size, of the graph."""
+
+    def describe_lines(self) -> Iterator[str]:
+        """Return what the model is, in a few lines: its inputs, layers and outputs, and whether it can be streamed."""
+        return float_model_lines(self)
 
     @cached_property
     def length_rules(self) -> Mapping[str, LengthRule]:

@@ -8,6 +8,7 @@ Backends and the C export add loops for speed; docs/extending.md says in which m
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -36,12 +37,13 @@ from qrnn.model.layer_facts import (
 from qrnn.model.parts import FloatArray, GateFunction, TensorFormat
 from qrnn.model.surroundings import Checks, Equations, InputRanges, Plan
 from qrnn.model.time import Axis, LengthRule
+from qrnn.system.brief import Brief
 
 NEVER = 1 << 40
 """So late comes a step that a layer gives past the end of a sequence alone."""
 
 
-class GraphLayer:
+class GraphLayer(Brief):
     """A layer of a graph reads and writes named tensors, [N, T, F] or [N, F]. Most kinds read ``input`` and write ``output``."""
 
     if TYPE_CHECKING:  # dataclasses' fields
@@ -57,6 +59,11 @@ class GraphLayer:
         @property
         def output(self) -> str:
             """Return the name of the tensor that the layer writes."""
+
+    @property
+    def title(self) -> str:
+        """Return the layer's kind in words, as in "max pool"."""
+        return re.sub("(?<!^)(?=[A-Z])", " ", type(self).__name__.removeprefix("Quant")).lower()
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from qrnn.model.parts import (
     Operand,
     QuantInitialState,
 )
+from qrnn.system.brief import Brief
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class StandIns:
 
 
 @dataclass(frozen=True)
-class LayerMatrix:
+class LayerMatrix(Brief):
     """A matrix of a layer, with what the overflow proof, refinement and descriptions ask of it.
 
     ``name`` is its name in the model, ``layer.weight`` or ``layer[d].weight_ih``; ``part`` its weights as a part; ``pre_shift`` and

@@ -5,6 +5,7 @@ Each part checks its own arrays, so one that exists is well formed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from qrnn.arithmetic import gates as g
 from qrnn.errors import ModelFileError, QuantizationError
+from qrnn.system.brief import Brief
 
 UInt8Array = npt.NDArray[np.uint8]
 Int8Array = npt.NDArray[np.int8]
@@ -55,7 +57,7 @@ def check_array(
 
 
 @dataclass(frozen=True)
-class GateFunction:
+class GateFunction(Brief):
     """One gate function of the contract: ``params`` [8] int64 and ``table`` int32, empty where it has none (`qrnn.arithmetic.gates`)."""
 
     name: str
@@ -172,7 +174,7 @@ class Operand:
         )
 
 
-class Matrix:
+class Matrix(Brief):
     """One matrix product with its requantization: requantize(weight[r] · operand + bias[r], multiplier[r], left_shift[r]).
 
     weight [R, K] int8 in [-127, 127]; bias, multiplier [R] int32; left_shift [R] int8; operands within ±operand_limit. The weights are
@@ -339,7 +341,7 @@ AnyMatrix = QuantMatrix | QuantMatrix4
 
 
 @dataclass(frozen=True)
-class QuantInitialState:
+class QuantInitialState(Brief):
     """The h_0 (int16 values) or c_0 (int32) of one direction, [H]; or the elements ``indices`` of the graph state input ``source``."""
 
     value: Int32Array
@@ -361,7 +363,7 @@ OFFSET_MAX = 1 << 52
 
 
 @dataclass(frozen=True)
-class TensorFormat:
+class TensorFormat(Brief):
     """Shape and meaning of one tensor: real = (q + offset[f]) · scale[f].
 
     ``scale`` and ``offset`` have 1 or F entries each. Scales are powers of two but for graph inputs and embeddings. ``limit`` is the largest
@@ -387,6 +389,19 @@ class TensorFormat:
     def scales(self) -> FloatArray:
         """Return ``scale`` as an array, [1] or [F]."""
         return np.array(self.scale)
+
+    @property
+    def exponent(self) -> int | None:
+        """Return n where the one scale is 2^n; None where there are several, or it is no power of two."""
+        mantissa, power = math.frexp(self.scale[0])
+        return power - 1 if len(self.scale) == 1 and mantissa == 0.5 else None
+
+    @property
+    def form(self) -> str:
+        """Return the type of the integers and where their binary point is, in words: "int16 Q0.15", "int8" or "int8 per feature"."""
+        if self.exponent is not None:
+            return f"int{self.bits} Q{self.bits - 1 + self.exponent}.{-self.exponent}"
+        return f"int{self.bits}" if len(self.scale) == 1 else f"int{self.bits} per feature"
 
     @property
     def has_offset(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,12 +11,14 @@ import numpy as np
 
 from qrnn.arithmetic import CONTRACT_VERSION, WITHOUT_OFFSETS
 from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.in_words import quant_model_lines
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.lateness import times_of, uneven_join, waiting
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import LayerMatrix
 from qrnn.model.parts import LEFT_OUT, FloatArray, TensorFormat
 from qrnn.model.time import LengthRule, length_rules
+from qrnn.system.brief import Described
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class QuantGraph:
+class QuantGraph(Described):
     """What a quantized model consists of, not yet checked; see `qrnn.model.quant_model.QuantModel`."""
 
     name: str
@@ -50,6 +52,10 @@ class QuantGraph:
     one_step: bool
     provenance: Provenance
     proof: Mapping[str, int] = field(default_factory=dict)
+
+    def describe_lines(self) -> Iterator[str]:
+        """Return what the model is, in a few lines: its bytes, the formats of its inputs, layers and outputs, its calibration."""
+        return quant_model_lines(self)
 
     def whole_tensor(self, output: GraphOutput) -> str | None:
         """Return the tensor that a graph output is, feature for feature; None for an output that is put together otherwise."""

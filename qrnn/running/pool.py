@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,17 @@ import numpy.typing as npt
 
 from qrnn.errors import DataError
 from qrnn.model.batch import as_array
+from qrnn.model.in_words import counted, port_lines
 from qrnn.model.parts import IndexArray
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
 from qrnn.running.streaming import StreamIO
+from qrnn.system.brief import Described
 
 _ROW_BITS = 32
 
 
-class StreamPool:
+class StreamPool(Described):
     """Any number of independent streams of one model, of which any can take a step together in one call of the backend's matrix kernels.
 
     Streams open and close at any time; each has the bits that it would have alone. A pool is not for several threads at once: a call
@@ -36,6 +38,11 @@ class StreamPool:
         self._free = list(range(capacity - 1, -1, -1))
         self._count = 0
         self._start = session.initial_state(1)
+
+    def describe_lines(self) -> Iterator[str]:
+        """Return how many streams of which model are open."""
+        yield f"StreamPool of {self._session.model.name!r}: {len(self)} of {counted(self.capacity, 'stream')} open"
+        yield from port_lines(self._session.model)
 
     def __len__(self) -> int:
         """Return the number of streams that are open."""

@@ -7,7 +7,7 @@ run gives it back as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -29,6 +29,7 @@ from qrnn.model.batch import (
     without_time_axis,
 )
 from qrnn.model.float_model import GraphOutput
+from qrnn.model.in_words import port_lines
 from qrnn.model.needed_steps import steps_for
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
@@ -48,6 +49,7 @@ from qrnn.running.streaming import (
     of_one_step,
     one_step,
 )
+from qrnn.system.brief import Described
 
 IDLE_SHAPES = 8
 """The number of shapes, of steps and of runs, whose buffers are kept."""
@@ -56,7 +58,7 @@ PROGRESS_PIECES = 40
 """The number of pieces of a batch whose progress is watched."""
 
 
-class Session:
+class Session(Described):
     """A model ready to run.
 
     ``backend`` is one of `qrnn.backends.backend_names`; every backend gives the same bits. ``threads`` limits the cores used. ``isa`` forces
@@ -79,7 +81,7 @@ class Session:
     ) -> None:
         if threads is not None and threads < 1:
             raise DataError(f"threads={threads}, expected at least 1")
-        self.model = model
+        self.model, self.backend = model, backend
         folder = None if cache is None else Path(cache).absolute()
         self.engine = create_engine(backend, model, threads, isa, tuning, folder)
         self._states = ModelStates(model)
@@ -93,6 +95,11 @@ class Session:
         self._whole = {o.name: model.whole_tensor(o) for o in model.outputs}
         self.integers = integers
         self._formats: Integers | None = None
+
+    def describe_lines(self) -> Iterator[str]:
+        """Return what runs where, and what it takes and gives."""
+        yield f"Session of {self.model.name!r} on backend {self.backend}" + (", of integers" if self.integers else "")
+        yield from port_lines(self.model)
 
     def _formats_of(self, integers: bool | None) -> Integers | None:
         """Return the formats for a call that is to take and give integers, None for one of real numbers; None means as the session."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,12 +11,14 @@ import numpy.typing as npt
 
 from qrnn.backends.base import Engine, LayerState, Trace
 from qrnn.model.batch import Batch
+from qrnn.model.in_words import counted
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
+from qrnn.system.brief import Described, array_text
 
 
 @dataclass(frozen=True)
-class State:
+class State(Described):
     """The state of N streams: the arrays that each layer keeps, [N, …], by the layer's name. It is exact, and safe to copy, store and send.
 
     A recurrent layer has h [N, D, P] int16, within ±32767, and c [N, D, H] int32. Other layers declare theirs by `QuantLayer.states`.
@@ -24,6 +26,12 @@ class State:
     """
 
     layers: Mapping[str, LayerState]
+
+    def describe_lines(self) -> Iterator[str]:
+        """Return how many streams the state is of, and the arrays of each layer."""
+        yield f"State of {counted(self.size, 'stream')}" if self.layers else "State of a model that keeps nothing"
+        for name, arrays in self.layers.items():
+            yield f"  {name}: {', '.join(map(array_text, arrays))}"
 
     @property
     def size(self) -> int:
@@ -36,7 +44,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class RunResult:
+class RunResult(Described):
     """Float ``outputs`` by graph output name, [N, T, *shape] or [N, *shape], zero on padded steps; and the final ``state``.
 
     Where integers were asked for, outputs are int16 or int32 (`qrnn.running.integers`).
@@ -48,6 +56,15 @@ class RunResult:
     outputs: dict[str, npt.NDArray[Any]]
     state: State
     lengths: Mapping[str, IndexArray] = field(default_factory=dict)
+
+    def describe_lines(self) -> Iterator[str]:
+        """Return the outputs with their shapes and ranges, and what the state is of."""
+        yield f"RunResult with {counted(len(self.outputs), 'output')} and a state"
+        for name, values in self.outputs.items():
+            on_host = isinstance(values, np.ndarray) and values.size
+            span = f", {values.min():.4g} … {values.max():.4g}" if on_host else ""
+            yield f"  output {name} {array_text(values)}{span}"
+        yield f"  state  {next(iter(self.state.describe_lines()))}"
 
 
 def joined(pieces: list[RunResult]) -> RunResult:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy import ndarray
 from qrnn.backends.base import LayerState, ModelRows, SequenceRows, StreamRows
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_mapping, make_batch, time_axes
+from qrnn.model.in_words import counted
 from qrnn.model.lateness import needs_whole
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
@@ -25,6 +26,7 @@ from qrnn.model.time import TimeAxis
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
 from qrnn.running.step_limits import StepLimits, WatchedStreams
+from qrnn.system.brief import Described, array_text
 
 _TOKENS = np.dtype(np.int64).char
 _KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
@@ -289,7 +291,7 @@ class _SessionStreams(StreamRows):
         return True
 
 
-class Stream:
+class Stream(Described):
     """``size`` streams that step together and keep their state between calls: `Session.step` at the least cost.
 
     A stream is not for several threads at once; a `Session` makes as many streams as are wanted.
@@ -322,6 +324,12 @@ class Stream:
         and 0 for one that is not, which then holds zeros. Always 1 where no layer takes several steps for one or has a delay. An output of
         which several steps may come out at once has an axis for them, [size, steps, *shape], with zeros behind those that did."""
         self.reset(state)
+
+    def describe_lines(self) -> Iterator[str]:
+        """Return how many streams of which model these are, and the arrays that steps read and write."""
+        yield f"Stream of {self._session.model.name!r}: {counted(self.size, 'sequence')} at a time"
+        for what, arrays in (("input", self.inputs), ("output", self.outputs)):
+            yield from (f"  {what:<6} {name} {array_text(array)}" for name, array in arrays.items())
 
     def step(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Take one time step: float arrays (or integers) [size, *shape] by graph input name in, and by graph output name out.

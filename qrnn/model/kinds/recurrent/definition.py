@@ -99,6 +99,12 @@ class RecurrentNames:
         return any(d.reverse for d in self.directions)
 
     @property
+    def title(self) -> str:
+        """Return the layer's cell, its hidden size, and how many directions it has, in words."""
+        both = "bidirectional " if len(self.directions) == 2 else ""
+        return f"{both}{self.cell.upper() if len(self.cell) < 5 else self.cell} {self.hidden_size}"
+
+    @property
     def declaration(self) -> Cell:
         """Return the cell, which says everything about itself."""
         return CELLS[self.cell]

@@ -10,13 +10,14 @@ import numpy as np
 
 from qrnn.model.activation import Activation
 from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.system.brief import Brief
 
 Forget = Literal["gate", "one", "coupled"]
 """The LSTM's forget gate: its own ``gate``; ``one``, none at all (the LSTM of 1997); ``coupled`` to the input gate, f = 1 - i."""
 
 
 @dataclass(frozen=True)
-class InitialState:
+class InitialState(Brief):
     """h_0 or c_0 of one direction, [H]: a constant ``value``, or elements ``indices`` of a flattened graph state input."""
 
     value: FloatArray
@@ -32,7 +33,7 @@ class InitialState:
 
 
 @dataclass(frozen=True)
-class Projection:
+class Projection(Brief):
     """s_t = function(weight · h_t + bias), fed back in place of h_t; weight [P, H], bias [P].
 
     The Jordan network's output layer, and the projection of an LSTM (LSTMP). ``function`` None is the identity.
@@ -44,7 +45,7 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class Norm:
+class Norm(Brief):
     """Layer normalization of a row of numbers: each of ``groups`` neighbours has its own mean and variance; gain and bias [Σ groups].
 
     gain · (v - mean) / sqrt(variance + epsilon) + bias; a group without variance gives the bias, whatever epsilon is.
@@ -71,7 +72,7 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class Norms:
+class Norms(Brief):
     """What a cell normalizes: the ``sums`` [G·H] of W·x + R·h, or, beside ``recurrent``, of W·x alone; R·h, [G·H]; and c, [H].
 
     Biases are added before: bias_ih to W·x, bias_hh to R·h.
@@ -83,7 +84,7 @@ class Norms:
 
 
 @dataclass(frozen=True)
-class Direction:
+class Direction(Brief):
     """One direction of a recurrent layer: weight_ih [G·H, I], weight_hh [G·H, P], bias_ih and bias_hh [G·H].
 
     ``activations`` maps a role to its function: LSTM ``gate`` (i, f, o), ``candidate`` (g), ``output`` (of the cell);

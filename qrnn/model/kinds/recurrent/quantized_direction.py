@@ -24,13 +24,14 @@ from qrnn.model.parts import (
     check_pre_shift,
     require,
 )
+from qrnn.system.brief import Brief
 
 C_FRAC_MAX = 23
 PEEPHOLE_SHIFT_MAX = 46
 
 
 @dataclass(frozen=True)
-class QuantPeephole:
+class QuantPeephole(Brief):
     """What a state adds to each row's partial sums, round(v · weight / 2^shift): weight [G·H] int16, shift [G·H] int8.
 
     v is the row's own unit of c (a peephole) or of h (a diagonal recurrence).
@@ -47,7 +48,7 @@ class QuantPeephole:
 
 
 @dataclass(frozen=True)
-class QuantProjection:
+class QuantProjection(Brief):
     """s = f(saturate16_shifted(requantize(weight · operand + bias), pre_shift)): what is fed back in place of h.
 
     h before it has ``hidden_frac`` fraction bits and is read through ``operand``; matrix [P, H]. One of: ``function`` f, a softmax with
@@ -80,7 +81,7 @@ class QuantProjection:
 
 
 @dataclass(frozen=True)
-class QuantNorm:
+class QuantNorm(Brief):
     """One group of numbers that are normalized together: int16 with ``in_frac`` fraction bits, in which epsilon is folded."""
 
     parameters: NormParameters
@@ -91,7 +92,7 @@ class QuantNorm:
 
 
 @dataclass(frozen=True)
-class QuantNorms:
+class QuantNorms(Brief):
     """What a cell normalizes; groups of neighbours follow one another.
 
     ``sums``: of the rows' sums, or, beside ``recurrent``, of the sums of x alone; ``recurrent`` are then those of h. What the two give is
@@ -114,7 +115,7 @@ class QuantNorms:
 
 
 @dataclass(frozen=True)
-class CellShifts:
+class CellShifts(Brief):
     """The shifts in the formulas of one direction's cell, all derived from formats; those that a cell does not use are 0."""
 
     input_frac: int = 0
@@ -136,7 +137,7 @@ class CellShifts:
 
 
 @dataclass(frozen=True)
-class QuantDirection:
+class QuantDirection(Brief):
     """One direction: ih [G·H, I], hh [G·H, P], pre_shift [G·H] int8, one gate function per gate, and for LSTM one more, of the cell.
 
     A cell that reads h through a ``diagonal``, each row its own unit of h, or through no weights at all has no hh.
