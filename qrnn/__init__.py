@@ -19,9 +19,12 @@ from qrnn.system.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from qrnn import layers as layers
-    from qrnn.accuracy.compare import Comparison, compare
-    from qrnn.accuracy.diff import Difference, diff
-    from qrnn.accuracy.explain import Explanation, explain
+    from qrnn.accuracy.compare import compare
+    from qrnn.accuracy.comparison import Comparison
+    from qrnn.accuracy.diff import diff
+    from qrnn.accuracy.difference import Difference
+    from qrnn.accuracy.explain import explain
+    from qrnn.accuracy.explanation import Explanation
     from qrnn.conversion import quantize
     from qrnn.equations.oracle import run_oracle
     from qrnn.errors import (
@@ -36,8 +39,10 @@ if TYPE_CHECKING:
     )
     from qrnn.export.folder import export_model
     from qrnn.lab.budgets import Budgets
-    from qrnn.lab.sweep import SweepResult, sweep
-    from qrnn.lab.tune import TuneResult, tune
+    from qrnn.lab.sweep import sweep
+    from qrnn.lab.sweep_result import SweepResult
+    from qrnn.lab.tune import tune
+    from qrnn.lab.tune_result import TuneResult
     from qrnn.model.file import load, save
     from qrnn.model.float_model import FloatModel
     from qrnn.model.quant_model import QuantModel
@@ -51,9 +56,12 @@ if TYPE_CHECKING:
     from qrnn.torch_import import from_torch
 
 _HOMES = {
-    "qrnn.accuracy.compare": ("Comparison", "compare"),
-    "qrnn.accuracy.diff": ("Difference", "diff"),
-    "qrnn.accuracy.explain": ("Explanation", "explain"),
+    "qrnn.accuracy.compare": ("compare",),
+    "qrnn.accuracy.comparison": ("Comparison",),
+    "qrnn.accuracy.diff": ("diff",),
+    "qrnn.accuracy.difference": ("Difference",),
+    "qrnn.accuracy.explain": ("explain",),
+    "qrnn.accuracy.explanation": ("Explanation",),
     "qrnn.equations.oracle": ("run_oracle",),
     "qrnn.errors": (
         "BackendError",
@@ -67,8 +75,10 @@ _HOMES = {
     ),
     "qrnn.export.folder": ("export_model",),
     "qrnn.lab.budgets": ("Budgets",),
-    "qrnn.lab.sweep": ("SweepResult", "sweep"),
-    "qrnn.lab.tune": ("TuneResult", "tune"),
+    "qrnn.lab.sweep": ("sweep",),
+    "qrnn.lab.sweep_result": ("SweepResult",),
+    "qrnn.lab.tune": ("tune",),
+    "qrnn.lab.tune_result": ("TuneResult",),
     "qrnn.model.file": ("load", "save"),
     "qrnn.model.float_model": ("FloatModel",),
     "qrnn.model.quant_model": ("QuantModel",),
@@ -132,3 +142,8 @@ def __getattr__(name: str) -> Any:
     if name == "layers":  # a module, whose functions are named layers.lstm and so on
         return importlib.import_module("qrnn.layers")
     raise AttributeError(f"module 'qrnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, which completion in a shell or a notebook offers."""
+    return sorted({*__all__, "layers", *(name for name in globals() if name.startswith("__"))})

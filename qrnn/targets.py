@@ -131,7 +131,7 @@ class Target(Described):
             yield f"  {', '.join([*sizes, *clock])}" + ("" if memory.device is None else f" ({memory.device})")
         yield f"  kernels {self.core.kernels}; emulated: {self.emulation.core if self.emulation else 'no'}"
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
         return asdict(self)
 
@@ -217,7 +217,7 @@ def _complete_scheme(path: Path, scheme: dict[str, Any]) -> None:
     from qrnn.quantization.scheme import Scheme  # costly to import, and only needed to check
 
     try:
-        scheme.update(Scheme(**scheme).as_dict())
+        scheme.update(Scheme(**scheme).to_dict())
     except (TypeError, QuantizationError) as error:
         raise TargetError(f"{path}: [scheme] {error}") from None
 

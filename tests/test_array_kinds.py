@@ -185,7 +185,7 @@ def calibration(backend: str, value: Any) -> Any:
 
 
 def compared(backend: str, value: Any) -> Any:
-    return np.array(compare(*real_model(), {"x": value}, backend=backend).as_dict()["outputs"]["y"]["sqnr_db"])
+    return np.array(compare(*real_model(), {"x": value}, backend=backend).to_dict()["outputs"]["y"]["sqnr_db"])
 
 
 STATE = (VALUES.reshape(-1)[: N * 8] / 8).reshape(N, 2, 1, 1, 4)

@@ -63,7 +63,7 @@ def test_a_wrong_peer_is_left_out_with_its_figure() -> None:
     assert peer.name in ("right", "short")
     assert row.ratio() == peer.us / row.us["qrnn"][1]
     assert row.over_limit > 1.0
-    assert json.loads(json.dumps(row.as_dict()))["left_out"].keys() == row.left_out.keys()
+    assert json.loads(json.dumps(row.to_dict()))["left_out"].keys() == row.left_out.keys()
 
 
 def test_qrnn_itself_is_verified() -> None:

@@ -140,7 +140,7 @@ def row_of(kind: str, cell: Any, hidden: int, batch: int, ours: float | None, **
     spec, out = Spec(kind, cell, hidden, batch), {"cuDNN bf16": "not today"}
     return Row(
         spec, times, dict.fromkeys(us, 40.0), out, dict.fromkeys(us, 0.5), {}, Floor(0.5, 1.0, 0.25), "a plan"
-    ).as_dict()
+    ).to_dict()
 
 
 ROWS = [

@@ -22,8 +22,8 @@ import matplotlib as mpl
 from accuracy.test_compare import some_report
 from matplotlib.backends.backend_agg import RendererAgg
 
-from qrnn.accuracy import gate_errors, pictures, plot
-from qrnn.accuracy.compare import Comparison
+from qrnn.accuracy import gate_errors, pictures
+from qrnn.accuracy.comparison import Comparison
 from qrnn.accuracy.probe import ErrorSum
 from qrnn.lab import plot as lab_plot
 from qrnn.model.activation import Activation
@@ -111,7 +111,7 @@ def comparison(model: str, layers: list[str], outputs: list[str], steps: int = 5
 )
 def test_compare(layers: int, steps: int, drawn: list[Drawn]) -> None:
     result = comparison("net", [f"/encoder/LSTM_{k}[0]" for k in range(layers)], ["logits"], steps)
-    check(plot.draw(result), drawn)
+    check(result.plot().png, drawn)
     shown = [text for text, _ in drawn]
     for name in (*result.layers, *result.outputs):
         assert shown.count(name) == 1 + (name in result.over_time()), "a bar, and a line where there are steps"
@@ -135,21 +135,21 @@ def test_numbers_on_a_logarithmic_axis(scale: float, decades: float, drawn: list
 @pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("name", NAMES)
 def test_compare_of_any_name(name: str, drawn: list[Drawn]) -> None:
-    check(plot.draw(comparison(name, [name], [name])), drawn, (name,))
+    check(comparison(name, [name], [name]).plot().png, drawn, (name,))
     if 0 < len(name) < 30 and name.isprintable() and name.isascii():
         assert sum(name in text for text, _ in drawn) >= 11, "the title, seven bars and three lines, letter by letter"
 
 
 @pytest.mark.matrix
 def test_compare_of_all_names(drawn: list[Drawn]) -> None:
-    check(plot.draw(comparison("$", list(NAMES), ["y"])), drawn, NAMES)
+    check(comparison("$", list(NAMES), ["y"]).plot().png, drawn, NAMES)
 
 
 def test_exact_and_empty_parts_are_named(drawn: list[Drawn]) -> None:
     exact, silent = ErrorSum(), ErrorSum()
     exact.add(np.ones((1, 1)), np.ones((1, 1)), None)
     silent.add(np.zeros((1, 1)), np.ones((1, 1)), None)
-    check(plot.draw(replace(some_report(), layers={"a.h": exact}, outputs={"y": silent})), drawn)
+    check(replace(some_report(), layers={"a.h": exact}, outputs={"y": silent}).plot().png, drawn)
     assert {"a.h", " exact", "y", " no signal"} <= {text for text, _ in drawn}
 
 
@@ -235,7 +235,7 @@ def test_the_bench_tools_draw_it() -> None:
 
 def test_the_users_settings_do_not_count(drawn: list[Drawn]) -> None:
     with mpl.rc_context({"text.usetex": True, "font.family": "no such font", "axes.formatter.use_mathtext": True}):
-        check(plot.draw(comparison("net", ["a"], ["y"])), drawn)
+        check(comparison("net", ["a"], ["y"]).plot().png, drawn)
         assert mpl.rcParams["text.usetex"] is True
 
 
@@ -247,7 +247,7 @@ def test_another_font_draws_what_ours_has_not(drawn: list[Drawn]) -> None:
     stix = font_manager.get_font(font_manager.findfont("STIXGeneral")).get_charmap()
     character = next(chr(c) for c in sorted(stix) if c > 0x2000 and c not in ours and chr(c).isprintable())
     assert pictures.literal(f"a{character}\u0378") == f"a{character}\\u0378"
-    check(plot.draw(comparison(character, [character], ["y"])), drawn)
+    check(comparison(character, [character], ["y"]).plot().png, drawn)
     assert any(character in text for text, _ in drawn)
 
 

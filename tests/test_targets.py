@@ -75,7 +75,7 @@ def test_every_target_loads(name: str) -> None:
     assert target.core.word_bits in (8, 16, 32, 64)
     assert (target.core.kernels == "plain") == ("dsp" not in target.core.instructions)
     assert (target.core.kernels == "mve") == ("mve" in target.core.instructions)
-    assert Scheme(**target.scheme).as_dict() == target.scheme
+    assert Scheme(**target.scheme).to_dict() == target.scheme
 
 
 @pytest.mark.parametrize("name", [name for name in target_names() if load_target(name).memory.flash_bytes])
@@ -106,7 +106,7 @@ def test_the_narrow_and_the_wide() -> None:
 
 
 def test_generic_is_the_default_scheme() -> None:
-    assert load_target("generic").scheme == load_target("host-cpu").scheme == DEFAULT_SCHEME.as_dict()
+    assert load_target("generic").scheme == load_target("host-cpu").scheme == DEFAULT_SCHEME.to_dict()
     others = {load_target(name).scheme["activations"] for name in target_names()} - {AUTO}
     assert others == {8}
 
@@ -126,7 +126,7 @@ def test_good(tmp_path: Path) -> None:
         scheme={"activations": 16, "gates": "pwl:64", "calibrator": "mse", "input": "8", "weights": 8},
         memory=Memory(flash_bytes=1048576),
     )
-    assert target.as_dict()["core"] == {"word_bits": 32, "instructions": ("smlad",), "kernels": "plain"}
+    assert target.to_dict()["core"] == {"word_bits": 32, "instructions": ("smlad",), "kernels": "plain"}
 
 
 def test_by_path(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_the_page_s_example_is_a_target(tmp_path: Path) -> None:
 def test_scheme_keys_left_out_are_the_defaults(tmp_path: Path) -> None:
     text = GOOD.replace("activations = 16\n", "").replace('gates = "pwl:64"\n', "")
     scheme = read_target(write(tmp_path, text)).scheme
-    assert scheme == Scheme(calibrator="mse", input="8").as_dict()
+    assert scheme == Scheme(calibrator="mse", input="8").to_dict()
 
 
 @pytest.mark.parametrize(

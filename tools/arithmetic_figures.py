@@ -102,7 +102,7 @@ OTHERS = (
 def print_error(label: str, activation: Activation, choice: GateChoice, in_frac: int) -> None:
     """Print one line: formats, entries and the largest error against ``activation``."""
     function = gate_function(activation, choice, in_frac=in_frac if needs_input_range(activation) else None)
-    d = measure(label, activation, function).as_dict()
+    d = measure(label, activation, function).to_dict()
     formats = " | ".join(f"Q{15 - d[name]}.{d[name]}" for name in ("in_frac", "out_frac"))
     print(f"  {label} | {formats} | {d['table_entries']} | {d['max_error_lsb']:.2f} | {d['max_error']:.1e}")
 

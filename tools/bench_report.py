@@ -83,7 +83,7 @@ def as_json(result: Result) -> bytes:
         "least_sqnr_db": {runtime.name: runtime.least_db for runtime in result.runtimes},
         "peak_macs_per_second": {str(k): [peak(k).rate, peak(k).how] for k in result.settings.threads},
         "summary": summary(result.rows),
-        "rows": [row.as_dict() for row in result.rows],
+        "rows": [row.to_dict() for row in result.rows],
     }
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 

@@ -106,7 +106,7 @@ class Row:
         ]
         return min(found, key=lambda one: one.us, default=None)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         c, ours, peer = self.case, self.ours(), self.peer()
         return {

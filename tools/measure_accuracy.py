@@ -24,7 +24,7 @@ from page_section import DEFAULTS, section_of, with_section
 from provenance import when
 
 import qrnn
-from qrnn.accuracy.compare import Comparison
+from qrnn.accuracy.comparison import Comparison
 from qrnn.accuracy.metrics import wilson_interval
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.equations.oracle import run_oracle_batch

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.accuracy.clipping import Saturation
+from qrnn.accuracy.comparison import Agreement, Comparison, Decisions, SequenceErrors
 from qrnn.accuracy.float_run import CHUNK, FloatRun, Runtime, run_piece
-from qrnn.accuracy.metrics import wilson_interval
 from qrnn.accuracy.probe import ErrorSum, LayerProbe
 from qrnn.backends import DEFAULT_BACKEND
 from qrnn.backends.base import Trace
@@ -26,157 +24,6 @@ from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.model.time import TimeAxis
 from qrnn.quantization.floor import floor_of, floor_widths
 from qrnn.running.session import Session
-
-
-@dataclass
-class Agreement:
-    """How often two sources decide alike: ``agree`` times in ``total``."""
-
-    agree: int = 0
-    total: int = 0
-
-    @property
-    def rate(self) -> float:
-        """The fraction agree / total."""
-        return self.agree / self.total if self.total else float("nan")
-
-    @property
-    def percent(self) -> float:
-        """The percentage 100 · agree / total, rounded once, so that a gate at a round figure is met by that figure."""
-        return 100 * self.agree / self.total if self.total else float("nan")
-
-
-@dataclass
-class Decisions:
-    """The decisions of one output.
-
-    ``rule`` is argmax over features, or a threshold on each feature; ``at`` is every step, or each sequence's end.
-    """
-
-    output: str
-    rule: str
-    at: str
-    agreement: Agreement = field(default_factory=Agreement)
-    correct: dict[str, Agreement] = field(default_factory=dict)
-    """Correct decisions by source (float, quantized, onnxruntime); empty without labels."""
-    chosen: dict[str, list[int]] = field(default_factory=dict)
-    """The choice of each source, and under ``label`` the right one, by sequence; empty unless there is one decision per sequence."""
-
-    @property
-    def accuracy_drop(self) -> float:
-        """The float model's accuracy minus the quantized model's, in percentage points; nan without labels."""
-        if "float" not in self.correct:
-            return float("nan")
-        return 100 * (self.correct["float"].agree - self.correct["quantized"].agree) / self.correct["float"].total
-
-
-@dataclass
-class SequenceErrors:
-    """Σ want², Σ error² and the largest |error| of one output over each sequence [N]."""
-
-    signal: FloatArray
-    noise: FloatArray
-    largest: FloatArray
-
-    def add(self, rows: slice, want: FloatArray, got: FloatArray) -> None:
-        """Add ``want`` and ``got`` [n, T, F] or [n, F], zero on padded steps, of the sequences ``rows``."""
-        error = (want - got).reshape(len(want), -1)
-        self.signal[rows] = (want.reshape(len(want), -1) ** 2).sum(axis=1)
-        self.noise[rows] = (error**2).sum(axis=1)
-        self.largest[rows] = np.abs(error).max(axis=1, initial=0.0)
-
-
-@dataclass
-class Comparison:
-    """The whole report; `as_dict` gives what ``qrnn compare --json`` writes."""
-
-    model: str
-    backend: str
-    sequences: int
-    steps: int
-    outputs: dict[str, ErrorSum]
-    onnxruntime: dict[str, ErrorSum]
-    onnxruntime_note: str
-    layers: dict[str, ErrorSum]
-    decisions: Decisions | None
-    saturation: list[Saturation]
-    ranges: dict[str, float]
-    weight_ranges: dict[str, float]
-    random_calibration: bool
-    floor: dict[str, ErrorSum] = field(default_factory=dict)
-    """The errors of outputs where the weights alone are rounded (`qrnn.quantization.floor`): the rest of the scheme costs what is beyond."""
-    by_sequence: dict[str, SequenceErrors] = field(default_factory=dict)
-    """Errors by sequence for each output, in the order of the data; not part of `as_dict`."""
-
-    def over_time(self) -> dict[str, ErrorSum]:
-        """Errors of outputs and of every layer's states h and c that have more than one step, for tables and plots of drift."""
-        states = {name: e for name, e in self.layers.items() if name.rsplit(".", 1)[-1] in ("h", "c")}
-        return {name: e for name, e in (self.outputs | states).items() if len(e.count_at) > 1}
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and lists."""
-        decisions = None
-        if self.decisions is not None:
-            decisions = {
-                "output": self.decisions.output,
-                "rule": self.decisions.rule,
-                "at": self.decisions.at,
-                "agreement": _rate(self.decisions.agreement),
-                "accuracy": {source: _rate(a) for source, a in self.decisions.correct.items()},
-                "accuracy_drop_points": self.decisions.accuracy_drop if self.decisions.correct else None,
-            }
-        return {
-            "model": self.model,
-            "backend": self.backend,
-            "sequences": self.sequences,
-            "steps": self.steps,
-            "random_calibration": self.random_calibration,
-            "outputs": {name: e.as_dict() for name, e in self.outputs.items()},
-            "floor": {name: e.as_dict() for name, e in self.floor.items()},
-            "onnxruntime_against_float64": {name: e.as_dict() for name, e in self.onnxruntime.items()},
-            "onnxruntime_note": self.onnxruntime_note,
-            "layers": {name: e.as_dict() for name, e in self.layers.items()},
-            "decisions": decisions,
-            "saturation": [asdict(s) for s in self.saturation],
-            "range_used": self.ranges,
-            "weight_rms_of_range": self.weight_ranges,
-        }
-
-    def failures(
-        self, min_sqnr: float | None = None, min_agreement: float | None = None, max_accuracy_drop: float | None = None
-    ) -> list[str]:
-        """Return one line for each gate that is not met.
-
-        ``min_sqnr`` in dB holds for every output that decides, ``min_agreement`` is in percent, ``max_accuracy_drop`` in percentage points.
-        """
-        problems = []
-        judged = (
-            self.outputs if self.decisions is None else {self.decisions.output: self.outputs[self.decisions.output]}
-        )
-        if min_sqnr is not None:
-            problems += [
-                f"{name}: SQNR about the mean {e.about_mean_db:.2f} dB is below {min_sqnr:g} dB"
-                for name, e in judged.items()
-                if not e.about_mean_db >= min_sqnr
-            ]
-        if min_agreement is not None:
-            rate = self.decisions.agreement.percent if self.decisions else float("nan")
-            if not rate >= min_agreement:
-                problems.append(f"agreement {rate:.2f} % is below {min_agreement:g} %")
-        if max_accuracy_drop is not None:
-            drop = self.decisions.accuracy_drop if self.decisions else float("nan")
-            if not drop <= max_accuracy_drop:
-                problems.append(
-                    "no labels in the data: the accuracy drop is unknown"
-                    if np.isnan(drop)
-                    else f"accuracy drop {drop:.2f} points is above {max_accuracy_drop:g}"
-                )
-        return problems
-
-
-def _rate(a: Agreement) -> dict[str, Any]:
-    low, high = wilson_interval(a.agree, a.total)
-    return {"count": a.agree, "total": a.total, "rate": a.rate, "confidence_95": [low, high]}
 
 
 def compare(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from qrnn.accuracy.difference import Change, Difference, MatrixChange, OutputChange
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, make_batch
@@ -20,74 +19,6 @@ from qrnn.running.session import Session
 
 CHUNK = 64
 """The number of sequences that run at a time."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that is ``a`` in the first model and ``b`` in the second; None where a model does not have it."""
-
-    what: str
-    a: Any
-    b: Any
-
-
-@dataclass(frozen=True)
-class MatrixChange:
-    """How one matrix differs: how many ``weights``, by how many integers at most, how many biases and row scales (multipliers)."""
-
-    name: str
-    weights: int
-    changed: int
-    largest: int
-    biases: int
-    multipliers: int
-    bits: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class OutputChange:
-    """How one output differs on data.
-
-    ``sqnr_db`` is that of the second model's values against the first's. Of ``total`` decisions (argmax over features, or the sign of a
-    single feature) ``differ`` are different. ``largest`` names the sequence with the largest difference.
-    """
-
-    name: str
-    sqnr_db: float
-    largest: float
-    worst_sequence: int
-    differ: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The whole report."""
-
-    names: tuple[str, str]
-    changes: tuple[Change, ...]
-    matrices: tuple[MatrixChange, ...]
-    outputs: tuple[OutputChange, ...] = ()
-    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-
-    @property
-    def identical(self) -> bool:
-        """Whether nothing differs that a run or a reader could see."""
-        return not self.changes and not self.matrices
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what ``qrnn diff --json`` prints."""
-        outputs = [asdict(o) for o in self.outputs]
-        for output in outputs:
-            output["sqnr_db"] = output["sqnr_db"] if math.isfinite(output["sqnr_db"]) else None
-        return {
-            "models": list(self.names),
-            "identical": self.identical,
-            "changes": [asdict(c) for c in self.changes],
-            "matrices": [asdict(m) for m in self.matrices],
-            "bytes": {name: list(pair) for name, pair in self.sizes.items()},
-            "outputs": outputs,
-        }
 
 
 def diff(a: QuantModel, b: QuantModel, data: Mapping[str, Any] | None = None) -> Difference:

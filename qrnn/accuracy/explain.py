@@ -17,12 +17,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from qrnn.accuracy.clipping import Saturation
+from qrnn.accuracy.explanation import Cost, Explanation
 from qrnn.accuracy.metrics import decibels
 from qrnn.accuracy.parts import Integers, model_parts
 from qrnn.accuracy.probe import LayerProbe, output_error
@@ -48,93 +45,6 @@ STEPS = 4096
 
 WITHOUT = 6
 """The number of parts that are also made exact in the quantized model."""
-
-GATE_NAMES = {
-    "i": "input gate",
-    "f": "forget gate",
-    "g": "candidate",
-    "o": "output gate",
-    "output": "cell to h",
-    "r": "reset gate",
-    "z": "update gate",
-    "n": "candidate",
-    "h": "hidden units",
-}
-"""The gates in words."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one part costs in accuracy.
-
-    ``energy`` is that of its noise at the output, alone; ``share`` is the part of the quantized model's noise energy. ``advice`` says what
-    to change, and ``costs`` what that takes. ``without_db`` is the SQNR of the quantized model with this part exact, for the parts that
-    cost most, else None.
-    """
-
-    part: Part
-    energy: float
-    share: float
-    without_db: float | None
-    advice: str
-    costs: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "where": self.part.where,
-            "gate": self.part.gate or None,
-            "kind": self.part.kind,
-            "noise_energy": self.energy,
-            "share": self.share,
-            "sqnr_db_without": self.without_db,
-            "advice": self.advice,
-            "costs": self.costs,
-        }
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The ``costs`` of all parts, the largest first.
-
-    ``sqnr_db`` is the quantized model's, ``sqnr_about_mean_db`` the same about the mean, and ``sqnr_db_all_parts`` that of all parts
-    together in the oracle, which leaves out only the rounding of partial sums: the two differ by what the method does not see.
-    ``floor_db`` is the SQNR where the weights alone are rounded (`qrnn.quantization.floor`). ``clipped`` counts values beyond the range of
-    a graph input, or of what a matrix reads, where there were any.
-    """
-
-    model: str
-    output: str
-    sequences: int
-    steps: int
-    random_data: bool
-    sqnr_db: float
-    sqnr_about_mean_db: float
-    sqnr_db_all_parts: float
-    floor_db: float
-    costs: tuple[Cost, ...]
-    clipped: tuple[Saturation, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what ``qrnn explain --json`` prints."""
-        return {
-            "model": self.model,
-            "output": self.output,
-            "sequences": self.sequences,
-            "steps": self.steps,
-            "random_data": self.random_data,
-            "sqnr_db": _finite(self.sqnr_db),
-            "sqnr_about_mean_db": _finite(self.sqnr_about_mean_db),
-            "sqnr_db_all_parts": _finite(self.sqnr_db_all_parts),
-            "floor_db": _finite(self.floor_db),
-            "note": "shares are of noise energy, each part alone; they need not add up to 1",
-            "clipped": [asdict(s) for s in self.clipped],
-            "parts": [cost.as_dict() for cost in self.costs],
-        }
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def explain(
@@ -282,8 +192,3 @@ def _gate_advice(model: QuantModel, part: Part, refined: tuple[str, ...]) -> tup
     if "hard" in choices and "gates" not in refined:
         return "--refine gates", "nothing at run time"
     return f"--gates {key}=pwl:128", "258 bytes of table"
-
-
-def part_text(part: Part) -> str:
-    """Return a part in words, such as ``forget gate, recurrent weights``."""
-    return f"{GATE_NAMES[part.gate]}, {part.kind}" if part.gate else part.kind

@@ -47,7 +47,7 @@ class GateError:
         """Whether f(-x) + f(x) = 2 · f(0) in integers at every x but -32768."""
         return bool((self.values[32769:] + self.values[32767:0:-1] == 2 * self.values[32768]).all())
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the figures, for JSON."""
         worst, f = int(np.abs(self.error).argmax()), self.function
         largest = float(abs(self.error[worst]))

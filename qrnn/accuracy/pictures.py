@@ -26,7 +26,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise DataError("--plot needs matplotlib; install it with: pip install 'qrnn[plot]'") from None
+        raise DataError("pictures need matplotlib; install it with: pip install 'qrnn[plot]'") from None
 
 
 def png(paint: Callable[[Any], None], width: float, height: float, names: Iterable[str] = ()) -> bytes:

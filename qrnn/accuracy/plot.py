@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.accuracy.compare import Comparison
 from qrnn.accuracy.pictures import fitted, legend, logarithmic, png
 from qrnn.accuracy.probe import ErrorSum
 
@@ -23,20 +22,19 @@ LEAST_RMSE = 1e-12
 """The place on the logarithmic axis where an error of 0 is drawn."""
 
 
-def draw(result: Comparison) -> bytes:
-    """Return the picture as PNG bytes."""
-    timed, rows = result.over_time(), result.layers | result.outputs
+def draw(model: str, sequences: int, timed: dict[str, ErrorSum], rows: dict[str, ErrorSum]) -> bytes:
+    """Return the picture as PNG bytes: the errors ``timed`` over the steps, and the SQNR of ``rows``, of a run of so many sequences."""
     many = len(timed) > FEW
     heights = (max(3.5, 0.8 + 0.15 * len(timed) if many else 0.0), 1 + ROW_INCHES * max(len(rows), 1))
 
     def paint(figure: Any) -> None:
         top, bottom = figure.subplots(2, 1, height_ratios=heights)
         _over_time(top, figure, timed, many)
-        name = fitted(figure, [result.model], TITLE_POINTS, 3.0)[0]
-        top.set_title(f"{name}: error over time, {result.sequences} sequences", fontsize=TITLE_POINTS)
+        name = fitted(figure, [model], TITLE_POINTS, 3.0)[0]
+        top.set_title(f"{name}: error over time, {sequences} sequences", fontsize=TITLE_POINTS)
         _by_part(bottom, figure, rows)
 
-    return png(paint, 11.0 if many else 8.0, 1.2 + sum(heights), [result.model, *timed, *rows])
+    return png(paint, 11.0 if many else 8.0, 1.2 + sum(heights), [model, *timed, *rows])
 
 
 def _over_time(axes: Any, figure: Any, timed: dict[str, ErrorSum], many: bool) -> None:

@@ -88,7 +88,7 @@ class ErrorSum:
         result: FloatArray = np.sqrt(self.noise_at / np.maximum(self.count_at, 1))
         return result
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return numbers for JSON, which has no infinity: an infinite SQNR (no error at all) becomes None."""
         figures = {
             "sqnr_db": self.sqnr_db,

@@ -77,7 +77,7 @@ def bench(
     inputs = _inputs(quantized, data, steps, max(batches))
     plan = BenchPlan(batches, counts, seconds, whole=not stream, stream=reason is None, step_ms=step_ms, isa=isa)
     times = bench_model(quantized, inputs, plan, backend, before)
-    measured = times.as_dict()
+    measured = times.to_dict()
     report = {
         "model": quantized.name,
         "backend": backend,

@@ -47,8 +47,6 @@ def compare(
     """Measure a converted model against float64 and, where installed, ONNX Runtime."""
     from qrnn.accuracy.compare import compare as measure
     from qrnn.accuracy.pictures import require_matplotlib
-    from qrnn.accuracy.plot import draw
-    from qrnn.accuracy.report import render
     from qrnn.errors import DataError
     from qrnn.model.file import load
     from qrnn.system.atomic import destination, write_atomically
@@ -66,13 +64,13 @@ def compare(
     with progress("comparing") as report:
         result = measure(float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=onnx, progress=report)
     if is_stdout(json):
-        print_json(result.as_dict())
+        print_json(result.to_dict())
     elif json is not None:
-        write_atomically(json, (json_module.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n").encode())
+        write_atomically(json, (json_module.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n").encode())
     if plot is not None:
-        write_atomically(plot, draw(result))
+        result.plot(plot)
     if not is_stdout(json):
-        render(result, report_console(plot))
+        result.render(report_console(plot))
     problems = result.failures(min_sqnr, min_agreement, max_accuracy_drop)
     for problem in problems:
         console(stderr=True).print(f"failed: {problem}", markup=False)

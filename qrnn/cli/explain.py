@@ -10,7 +10,7 @@ import typer
 from qrnn.cli.common import SetOption, StateOption, console, load_source, print_json, progress, read_arrays
 
 if TYPE_CHECKING:
-    from qrnn.accuracy.explain import Explanation
+    pass
 
 
 def explain(
@@ -37,39 +37,8 @@ def explain(
     with progress("ablating") as report:
         found = measure(float_model, quantized, arrays, random_data=data is None, progress=report)
     if json:
-        print_json(found.as_dict())
+        print_json(found.to_dict())
         return
     if data is None:
         typer.echo("warning: measured on random numbers; give --data for figures that mean something", err=True)
-    _print(found, top)
-
-
-def _print(found: Explanation, top: int) -> None:
-    from rich.table import Table
-
-    from qrnn.accuracy.explain import part_text
-
-    out = console()
-    out.print(
-        f"{found.model}: output {found.output}, {found.sequences} sequences, {found.steps} steps, SQNR {found.sqnr_db:.1f} dB, "
-        f"{found.sqnr_about_mean_db:.1f} dB about the mean "
-        f"(all parts below together: {found.sqnr_db_all_parts:.1f} dB; the floor, with the weights alone rounded: {found.floor_db:.1f} dB)",
-        soft_wrap=True,
-    )
-    table = Table("layer", "part", "share", "without it", "change", "which costs")
-    for cost in found.costs[:top]:
-        without = "" if cost.without_db is None else f"{cost.without_db:.1f} dB"
-        table.add_row(
-            cost.part.where, part_text(cost.part), f"{100 * cost.share:.1f} %", without, cost.advice, cost.costs
-        )
-    out.print(table)
-    for clipped in found.clipped:
-        out.print(f"clipped: {clipped}", markup=False, soft_wrap=True)
-    if len(found.costs) > top:
-        rest = sum(cost.share for cost in found.costs[top:])
-        out.print(f"{len(found.costs) - top} more parts: {100 * rest:.1f} % together")
-    out.print(
-        "share: noise energy of the part alone over that of the whole; shares need not add up to 100 %. "
-        "without it: SQNR of the quantized model with that part exact.",
-        soft_wrap=True,
-    )
+    found.render(console(), top)

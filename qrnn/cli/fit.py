@@ -34,7 +34,7 @@ def fit(
     with progress("building and counting") as report:
         found = judge(load(model), [load_target(name) for name in names], steps, step_ms / 1000, report)
     if json:
-        print_json([f.as_dict() for f in found])
+        print_json([f.to_dict() for f in found])
         return
     table = Table("target", "flash KiB", "RAM KiB", "stack", "instr.", "ms", "load", "fits", padding=(0, 0))
     for f in found:

@@ -57,7 +57,7 @@ def gates(
     if plot is not None:
         write_atomically(plot, draw(found))
     if json:
-        print_json([one.as_dict() for one in found])
+        print_json([one.to_dict() for one in found])
     else:
         _print(found, report_console(plot))
 
@@ -122,7 +122,7 @@ def _print(found: list[GateError], out: Console) -> None:
     for heading in ("function", "input", "output", "bytes", "error", "LSB", "at x", "monotone", "odd"):
         table.add_column(heading, overflow="fold")
     for one in found:
-        d = one.as_dict()
+        d = one.to_dict()
         formats = [f"Q{15 - d[name]}.{d[name]}" for name in ("in_frac", "out_frac")]
         answers = ["yes" if d[name] else "no" for name in ("monotone", "odd_symmetric")]
         error = (f"{d['max_error']:.2e}", f"{d['max_error_lsb']:.2f}", f"{d['max_error_at']:.4g}")

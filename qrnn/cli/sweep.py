@@ -4,29 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from qrnn.cli.arrays import array_shapes
 from qrnn.cli.common import SetOption, StreamOption, console, progress, read_arrays, values_set
-
-if TYPE_CHECKING:
-    from qrnn.lab.sweep import SweepResult
-
-SHOWN = 20
-"""The number of rows of the front that the terminal shows."""
-
-_HEADINGS = {
-    "sqnr": "dB",
-    "about-mean": "mean dB",
-    "floor": "floor",
-    "accuracy": "acc. %",
-    "flash": "flash",
-    "ram": "RAM",
-    "instructions": "instr.",
-    "latency": "µs",
-}
 
 
 def sweep(
@@ -115,44 +98,5 @@ def sweep(
             progress=report,
         )
     paths = write_outputs(result, str(model), str(calibration), str(data))
-    _print(result)
+    result.render(console())
     console().print(f"wrote {', '.join(path.name for path in paths)} to {output}", soft_wrap=True)
-
-
-def _print(result: SweepResult) -> None:
-    from rich.table import Table
-
-    from qrnn.lab.pareto import FIGURES, known_figures, value
-
-    out = console()
-    made = [r for r in result.records if "figures" in r]
-    earlier = len(result.records) - result.fresh
-    before = f", {earlier} of them before" if earlier else ""
-    out.print(f"{result.model} on {result.target.name}: {len(made)} configurations measured{before}", soft_wrap=True)
-    for r in result.records:
-        if "refused" in r:
-            out.print(f"not for this model: {r['label']}: {r['refused']}", soft_wrap=True)
-    figures = known_figures(made, tuple(_HEADINGS))
-    table = Table(box=None, padding=(0, 1, 0, 0), title=f"Front of {', '.join(result.front_of)}", title_justify="left")
-    table.add_column("configuration", overflow="fold")
-    titles = {FIGURES[name]: title for name, title in _HEADINGS.items()}
-    for figure in figures:
-        table.add_column(titles[figure], justify="right")
-    for r in sorted(result.front_records, key=lambda r: -(value(r, figures[0]) or 0.0))[:SHOWN]:
-        cells = []
-        for figure in figures:
-            found = value(r, figure)
-            sure = r["cost"]["counted"] or figure.key != "instructions"
-            cells.append("?" if found is None else f"{'' if sure else '~'}{found:,.{figure.digits}f}")
-        table.add_row(r["label"], *cells)
-    out.print(table)
-    out.print(
-        "mean dB: SQNR about the mean; floor: SQNR with the weights alone rounded; flash and RAM in bytes, instructions a step on the "
-        "target, µs a step on this machine",
-        soft_wrap=True,
-    )
-    if len(result.front) > SHOWN:
-        out.print(f"and {len(result.front) - SHOWN} more in front.csv")
-    problem = next((r["cost"]["problem"] for r in made if r["cost"]["problem"]), None)
-    if problem is not None:
-        out.print(f"~ is by the target's cost model, and ? unknown: {problem[:200]}", soft_wrap=True)

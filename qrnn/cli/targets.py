@@ -33,11 +33,11 @@ def targets(
 
     if name is not None:
         target = load_target(name)
-        print_json(target.as_dict()) if json else _explain(target)
+        print_json(target.to_dict()) if json else _explain(target)
         return
     known = [load_target(known_name) for known_name in target_names()]
     if json:
-        print_json([t.as_dict() for t in known])
+        print_json([t.to_dict() for t in known])
     else:
         _list(known)
 
@@ -62,7 +62,7 @@ def _explain(target: Target) -> None:
     out.print(f"{target.name}: {target.description}", soft_wrap=True)
     if target.note:
         out.print(target.note, soft_wrap=True)
-    parts = target.as_dict()
+    parts = target.to_dict()
     width = max(len(key) for title in _TITLES for key in parts[title] or {})
     for section, title in _TITLES.items():
         lines = {key: _text(key, value) for key, value in (parts[section] or {}).items() if value not in (None, ())}

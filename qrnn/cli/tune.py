@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,14 +20,6 @@ from qrnn.cli.common import (
     target_file,
     values_set,
 )
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from qrnn.lab.tune import TuneResult
-
-SHOWN = 12
-"""The number of changes that the terminal lists."""
 
 
 def tune(
@@ -102,61 +94,11 @@ def tune(
         result.scheme, str(model), str(calibration), device.name, str(output or "best.qrnn"), stream, float_model.values
     )
     if json:
-        print_json({**result.as_dict(), "command": command})
+        print_json({**result.to_dict(), "command": command})
     else:
         out = report_console(output)
-        _print(result, device.name, command, out)
+        result.render(out, command)
         if output is not None and result.met:
             out.print(f"wrote {output}", soft_wrap=True)
     if not result.met:
         raise typer.Exit(1)
-
-
-def _print(result: TuneResult, target: str, command: str, out: Console) -> None:
-    from rich.table import Table
-
-    from qrnn.lab.axes import label
-
-    changes = Table(
-        "one change", box=None, padding=(0, 1, 0, 0), title="From the target's own scheme", title_justify="left"
-    )
-    for heading in ("dB", "acc. %", "flash", "RAM", "instr."):
-        changes.add_column(heading, justify="right")
-    for s in sorted(result.sensitivity, key=lambda s: s.differences["sqnr_db"] or 0.0)[:SHOWN]:
-        d = s.differences
-        digits = {"sqnr_db": 1, "accuracy": 2, "flash_bytes": 0, "ram_bytes": 0, "instructions": 0}
-        changes.add_row(s.change, *("?" if d[k] is None else f"{d[k]:+,.{n}f}" for k, n in digits.items()))
-    out.print(changes)
-    if len(result.sensitivity) > SHOWN:
-        out.print(f"and {len(result.sensitivity) - SHOWN} that cost less accuracy (--json has them all)")
-    guess = "" if result.counted else "~"
-    table = Table("", "start", "found", "budget", box=None, padding=(0, 2, 0, 0))
-    limits = {b.key: f"{'at least' if b.at_least else 'at most'} {b.limit:,g}" for b in result.bounds}
-    rows: list[tuple[str, str, int]] = [
-        ("SQNR, dB", "sqnr_db", 1),
-        ("SQNR about the mean, dB", "sqnr_about_mean_db", 1),
-        ("floor of the weights' width, dB", "floor_db", 1),
-        ("accuracy, %", "accuracy", 2),
-        ("accuracy drop, points", "accuracy_drop", 2),
-        ("agreement, %", "agreement", 2),
-        ("flash, bytes", "flash_bytes", 0),
-        ("RAM, bytes", "ram_bytes", 0),
-        ("instructions a step", "instructions", 0),
-        ("latency, µs a step", "latency_us", 2),
-    ]
-    for title, key, digits_of in rows:
-        if result.figures.get(key) is not None:
-            mark = guess if key in ("flash_bytes", "ram_bytes", "instructions") else ""
-            cells = [_figure(figures.get(key), digits_of, mark) for figures in (result.start, result.figures)]
-            table.add_row(title, *cells, limits.get(key, ""))
-    out.print(f"\n{result.tried} configurations tried for {target}; found: {label(result.scheme)}", soft_wrap=True)
-    out.print(table)
-    if guess:
-        out.print("~: by the cost model; nothing here can build and run for this target")
-    for problem in result.problems:
-        out.print(f"not met: {problem}", soft_wrap=True)
-    out.print(f"{'made by' if result.met else 'the nearest is made by'}: {command}", soft_wrap=True)
-
-
-def _figure(value: Any, digits: int, mark: str) -> str:
-    return "?" if value is None else f"{mark}{value:,.{digits}f}"

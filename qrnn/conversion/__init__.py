@@ -54,7 +54,7 @@ def quantize(
     scheme = scheme or DEFAULT_SCHEME
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
-    check_widths(as_written(model, scheme.as_dict()), scheme, target)
+    check_widths(as_written(model, scheme.to_dict()), scheme, target)
     random = isinstance(calibration, str)
     if isinstance(calibration, str):
         if calibration != RANDOM:
@@ -83,7 +83,7 @@ def quantize(
         calibrator=scheme.calibrator,
         random_calibration=random,
         target=target,
-        scheme=scheme.as_dict(),
+        scheme=scheme.to_dict(),
         notes=model.notes,
         values=dict(model.values),
     )
@@ -170,7 +170,7 @@ def _prepared(model: FloatModel, batch: Batch, scheme: Scheme) -> _Prepared:
         ]
         if refit is not model:
             model, shown = refit, with_choices(refit, choices)
-    written = scheme.as_dict()
+    written = scheme.to_dict()
     return _Prepared(as_written(model, written), as_written(shown, written), tuple(notes))
 
 
@@ -181,7 +181,7 @@ def _better(before: FloatModel, after: FloatModel, batch: Batch, scheme: Scheme)
     parts = split(evenly(batch, TRIAL_STEPS))
     if parts is None:
         return False
-    judge, written = Judge(before, parts, scheme), scheme.as_dict()
+    judge, written = Judge(before, parts, scheme), scheme.to_dict()
     return judge(as_written(after, written)) <= judge(as_written(before, written))
 
 

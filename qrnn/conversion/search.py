@@ -75,7 +75,7 @@ class Search:
         """Return the model with ``widths`` beside those that the scheme gives."""
         scheme = with_widths(self.scheme, widths)
         sources: dict[str, InputScheme] = {name: source_width(scheme, name) for name in source_tensors(self.model)}
-        provenance = replace(self.provenance, scheme=scheme.as_dict())
+        provenance = replace(self.provenance, scheme=scheme.to_dict())
         return Builder(self.model, ranges or self.ranges, scheme, sources, list(reasons)).build(provenance)
 
     def open(self) -> tuple[Choice, ...]:

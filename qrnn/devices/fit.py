@@ -39,10 +39,10 @@ class Fit:
         """Whether the model lacks nothing."""
         return not self.lacks
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return {
-            **self.needs.as_dict(),
+            **self.needs.to_dict(),
             "flash_bytes": self.flash_bytes,
             "load": self.load,
             "fits": self.fits,

@@ -78,7 +78,7 @@ class Needs:
         clock = self.target.memory.clock_hz
         return None if self.cycles is None or clock is None else self.cycles / clock
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON; the target is given by its name."""
         return {**asdict(self), "target": self.target.name, "ram_bytes": self.ram_bytes, "seconds": self.seconds}
 

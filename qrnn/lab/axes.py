@@ -44,7 +44,7 @@ _OPTIONS = {"input": "input-scheme"}
 
 
 def choices(scheme: Scheme) -> dict[str, Any]:
-    """Return every field that can be chosen, by its name, those that `Scheme.as_dict` leaves out too."""
+    """Return every field that can be chosen, by its name, those that `Scheme.to_dict` leaves out too."""
     fields = {**asdict(scheme), "widths": widths_text(scheme.widths)}
     del fields[OF_TARGET]
     return fields

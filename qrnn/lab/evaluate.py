@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.accuracy.compare import Comparison, compare
+from qrnn.accuracy.compare import compare
+from qrnn.accuracy.comparison import Comparison
 from qrnn.accuracy.float_run import FloatRun, run_float
 from qrnn.accuracy.metrics import decibels
 from qrnn.accuracy.probe import ErrorSum
@@ -65,7 +66,7 @@ class Setting:
     def digests(self) -> dict[str, str]:
         """The SHA-256 of model, calibration, data and target; and the layers without memory, which the model's file does not name."""
         source = self.model.source_sha256 or model_digest(self.model)
-        target = json.dumps(self.target.as_dict(), sort_keys=True, default=str)
+        target = json.dumps(self.target.to_dict(), sort_keys=True, default=str)
         forgetful = [layer.name for layer in self.model.layers if isinstance(layer, Recurrent) and not layer.memory]
         return {
             "model": source,
@@ -195,7 +196,7 @@ def accuracy_figures(comparison: Comparison) -> Record:
 
 def accuracy_details(comparison: Comparison) -> Record:
     """Return errors by layer and gate, over time, by sequence, and saturation by place."""
-    whole = comparison.as_dict()
+    whole = comparison.to_dict()
     errors = comparison.outputs | comparison.layers
 
     def brief(part: str) -> Record:

@@ -63,7 +63,7 @@ def gate_curves(model: FloatModel, quantized: QuantModel) -> list[dict[str, Any]
             at = np.round(np.linspace(-half, half, POINTS) * 2.0**function.in_frac).astype(int) + 32768
             found[key] = {
                 "where": [where],
-                **{k: v for k, v in error.as_dict().items() if k != "label"},
+                **{k: v for k, v in error.to_dict().items() if k != "label"},
                 "x": [float(f"{v:.5g}") for v in error.x[at]],
                 "true": [float(f"{v:.6g}") for v in error.true[at]],
                 "integer": [float(f"{v:.6g}") for v in error.values[at]],

@@ -9,7 +9,7 @@ from qrnn.lab.effects import effects
 from qrnn.lab.pareto import csv_text
 from qrnn.lab.report import render, varied
 from qrnn.lab.results import FORMAT, REPORT, SUMMARY, TABLES, json_bytes
-from qrnn.lab.sweep import SweepResult
+from qrnn.lab.sweep_result import SweepResult
 from qrnn.system.atomic import write_atomically
 
 BRIEF = ("key", "label", "scheme", "figures", "cost", "judgement", "latency", "refused")

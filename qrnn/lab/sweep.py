@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +15,11 @@ from qrnn.lab.executors import process_pool, run_all
 from qrnn.lab.latency import latency_batch, measure_latency
 from qrnn.lab.pareto import DEFAULT_FRONT, front, known_figures
 from qrnn.lab.results import Results
+from qrnn.lab.sweep_result import SweepResult
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target, load_target
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """Every configuration's record in the order of the grid, and the indices of those on the Pareto front of ``front_of``.
-
-    A record is what ``DIR/results/KEY.json`` holds: ``label``, ``scheme``, ``figures`` (`qrnn.lab.pareto.FIGURES` and more), ``cost``,
-    errors by layer and over time, saturation, roundings, gate curves; or the reason under ``refused``. ``fresh`` is the number of
-    configurations that were measured in this call, not before.
-    """
-
-    model: str
-    target: Target
-    records: list[Record]
-    front: list[int]
-    front_of: tuple[str, ...]
-    folder: Path
-    versions: dict[str, str]
-    digests: dict[str, str]
-    sequences: int
-    steps: int
-    fresh: int
-    stream: bool = False
-    """Whether the float model carries every state, as for `sweep`."""
-    values: Mapping[str, Any] = field(default_factory=dict)
-    """What was fixed when the float model was imported, as for `qrnn.load_onnx`."""
-
-    @property
-    def front_records(self) -> list[Record]:
-        """The records on the front, in the order of the grid."""
-        return [self.records[index] for index in self.front]
 
 
 def sweep(

@@ -4,73 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from qrnn.errors import DataError, DeviceError
-from qrnn.lab.axes import choices
 from qrnn.lab.budgets import Bound, Budgets, Cheapest
 from qrnn.lab.evaluate import Record, Setting, with_reference
 from qrnn.lab.moves import Move, apply, gates_of, moves, space, with_gates
 from qrnn.lab.trials import Trial, Trials, changes
+from qrnn.lab.tune_result import Sensitivity, TuneResult
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
-from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.targets import Target, load_target
 
 MOST_COUNTED = 12
 """Models that are built at the end until one meets the budgets with counted figures, where estimates were too low."""
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """The effect of one change of the first configuration: figures after it minus figures before."""
-
-    change: str
-    differences: dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """The result of a search.
-
-    Where ``met``, ``model`` meets every budget; else it is the one that comes nearest, and ``problems`` says what it misses. ``figures``
-    are as in a sweep's record. ``counted`` is true where those of cost were counted on the target, and false where they are the cost
-    model's. ``start`` holds the figures of the target's own scheme, and ``tried`` the number of configurations measured.
-    """
-
-    model: QuantModel
-    scheme: Scheme
-    figures: Record
-    counted: bool
-    start: Record
-    sensitivity: list[Sensitivity]
-    bounds: list[Bound]
-    problems: list[str]
-    tried: int
-
-    @property
-    def met(self) -> bool:
-        """Whether every budget is met."""
-        return not self.problems
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return {
-            "met": self.met,
-            "problems": self.problems,
-            "scheme": choices(self.scheme),
-            "figures": self.figures,
-            "counted": self.counted,
-            "start": self.start,
-            "budgets": [
-                {"name": b.name, "limit": b.limit, "found": self.figures.get(b.key), "unit": b.unit}
-                for b in self.bounds
-            ],
-            "sensitivity": [{"change": s.change, **s.differences} for s in self.sensitivity],
-            "tried": self.tried,
-        }
 
 
 def tune(
@@ -133,6 +81,7 @@ def tune(
         trials.bounds,
         problems,
         len(trials.tried),
+        device.name,
     )
 
 

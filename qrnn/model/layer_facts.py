@@ -34,7 +34,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Narrowed:
+class Narrowed(Brief):
     """Values of a run that a layer clamps to ±limit, as they are before the clamp.
 
     ``where`` says in words what they become, and ``tensor`` names the tensor that they come from, in whose order ``values`` are.
@@ -123,7 +123,7 @@ def row_scale(matrix: Matrix, pre_shift: Int8Array, fracs: Int64Array) -> FloatA
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Brief):
     """A matrix of weights of a float layer, [R, K].
 
     ``reads``: the tensor whose features its columns multiply, K of them or, of several steps, a multiple of them; empty for a matrix that reads

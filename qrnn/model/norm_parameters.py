@@ -10,6 +10,7 @@ from qrnn.arithmetic.norms import NORM_BIAS_BITS, NORM_FEATURES, NORM_TERM_MAX
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import QuantizationError
 from qrnn.model.parts import FloatArray, Int8Array, Int16Array, Int32Array, Int64Array, check_array, require
+from qrnn.system.brief import Brief
 
 ROOT_BITS = 16
 """`norm_scale` is 2^(16 + exponent) over the root."""
@@ -27,7 +28,7 @@ def least_exponent(features: int) -> int:
 
 
 @dataclass(frozen=True)
-class NormParameters:
+class NormParameters(Brief):
     """The arguments of `norm_variance` and `normalize` that belong to a layer: gain [F] int16, gain_shift [F] int8, bias [F] int32."""
 
     gain: Int16Array

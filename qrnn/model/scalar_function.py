@@ -11,6 +11,7 @@ import numpy as np
 
 from qrnn.model.activation import Activation, activate, erf
 from qrnn.model.parts import FloatArray
+from qrnn.system.brief import Brief
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "add": np.add,
@@ -39,7 +40,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
 
 
 @dataclass(frozen=True)
-class ScalarFunction:
+class ScalarFunction(Brief):
     """A function of x: x itself (``op`` is "x"), the constant ``value`` ("number"), or an operation or activation of such functions.
 
     ``op`` is else one of `OPERATIONS`, or "activation" with the activation beside it.

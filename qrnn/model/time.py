@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.model.parts import IndexArray
+from qrnn.system.brief import Brief
 
 TIME = "time"
 """The name of the time axis of a model that has one."""
@@ -24,7 +25,7 @@ Count = TypeVar("Count", int, IndexArray)
 
 
 @dataclass(frozen=True)
-class TimeAxis:
+class TimeAxis(Brief):
     """Steps of a batch: ``lengths`` [N] counts the valid steps of each sequence, ``steps`` those of the arrays, padding included."""
 
     lengths: IndexArray

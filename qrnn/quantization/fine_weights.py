@@ -27,7 +27,7 @@ from qrnn.quantization.matrix import WEIGHT_LIMIT, integer_weights, row_scales
 
 
 def as_written(model: FloatModel, scheme: Mapping[str, Any]) -> FloatModel:
-    """Return ``model`` with the layers that its conversion by ``scheme`` (`qrnn.Scheme.as_dict`) has; the function is the same.
+    """Return ``model`` with the layers that its conversion by ``scheme`` (`qrnn.Scheme.to_dict`) has; the function is the same.
 
     With weights of 16 bits these are two of each dense layer and convolution, and their sum. Names of layers and tensors are then those of
     the converted model.

@@ -69,7 +69,7 @@ class Scheme:
         parse_refine(self.refine)
         object.__setattr__(self, "widths", parse_widths(self.widths))
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for the model file.
 
         ``refine`` is left out where it is ``default``, and where it is ``none`` for weights of eight bits; ``widths`` where there are none; and

@@ -203,7 +203,7 @@ class ModelTimes:
     stream: tuple[StepTimes, ...]
     memory: dict[str, int | None]
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return asdict(self)
 

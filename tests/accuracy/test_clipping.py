@@ -12,7 +12,8 @@ from export.building import load_tool
 from models import Shape, make_model
 
 from qrnn import layers
-from qrnn.accuracy.compare import Comparison, compare
+from qrnn.accuracy.compare import compare
+from qrnn.accuracy.comparison import Comparison
 from qrnn.arithmetic import cells, fixedpoint
 from qrnn.backends import reference
 from qrnn.conversion import quantize

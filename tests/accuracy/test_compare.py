@@ -17,12 +17,11 @@ from onnx_import.builders import head
 from rich.console import Console
 
 from accuracy.pairs import LENGTHS, MASK, RNG, N, T, X, pair
-from qrnn.accuracy.compare import Agreement, Comparison, Decisions, compare
+from qrnn.accuracy.compare import compare
+from qrnn.accuracy.comparison import Agreement, Comparison, Decisions
 from qrnn.accuracy.metrics import sqnr_db, wilson_interval
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
-from qrnn.accuracy.plot import draw
 from qrnn.accuracy.probe import ErrorSum
-from qrnn.accuracy.report import render
 from qrnn.backends.base import Trace
 from qrnn.conversion import RANDOM, quantize
 from qrnn.equations.oracle import run_oracle, run_oracle_batch
@@ -169,7 +168,7 @@ def test_decisions(head_size: int, sigmoid: bool, rule: str, per_step: bool) -> 
         "quantized": Agreement(right[1], len(truth)),
     }
     assert result.decisions.accuracy_drop == pytest.approx(100 * (right[0] - right[1]) / len(truth))
-    accuracy = result.as_dict()["decisions"]["accuracy"]["quantized"]
+    accuracy = result.to_dict()["decisions"]["accuracy"]["quantized"]
     assert accuracy["confidence_95"] == list(wilson_interval(right[1], len(truth)))
 
 
@@ -189,7 +188,7 @@ def test_models_of_states_alone_decide_nothing() -> None:
     model, quantized = pair(Shape("gru"), X)
     result = compare(model, quantized, {"x": X})
     assert result.decisions is None
-    assert result.as_dict()["decisions"] is None
+    assert result.to_dict()["decisions"] is None
     with pytest.raises(DataError, match="no output of the model decides anything"):
         compare(model, quantized, {"x": X, "labels": np.zeros(N, int)})
 
@@ -259,12 +258,12 @@ def test_unknown_sqnr_fails_a_gate_and_exact_passes() -> None:
 
 
 def strict(result: Comparison) -> Any:
-    return json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    return json.loads(json.dumps(result.to_dict(), allow_nan=False))
 
 
 def text(result: Comparison, width: int = 80) -> str:
     out = io.StringIO()
-    render(result, Console(file=out, width=width, highlight=False))
+    result.render(Console(file=out, width=width, highlight=False))
     return out.getvalue()
 
 
@@ -311,7 +310,7 @@ def test_json_is_strict_without_any_error() -> None:
     figures = strict(result)
     assert figures["outputs"]["h"] == {"sqnr_db": None, "sqnr_about_mean_db": None, "rmse": 0.0, "max_error": 0.0}
     assert "exact" in text(result)
-    assert draw(result).startswith(b"\x89PNG")
+    assert result.plot().png.startswith(b"\x89PNG")
 
 
 def test_rendered_report(digits: Comparison) -> None:
@@ -333,7 +332,7 @@ def test_rendered_report(digits: Comparison) -> None:
 def test_rendered_report_of_a_random_calibration() -> None:
     model = make_model(Shape("gru"), np.random.default_rng(1))
     result = compare(model, quantize(model, RANDOM, Scheme(input="8")), {"x": X[:2]})
-    assert result.as_dict()["random_calibration"] is True
+    assert result.to_dict()["random_calibration"] is True
     assert "calibrated on random numbers" in text(result)
 
 
@@ -343,14 +342,14 @@ def test_names_that_look_like_markup() -> None:
         object.__setattr__(output, "name", "y[/red] :x:")
     result = compare(model, replace(quantized, outputs=model.outputs), {"x": X[:2]})
     out = io.StringIO()
-    render(result, Console(file=out, width=120, highlight=False, markup=False, emoji=False))
+    result.render(Console(file=out, width=120, highlight=False, markup=False, emoji=False))
     assert "y[/red] :x:" in out.getvalue()
 
 
 def test_picture(digits: Comparison) -> None:
     from matplotlib import image
 
-    picture = image.imread(io.BytesIO(draw(digits)), format="png")
+    picture = image.imread(io.BytesIO(digits.plot().png), format="png")
     height, width, _ = picture.shape
     assert width == 960
     assert height > 600
@@ -362,9 +361,10 @@ def test_picture(digits: Comparison) -> None:
 @pytest.mark.parametrize("name", ["$", "$\\frac{$", "100 % $x$", "<&>", "a\nb", ""])
 def test_picture_of_any_name(name: str) -> None:
     result = report()
-    picture = draw(
-        replace(result, model=name, outputs={name: result.outputs["y"]}, layers={f"{name}.h": result.outputs["h"]})
+    renamed = replace(
+        result, model=name, outputs={name: result.outputs["y"]}, layers={f"{name}.h": result.outputs["h"]}
     )
+    picture = renamed.plot().png
     assert picture.startswith(b"\x89PNG")
 
 
@@ -425,4 +425,4 @@ def test_what_onnx_runtime_refuses_is_left_out(tmp_path: Path) -> None:
     assert "ONNX Runtime could not run" in text(result)
     assert strict(result)["onnxruntime_against_float64"] == {}
     without = compare(model, quantized, data)
-    assert without.as_dict() | {"onnxruntime_note": result.onnxruntime_note} == result.as_dict()
+    assert without.to_dict() | {"onnxruntime_note": result.onnxruntime_note} == result.to_dict()

@@ -34,7 +34,7 @@ def test_identical() -> None:
     assert found.identical
     assert {o.name for o in found.outputs} == {"y", "h", "c"}
     assert all(math.isinf(o.sqnr_db) and o.differ == 0 and o.largest == 0 for o in found.outputs)
-    assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["identical"] is True
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["identical"] is True
 
 
 def test_rounding_only() -> None:

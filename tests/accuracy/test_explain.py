@@ -12,7 +12,8 @@ from models import Shape, make_model
 
 from qrnn import layers
 from qrnn.accuracy.compare import compare
-from qrnn.accuracy.explain import advice, explain, part_text
+from qrnn.accuracy.explain import advice, explain
+from qrnn.accuracy.explanation import part_text
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.accuracy.parts import Integers, Part, model_parts
 from qrnn.conversion import quantize
@@ -90,7 +91,7 @@ def test_what_was_made_bad_is_named() -> None:
     assert found.sqnr_db_all_parts == pytest.approx(found.sqnr_db, abs=0.3)
     assert [c.energy for c in found.costs] == sorted((c.energy for c in found.costs), reverse=True)
     assert {c.part for c in found.costs} == set(model_parts(edited))
-    assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["parts"][0]["gate"] == "f"
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["parts"][0]["gate"] == "f"
 
 
 def test_advice() -> None:
@@ -177,4 +178,4 @@ def test_what_is_clipped_is_counted() -> None:
     assert found.clipped == tuple(s for s in report.saturation if s.where in places)
     assert {s.where for s in report.saturation if s.saturated and "operand" in s.where} <= places
     assert "input x: beyond its calibrated range" in places
-    assert found.as_dict()["clipped"][0]["saturated"] == found.clipped[0].saturated > 0
+    assert found.to_dict()["clipped"][0]["saturated"] == found.clipped[0].saturated > 0

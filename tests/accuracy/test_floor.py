@@ -95,7 +95,7 @@ def test_reports_show_it(weights: int) -> None:
     assert min(e.sqnr_db for e in compared.floor.values()) == pytest.approx(want)
     assert qrnn.explain(model, quantized, {"x": x}).floor_db == pytest.approx(compared.floor[name].sqnr_db)
     assert compared.outputs[name].sqnr_db < compared.floor[name].sqnr_db + 1
-    assert compared.as_dict()["floor"].keys() == compared.as_dict()["outputs"].keys()
+    assert compared.to_dict()["floor"].keys() == compared.to_dict()["outputs"].keys()
 
 
 def test_about_the_mean() -> None:

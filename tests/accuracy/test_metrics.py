@@ -87,7 +87,7 @@ def test_error_sum_without_time() -> None:
     assert total.sqnr_db == pytest.approx(sqnr_db(want, got), rel=1e-12)
     assert total.rmse == pytest.approx(np.sqrt(np.mean((want - got) ** 2)), rel=1e-12)
     assert total.rmse_at().shape == (0,)
-    assert "rmse_by_step" not in total.as_dict()
+    assert "rmse_by_step" not in total.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_error_sum_is_strict_json(want: float, got: float, sqnr: float | None) -
     total = ErrorSum(2)
     with np.errstate(over="ignore", invalid="ignore"):
         total.add(np.full((1, 2, 1), want), np.full((1, 2, 1), got), np.array([[True, True]]))
-    figures = json.loads(json.dumps(total.as_dict(), allow_nan=False))
+    figures = json.loads(json.dumps(total.to_dict(), allow_nan=False))
     assert figures["sqnr_db"] == (None if sqnr is None else pytest.approx(sqnr, abs=1e-4))
     assert set(figures) == {"sqnr_db", "sqnr_about_mean_db", "rmse", "max_error", "rmse_by_step"}
 

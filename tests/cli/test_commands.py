@@ -205,7 +205,7 @@ def test_compare_json_is_the_library_report(place: Workplace) -> None:
     expected = compare(
         load_onnx(onnx_path), load(place.path("gru.qrnn")), arrays(place.path("labels.npz")), onnx_path=onnx_path
     )
-    assert got == json.loads(json.dumps(expected.as_dict()))
+    assert got == json.loads(json.dumps(expected.to_dict()))
     assert got["sequences"] == 6
     assert got["steps"] == 20
 

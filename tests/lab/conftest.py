@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from qrnn.examples import digits_calibration, digits_model, digits_test
-from qrnn.lab.sweep import SweepResult, sweep
+from qrnn.lab.sweep import sweep
+from qrnn.lab.sweep_result import SweepResult
 from qrnn.targets import Target, read_target
 
 TARGET = """\

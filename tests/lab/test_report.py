@@ -14,7 +14,7 @@ import pytest
 from lab.chromium import BROWSER, Page, chromium
 from qrnn.lab.outputs import write_outputs
 from qrnn.lab.report import render, report_data
-from qrnn.lab.sweep import SweepResult
+from qrnn.lab.sweep_result import SweepResult
 
 PATHS = ("model.onnx", "calibration.npz", "test data.npz")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'"

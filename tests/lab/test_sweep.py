@@ -23,7 +23,8 @@ from qrnn.errors import DataError, DeviceError, QuantizationError
 from qrnn.lab.executors import process_pool
 from qrnn.lab.outputs import write_outputs
 from qrnn.lab.pareto import csv_text
-from qrnn.lab.sweep import SweepResult, sweep
+from qrnn.lab.sweep import sweep
+from qrnn.lab.sweep_result import SweepResult
 from qrnn.targets import Target, load_target
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -44,7 +45,7 @@ def test_records_are_what_compare_measures(
     assert figures["agreement"] == report.decisions.agreement.percent
     assert figures["accuracy"] == report.decisions.correct["quantized"].percent
     assert figures["accuracy_drop"] == report.decisions.accuracy_drop
-    assert r["judgement"] == report.as_dict()["decisions"]
+    assert r["judgement"] == report.to_dict()["decisions"]
     assert figures["saturated"] == sum(s.saturated for s in report.saturation)
     assert {n: e["sqnr_db"] for n, e in r["layers"].items()} == {n: e.sqnr_db for n, e in report.layers.items()}
     assert qrnn.load(swept.folder / "models" / f"{r['key']}.qrnn").provenance.scheme == quantized.provenance.scheme
@@ -74,6 +75,18 @@ def test_cost_model_is_marked(swept: SweepResult) -> None:
     sizes = [r["figures"]["model_bytes"] for r in swept.records]
     assert sizes[2] < sizes[0]
     assert swept.records[0]["latency"]["us"] > 0
+
+
+def test_a_sweep_says_what_it_found(swept: SweepResult, tmp_path: Path) -> None:
+    text, best = repr(swept), swept.front_records[0]
+    assert len(text.split("\n")) <= 10
+    assert best["label"] in text
+    assert "Front of" in str(swept)
+    assert best["label"].split(",")[0] in str(swept)
+    pytest.importorskip("matplotlib")
+    assert swept.plot("sqnr", "flash", tmp_path / "front.png").png == (tmp_path / "front.png").read_bytes()
+    with pytest.raises(DataError, match="expected"):
+        swept.plot("beauty", "flash")
 
 
 def test_again_measures_nothing(swept: SweepResult, files: Path, board: Target, calibration: Any, data: Any) -> None:

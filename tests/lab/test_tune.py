@@ -126,7 +126,11 @@ def test_the_same_search_finds_the_same(files: Path, board: Target, calibration:
     first, second = (
         tune(files / "model.onnx", calibration, data, Budgets(min_sqnr=30.0), target=board, most=3) for _ in range(2)
     )
-    assert first.as_dict() == second.as_dict()
+    assert first.to_dict() == second.to_dict()
+    text = repr(first)
+    assert "meets every budget" in text
+    assert len(text.split("\n")) <= 10
+    assert f"{first.tried} configurations tried for board" in str(first)
 
 
 @pytest.mark.matrix

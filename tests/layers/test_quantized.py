@@ -220,7 +220,7 @@ def test_reports(name: str) -> None:
     assert report.outputs["y"].sqnr_db == pytest.approx(sqnr(name), abs=1e-6)
     assert report.layers
     assert all(np.isfinite(e.largest) for e in report.layers.values())
-    assert report.as_dict()["model"] == name
+    assert report.to_dict()["model"] == name
 
 
 @pytest.mark.matrix

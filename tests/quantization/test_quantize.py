@@ -67,7 +67,7 @@ def test_wrong_schemes_say_what_was_expected(choice: dict[str, Any], message: st
 def test_a_scheme_is_kept_with_the_model() -> None:
     scheme = Scheme(activations=16, gates="pwl:64", calibrator="mse", input="16")
     model = quantize(make_model(Shape("gru"), np.random.default_rng(0)), random_data(), scheme)
-    assert model.provenance.scheme == scheme.as_dict()
+    assert model.provenance.scheme == scheme.to_dict()
     assert not model.provenance.random_calibration
     assert model.provenance.calibration_steps == 8 * 20
 

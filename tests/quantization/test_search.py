@@ -89,7 +89,7 @@ def test_loud_sequences_count_wherever_they_stand() -> None:
     model, data = spiky()
     data["x"][[1, 3]] *= 4.0
     made = quantize(model, data, Scheme())
-    assert made.provenance.scheme == Scheme().as_dict() | {"widths": {"x": "16"}}
+    assert made.provenance.scheme == Scheme().to_dict() | {"widths": {"x": "16"}}
     found, wide = (about_mean_db(model, data, Scheme(input=width)) for width in ("auto", "16"))
     assert found == wide > about_mean_db(model, data, NARROW) + 3.0
 

@@ -176,8 +176,8 @@ def test_four_bits_alone() -> None:
         assert resolved(model, scheme)[0].widths == widths
     assert resolved(model, named)[0].refine == "rounding,bias"
     assert resolved(model, qrnn.Scheme())[0] == qrnn.Scheme()
-    assert plain.as_dict()["refine"] == "none"
-    assert qrnn.Scheme(**plain.as_dict()) == plain
+    assert plain.to_dict()["refine"] == "none"
+    assert qrnn.Scheme(**plain.to_dict()) == plain
 
 
 def test_the_floor_follows_the_widths_of_matrices() -> None:

@@ -219,7 +219,7 @@ class Row:
     floor: Floor
     plan: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return {
             **vars(self.spec),

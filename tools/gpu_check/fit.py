@@ -272,7 +272,7 @@ def fit_folder(folder: Path, data: Path = DATA) -> str:
     source = f"least squares over {len(runs)} runs of tools/gpu_check on {device.name}{kept}"
     path = costs_path(device.capability, data)
     costs = Costs(made.constants, source, device.name, document["date"], document["revision"])
-    write_atomically(path, as_json(costs.as_dict()))
+    write_atomically(path, as_json(costs.to_dict()))
     return f"{text}\n{path}: written; run python -m pytest tests/backends/cuda/test_plan.py, which says what docs/cuda.md has to show"
 
 

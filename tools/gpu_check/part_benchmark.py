@@ -163,7 +163,7 @@ class Benchmark:
                 self.wrong.append(f"{spec.name}: {said}")
                 failed = True
             else:
-                self.result["rows"].append(row.as_dict())
+                self.result["rows"].append(row.to_dict())
                 failed = bool(row.left_out)
             self._seconds[_like(spec)].append(self.now() - began)
             self.publish()

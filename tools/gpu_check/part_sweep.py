@@ -146,7 +146,7 @@ class Sweep:
         """Return what the part writes."""
         return {
             "device": vars(self.device) | {"megahertz": self.megahertz},
-            "costs": self.costs.as_dict(),
+            "costs": self.costs.to_dict(),
             "kernels": self.evidence.records(),
             "compiled": [{"kernel": kind_record(kind), "seconds": s} for kind, s in self.compiled.items()],
             "runs": self.runs,

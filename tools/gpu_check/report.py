@@ -31,7 +31,7 @@ class Record:
     said: str = ""
     result: Result = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what the JSON file holds of the part."""
         return dict(vars(self))
 
@@ -46,13 +46,13 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Replace both files."""
-        document = self.as_dict()
+        document = self.to_dict()
         write_whole(folder / "gpu_check.json", as_json(document))
         write_whole(folder / "gpu_check.md", page(document, self.pages).encode())
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what the JSON file holds."""
-        return {"format": FORMAT, **self.head, "parts": {name: part.as_dict() for name, part in self.parts.items()}}
+        return {"format": FORMAT, **self.head, "parts": {name: part.to_dict() for name, part in self.parts.items()}}
 
 
 def page(document: dict[str, Any], parts: dict[str, Part]) -> str:

@@ -98,7 +98,7 @@ class Costs:
     date: str | None = None
     revision: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the content of a data file."""
         found = asdict(self)
         constants = found.pop("constants")

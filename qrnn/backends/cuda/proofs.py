@@ -76,7 +76,7 @@ class DeviceProofs:
     """The `code_digest` of the kernels that ran."""
     cases: Mapping[Kind, int]
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return an entry of the data file."""
         return {
             "device": self.device,
@@ -134,7 +134,7 @@ def read_proofs(path: Path = PROVED) -> list[DeviceProofs]:
 
 
 def device_proofs(where: str, entry: Any) -> DeviceProofs:
-    """Return the entry that `DeviceProofs.as_dict` wrote; BackendError names what does not fit."""
+    """Return the entry that `DeviceProofs.to_dict` wrote; BackendError names what does not fit."""
     types: dict[str, type | tuple[type, ...]] = {
         "device": str, "capability": list, "driver": str, "date": str, "revision": str, "code": str, "kernels": list
     }  # fmt: skip
@@ -293,4 +293,4 @@ def _with_cases(one: DeviceProofs, cases: Mapping[Kind, int]) -> DeviceProofs:
 
 def document_of(devices: Iterable[DeviceProofs]) -> dict[str, Any]:
     """Return the content of the data file."""
-    return {"schema": SCHEMA, "devices": [one.as_dict() for one in devices]}
+    return {"schema": SCHEMA, "devices": [one.to_dict() for one in devices]}

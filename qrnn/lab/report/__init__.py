@@ -14,7 +14,7 @@ from qrnn.lab.axes import convert_command
 from qrnn.lab.effects import effects
 from qrnn.lab.evaluate import Record
 from qrnn.lab.pareto import FIGURES
-from qrnn.lab.sweep import SweepResult
+from qrnn.lab.sweep_result import SweepResult
 from qrnn.quantization.scheme import Scheme
 
 SCRIPTS = ("charts.js", "details.js", "main.js")

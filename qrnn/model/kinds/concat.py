@@ -13,6 +13,7 @@ from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.layer_facts import Loop, Reading, Rounding, RowLoop, Written
 from qrnn.model.parts import STATE_MAX, IndexArray, Int64Array, TensorFormat
 from qrnn.model.surroundings import Checks, Equations, Plan
+from qrnn.system.brief import Brief
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def concat_rows(contract: Any) -> Loop:
 
 
 @dataclass(frozen=True)
-class ConcatPart:
+class ConcatPart(Brief):
     """The features ``indices`` [K] of ``tensor``, which has in_frac fraction bits; -1 stands for a zero."""
 
     tensor: str

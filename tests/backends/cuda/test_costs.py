@@ -110,5 +110,5 @@ def test_a_damaged_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
 def test_a_file_goes_to_json_and_back(tmp_path: Path) -> None:
     costs = Costs(costs_of((8, 0)).constants, "made up", "A100", "2026-01-31", "0123456")
     path = tmp_path / "costs.json"
-    path.write_bytes(as_json(costs.as_dict()))
+    path.write_bytes(as_json(costs.to_dict()))
     assert load_costs(path) == costs

@@ -1,0 +1,321 @@
+"""The report of ``qrnn compare``: outputs, every gate and state, drift over time, saturation, decisions, accuracy."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qrnn.accuracy.clipping import Saturation
+from qrnn.accuracy.metrics import wilson_interval
+from qrnn.accuracy.plot import draw
+from qrnn.accuracy.probe import ErrorSum
+from qrnn.model.parts import FloatArray
+from qrnn.system.reports import Picture, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+@dataclass
+class Agreement:
+    """How often two sources decide alike: ``agree`` times in ``total``."""
+
+    agree: int = 0
+    total: int = 0
+
+    @property
+    def rate(self) -> float:
+        """The fraction agree / total."""
+        return self.agree / self.total if self.total else float("nan")
+
+    @property
+    def percent(self) -> float:
+        """The percentage 100 · agree / total, rounded once, so that a gate at a round figure is met by that figure."""
+        return 100 * self.agree / self.total if self.total else float("nan")
+
+
+@dataclass
+class Decisions:
+    """The decisions of one output.
+
+    ``rule`` is argmax over features, or a threshold on each feature; ``at`` is every step, or each sequence's end.
+    """
+
+    output: str
+    rule: str
+    at: str
+    agreement: Agreement = field(default_factory=Agreement)
+    correct: dict[str, Agreement] = field(default_factory=dict)
+    """Correct decisions by source (float, quantized, onnxruntime); empty without labels."""
+    chosen: dict[str, list[int]] = field(default_factory=dict)
+    """The choice of each source, and under ``label`` the right one, by sequence; empty unless there is one decision per sequence."""
+
+    @property
+    def accuracy_drop(self) -> float:
+        """The float model's accuracy minus the quantized model's, in percentage points; nan without labels."""
+        if "float" not in self.correct:
+            return float("nan")
+        return 100 * (self.correct["float"].agree - self.correct["quantized"].agree) / self.correct["float"].total
+
+
+@dataclass
+class SequenceErrors:
+    """Σ want², Σ error² and the largest |error| of one output over each sequence [N]."""
+
+    signal: FloatArray
+    noise: FloatArray
+    largest: FloatArray
+
+    def add(self, rows: slice, want: FloatArray, got: FloatArray) -> None:
+        """Add ``want`` and ``got`` [n, T, F] or [n, F], zero on padded steps, of the sequences ``rows``."""
+        error = (want - got).reshape(len(want), -1)
+        self.signal[rows] = (want.reshape(len(want), -1) ** 2).sum(axis=1)
+        self.noise[rows] = (error**2).sum(axis=1)
+        self.largest[rows] = np.abs(error).max(axis=1, initial=0.0)
+
+
+@dataclass
+class Comparison(Report):
+    """The whole report; `to_dict` gives what ``qrnn compare --json`` writes."""
+
+    model: str
+    backend: str
+    sequences: int
+    steps: int
+    outputs: dict[str, ErrorSum]
+    onnxruntime: dict[str, ErrorSum]
+    onnxruntime_note: str
+    layers: dict[str, ErrorSum]
+    decisions: Decisions | None
+    saturation: list[Saturation]
+    ranges: dict[str, float]
+    weight_ranges: dict[str, float]
+    random_calibration: bool
+    floor: dict[str, ErrorSum] = field(default_factory=dict)
+    """The errors of outputs where the weights alone are rounded (`qrnn.quantization.floor`): the rest of the scheme costs what is beyond."""
+    by_sequence: dict[str, SequenceErrors] = field(default_factory=dict)
+    """Errors by sequence for each output, in the order of the data; not part of `to_dict`."""
+
+    def over_time(self) -> dict[str, ErrorSum]:
+        """Errors of outputs and of every layer's states h and c that have more than one step, for tables and plots of drift."""
+        states = {name: e for name, e in self.layers.items() if name.rsplit(".", 1)[-1] in ("h", "c")}
+        return {name: e for name, e in (self.outputs | states).items() if len(e.count_at) > 1}
+
+    def describe_lines(self) -> Iterator[str]:
+        """Return the SQNR of each output, the decisions and the accuracy."""
+        yield f"Comparison of {self.model!r}: {self.sequences} sequences, {self.steps} steps, backend {self.backend}"
+        for name, error in self.outputs.items():
+            least = f", floor {_db(self.floor[name].sqnr_db)}" if name in self.floor else ""
+            yield f"  {name}: SQNR {_db(error.sqnr_db)}, {_db(error.about_mean_db)} about the mean{least}"
+        if self.decisions is not None:
+            agreement = self.decisions.agreement
+            yield f"  decisions: {agreement.agree} of {agreement.total} as in float"
+            for source, tally in self.decisions.correct.items():
+                yield f"  accuracy of {source}: {tally.percent:.2f} %"
+        yield "  str(report) has all of it as tables, report.plot() as a picture"
+
+    def render(self, out: Console) -> None:
+        """Print the whole report."""
+        from rich.table import Table
+
+        out.print(f"{self.model}: {self.sequences} sequences, {self.steps} steps, backend {self.backend}", markup=False)
+        if self.random_calibration:
+            out.print("calibrated on random numbers: these figures say nothing about real use", style="bold red")
+        out.print(_outputs(self))
+        out.print(
+            "floor: the weights rounded to their width, and nothing else; what lies between is what the rest costs"
+        )
+        if self.onnxruntime_note:
+            out.print(self.onnxruntime_note, markup=False, soft_wrap=True)
+        out.print(_layers(self.layers))
+        drift = self.over_time()
+        if drift:
+            out.print(_drift(drift))
+        out.print(_ranges(self))
+        saturated = [s for s in self.saturation if s.saturated]
+        if saturated:
+            table = Table("saturated", "values", "share", "up to", title="Saturation", title_justify="left")
+            for s in saturated:
+                largest = "" if s.largest is None else f"{s.largest:.2f} times the limit"
+                table.add_row(s.where, f"{s.saturated} of {s.total}", f"{100 * s.saturated / s.total:.2f} %", largest)
+            out.print(table)
+        else:
+            out.print("saturation: none anywhere")
+        _print_decisions(self.decisions, out)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Picture:
+        """Return a picture of the error over time and of the SQNR of every gate and state; write it as PNG where a ``path`` is given.
+
+        DataError where matplotlib is not installed, or the path cannot be written.
+        """
+        picture = Picture(draw(self.model, self.sequences, self.over_time(), self.layers | self.outputs))
+        if path is not None:
+            picture.save(path)
+        return picture
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and lists."""
+        decisions = None
+        if self.decisions is not None:
+            decisions = {
+                "output": self.decisions.output,
+                "rule": self.decisions.rule,
+                "at": self.decisions.at,
+                "agreement": _rate(self.decisions.agreement),
+                "accuracy": {source: _rate(a) for source, a in self.decisions.correct.items()},
+                "accuracy_drop_points": self.decisions.accuracy_drop if self.decisions.correct else None,
+            }
+        return {
+            "model": self.model,
+            "backend": self.backend,
+            "sequences": self.sequences,
+            "steps": self.steps,
+            "random_calibration": self.random_calibration,
+            "outputs": {name: e.to_dict() for name, e in self.outputs.items()},
+            "floor": {name: e.to_dict() for name, e in self.floor.items()},
+            "onnxruntime_against_float64": {name: e.to_dict() for name, e in self.onnxruntime.items()},
+            "onnxruntime_note": self.onnxruntime_note,
+            "layers": {name: e.to_dict() for name, e in self.layers.items()},
+            "decisions": decisions,
+            "saturation": [asdict(s) for s in self.saturation],
+            "range_used": self.ranges,
+            "weight_rms_of_range": self.weight_ranges,
+        }
+
+    def failures(
+        self, min_sqnr: float | None = None, min_agreement: float | None = None, max_accuracy_drop: float | None = None
+    ) -> list[str]:
+        """Return one line for each gate that is not met.
+
+        ``min_sqnr`` in dB holds for every output that decides, ``min_agreement`` is in percent, ``max_accuracy_drop`` in percentage points.
+        """
+        problems = []
+        judged = (
+            self.outputs if self.decisions is None else {self.decisions.output: self.outputs[self.decisions.output]}
+        )
+        if min_sqnr is not None:
+            problems += [
+                f"{name}: SQNR about the mean {e.about_mean_db:.2f} dB is below {min_sqnr:g} dB"
+                for name, e in judged.items()
+                if not e.about_mean_db >= min_sqnr
+            ]
+        if min_agreement is not None:
+            rate = self.decisions.agreement.percent if self.decisions else float("nan")
+            if not rate >= min_agreement:
+                problems.append(f"agreement {rate:.2f} % is below {min_agreement:g} %")
+        if max_accuracy_drop is not None:
+            drop = self.decisions.accuracy_drop if self.decisions else float("nan")
+            if not drop <= max_accuracy_drop:
+                problems.append(
+                    "no labels in the data: the accuracy drop is unknown"
+                    if np.isnan(drop)
+                    else f"accuracy drop {drop:.2f} points is above {max_accuracy_drop:g}"
+                )
+        return problems
+
+
+def _rate(a: Agreement) -> dict[str, Any]:
+    low, high = wilson_interval(a.agree, a.total)
+    return {"count": a.agree, "total": a.total, "rate": a.rate, "confidence_95": [low, high]}
+
+
+def _db(value: float) -> str:
+    return "exact" if math.isinf(value) else f"{value:.1f} dB"
+
+
+def _ratios(error: ErrorSum) -> tuple[str, str]:
+    return _db(error.sqnr_db), _db(error.about_mean_db)
+
+
+def _outputs(result: Comparison) -> Table:
+    from rich.table import Table
+
+    table = Table(
+        "output",
+        "source",
+        "SQNR",
+        "about mean",
+        "max error",
+        "RMSE",
+        title="Against the float64 oracle",
+        title_justify="left",
+    )
+    for name, error in result.outputs.items():
+        table.add_row(name, "qrnn", *_ratios(error), f"{error.largest:.4g}", f"{error.rmse:.4g}")
+        if name in result.floor:
+            least = result.floor[name]
+            table.add_row("", "floor", *_ratios(least), f"{least.largest:.4g}", f"{least.rmse:.4g}")
+        if name in result.onnxruntime:
+            other = result.onnxruntime[name]
+            table.add_row("", "ONNX Runtime", *_ratios(other), f"{other.largest:.2g}", f"{other.rmse:.2g}")
+    return table
+
+
+def _layers(layers: Mapping[str, ErrorSum]) -> Table:
+    """Return a table with one row for each layer and direction, and one column for each gate or state."""
+    from rich.table import Table
+
+    grouped: dict[str, dict[str, ErrorSum]] = {}
+    for key, error in layers.items():
+        layer, quantity = key.rsplit(".", 1)
+        grouped.setdefault(layer, {})[quantity] = error
+    quantities = [q for q in ("i", "f", "g", "o", "r", "z", "n", "c", "h") if any(q in row for row in grouped.values())]
+    table = Table("layer", *quantities, title="SQNR of gates and states, dB", title_justify="left")
+    for layer, row in grouped.items():
+        table.add_row(layer, *(_db(row[q].sqnr_db).removesuffix(" dB") if q in row else "" for q in quantities))
+    return table
+
+
+def _ranges(result: Comparison) -> Table:
+    from rich.table import Table
+
+    table = Table("tensor or matrix", "of its range", title="Ranges used", title_justify="left")
+    for name, share in result.ranges.items():
+        table.add_row(name, f"{100 * share:.1f} % at most")
+    for name, share in result.weight_ranges.items():
+        table.add_row(name, f"{100 * share:.1f} % RMS")
+    return table
+
+
+def _drift(errors: Mapping[str, ErrorSum]) -> Table:
+    """Return a table with the RMSE at a few steps from the first to the last."""
+    from rich.table import Table
+
+    steps = max(len(e.count_at) for e in errors.values())
+    marks = sorted(
+        {0, *(t - 1 for t in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384) if t <= steps), steps - 1}
+    )
+    marks = [marks[round(k * (len(marks) - 1) / 5)] for k in range(6)] if len(marks) > 6 else marks
+    table = Table("RMSE at step", *(str(m + 1) for m in marks), title="Error over time", title_justify="left")
+    for name, error in errors.items():
+        at = error.rmse_at()
+        table.add_row(name, *(f"{at[m]:.2g}" if m < len(at) and error.count_at[m] else "" for m in marks))
+    return table
+
+
+def _print_decisions(decisions: Decisions | None, out: Console) -> None:
+    from rich.table import Table
+
+    if decisions is None:
+        return
+    a = decisions.agreement
+    out.print(
+        f"decisions ({decisions.rule} of {decisions.output}, {decisions.at}): "
+        f"{a.agree} of {a.total} as in float ({a.percent:.2f} %)",
+        markup=False,
+        soft_wrap=True,
+    )
+    if decisions.correct:
+        table = Table("accuracy", "correct", "rate", "95 % interval", title_justify="left")
+        for source, tally in decisions.correct.items():
+            low, high = wilson_interval(tally.agree, tally.total)
+            rate = f"{tally.percent:.2f} %"
+            table.add_row(source, f"{tally.agree} of {tally.total}", rate, f"{100 * low:.2f} – {100 * high:.2f} %")
+        out.print(table)
+        out.print(f"accuracy drop: {decisions.accuracy_drop:.2f} points")
