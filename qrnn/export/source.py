@@ -171,11 +171,11 @@ def _check_axes(model: QuantModel) -> None:
 def _runtime(code: Code) -> tuple[str, ...]:
     """Return the runtime's files, each after those it includes."""
     found = code.headers
-    dot = f"qrnn_dot_{code.kernels}.h"
+    kernels = (f"qrnn_dot_{code.kernels}.h", f"qrnn_blocks_{code.kernels}.h")
     first = ["qrnn_contract_lanes.h", "qrnn_matrix.h"]
-    rest = sorted(found - {*first, dot})
+    rest = sorted(found - {*first, *kernels})
     lanes = ["qrnn_lanes.h"] if found & set(first) else []
-    products = [dot] if found & {"qrnn_matrix.h", dot} else []
+    products = kernels if found & {"qrnn_matrix.h", *kernels} else ()
     return (*RUNTIME_BASE, *lanes, *products, *(h for h in first if h in found), *rest)
 
 

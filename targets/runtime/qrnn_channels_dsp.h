@@ -4,7 +4,7 @@
 #define QRNN_CHANNELS_H
 
 #include "qrnn_channels_scalar.h"
-#include "qrnn_dot_dsp.h"
+#include "qrnn_blocks_dsp.h"
 
 /* to_operand of `count` values, or zeros where there are none */
 static inline void qrnn_keep_operands(const int16_t *values, uint32_t count, qrnn_operand_format format, int16_t *to)
@@ -79,67 +79,19 @@ static inline void qrnn_channels_add(qrnn_channels *sums, const int8_t *weight, 
 }
 
 #ifdef QRNN_USE_COLUMNS
-#if defined(QRNN_DSP_ASSEMBLY) && defined(QRNN_USE_NARROW)
-/* Whole blocks of rows, which are shifted neither before nor after, and weights of eight bits: in one loop, since a compiler takes more
+#if defined(QRNN_HAS_BLOCKS)
+/* Whole blocks of rows, which are shifted neither before nor after, with weights of eight bits: in one loop, since a compiler takes more
  * instructions for what stands between the products than it has to, which shows where rows are short. */
 #define QRNN_WHOLE_BLOCKS
 #define QRNN_READS_STEPS /* of which the operands may lie in a step, in whole words: two columns to a word, as signed halfwords */
 
 static inline int qrnn_takes_whole_blocks(const qrnn_matrix *matrix)
 {
-    return (matrix->wide == 0U) && (matrix->four == 0U) && (matrix->left_shift == NULL) && (matrix->pre_shift == NULL) &&
-           (matrix->columns <= 512U);
+    return qrnn_takes_blocks(matrix) && (matrix->pre_shift == NULL);
 }
 
-/* A pair of columns: words r8 and r12 with r4, or r4 and r5 with r10. */
-#define QRNN_PAIR_ODD                                                                                                \
-    "ldrd r4, r10, [r1], #8\n\tsmlad r6, r8, r4, r6\n\tsmlad r7, r12, r4, r7\n\tsxtb16 r8, r8\n\tsxtb16 r12, r12\n\t"       \
-    "smlad r11, r8, r4, r11\n\tsmlad lr, r12, r4, lr\n\t"
-#define QRNN_PAIR_EVEN(load)                                                                                         \
-    load "smlad r6, r4, r10, r6\n\tsmlad r7, r5, r10, r7\n\tsxtb16 r4, r4\n\tsxtb16 r5, r5\n\t"                          \
-         "smlad r11, r4, r10, r11\n\tsmlad lr, r5, r10, lr\n\t"
-#define QRNN_FOUR_WORDS "ldmia r0!, {r4, r5, r8, r12}\n\t"
-#ifdef QRNN_EVEN_ROWS
-#define QRNN_BLOCK_ENTER "b 2f\n"
-#else
-#define QRNN_BLOCK_ENTER "sub r4, r2, r1\n\ttst r4, #16\n\tbeq 3f\n\tb 2f\n"
-#endif
-
-/* y = saturate16(requantize(sum over k of weight[r, k] * operand[k] + bias[r])) of the rows of `blocks` blocks, at least one. Registers:
- * r0 weight, r1 operand, r2 its end, r3 row; r6, r7 the sums of two rows each and r11, lr those of the lower row (qrnn_dot_dsp.h); the end
- * of the rows and y are on the stack, where the caller put the number of blocks and y. */
-QRNN_NAKED void
-qrnn_blocks(const int8_t *weight __attribute__((unused)), const uint32_t *operand __attribute__((unused)),
-            uint32_t columns __attribute__((unused)), const int32_t *row __attribute__((unused)),
-            uint32_t blocks __attribute__((unused)), int16_t *y __attribute__((unused)))
-{
-    __asm__ __volatile__("push {r1, r4-r8, r10, r11, lr}\n\t"
-            "ldr r4, [sp, #36]\n\tadd r4, r3, r4, lsl #5\n\tstr r4, [sp, #36]\n\tadd r2, r1, r2, lsl #1\n"
-            "4:\n\tldr r1, [sp]\n\tldrd r8, r12, [r0], #8\n\tldrd r4, r10, [r1], #8\n\t"
-            "smuad r6, r8, r4\n\tsmuad r7, r12, r4\n\tsxtb16 r8, r8\n\tsxtb16 r12, r12\n\tsmuad r11, r8, r4\n\tsmuad lr, r12, r4\n\t"
-            QRNN_BLOCK_ENTER
-            "1:\n\t" QRNN_PAIR_EVEN(QRNN_FOUR_WORDS) QRNN_PAIR_ODD
-            "2:\n\t" QRNN_PAIR_EVEN(QRNN_FOUR_WORDS) QRNN_PAIR_ODD QRNN_PAIR_EVEN(QRNN_FOUR_WORDS) QRNN_PAIR_ODD
-            "3:\n\t" QRNN_PAIR_EVEN(QRNN_FOUR_WORDS) QRNN_PAIR_ODD "cmp r1, r2\n\tbne 1b\n\t"
-            QRNN_PAIR_EVEN("ldrd r4, r5, [r0], #8\n\t")
-            "ldmia r3!, {r4, r5, r8, r12}\n\tsub r6, r6, r11\n\tsub r7, r7, lr\n\tadd r5, r5, r6, asr #8\n\t"
-            "add r12, r12, r7, asr #8\n\tadd r4, r4, r11\n\tadd r8, r8, lr\n\tldmia r3!, {r6, r7, r10, r11}\n\t"
-            "smmulr r4, r4, r6\n\tsmmulr r5, r5, r7\n\tsmmulr r8, r8, r10\n\tsmmulr r12, r12, r11\n\t"
-            "ssat r4, #16, r4\n\tssat r5, #16, r5\n\tssat r8, #16, r8\n\tssat r12, #16, r12\n\t"
-            "pkhbt r4, r4, r5, lsl #16\n\tpkhbt r8, r8, r12, lsl #16\n\t"
-            "ldr r6, [sp, #40]\n\tstr r4, [r6], #4\n\tstr r8, [r6], #4\n\tstr r6, [sp, #40]\n\t"
-            "ldr r4, [sp, #36]\n\tcmp r3, r4\n\tbne 4b\n\t"
-            "pop {r1, r4-r8, r10, r11, pc}"
-            :
-            :
-            : "r0", "r1", "r2", "r3", "r12", "cc", "memory");
-}
-
-static inline void qrnn_whole_blocks(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row,
-                                     uint32_t blocks, int16_t *y)
-{
-    qrnn_blocks(weight, operand, matrix->columns, row, blocks, y);
-}
+/* y = saturate16(requantize(sum over k of weight[r, k] * operand[k] + bias[r])) of the rows of `blocks` blocks, at least one */
+QRNN_DEFINE_BLOCKS(qrnn_whole_blocks, int16_t, QRNN_STORE_HALFWORDS)
 #endif
 
 /* Operands that lie in several places become one vector, as qrnn_dot_dsp.h has it: begin, then put all columns in whatever order, then end. */

@@ -93,6 +93,12 @@ static void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_block, uint32_t 
     const uint8_t *left_shift = (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * first_block];
 #endif
 
+#if defined(QRNN_HAS_BLOCKS)
+    if (qrnn_takes_blocks(matrix)) {
+        qrnn_block_sums(matrix, weight, operand, row, blocks, sums[0]);
+        return;
+    }
+#endif
     for (uint32_t block = 0U; block < blocks; block++) {
         int32_t sum[QRNN_BLOCK_ROWS];
 

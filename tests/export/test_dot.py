@@ -140,7 +140,7 @@ def run(command: list[str], kernels: Kernels, batch: list[Case]) -> list[list[in
 def compile_driver(cc: str, flags: list[str], kernels: Kernels, name: str, *sources: Path) -> str:
     program = build_directory() / name.replace(" ", "-").replace(",", "")
     if not program.exists():
-        header = f'-DHEADER="qrnn_dot_{kernels}.h"'
+        header = f'-DHEADER="qrnn_blocks_{kernels}.h"'
         command = [cc, *WARNINGS, f"-I{RUNTIME}", header, *flags]
         command += ["-o", str(program), str(HERE / "driver.c"), *map(str, sources)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

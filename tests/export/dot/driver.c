@@ -1,8 +1,10 @@
-/* Runs the cases of cases.bin through the dot products of HEADER into sums.bin. No buffer is longer than it must be. */
+/* Runs the cases of cases.bin through the dot products of HEADER into sums.bin, and where HEADER has loops over whole blocks of rows, compares
+ * these with the dot products and the contract's requantize. No buffer is longer than it must be. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#define QRNN_USE_ROWS
 #define QRNN_USE_NARROW
 #define QRNN_USE_WIDE
 #ifndef ONLY_BYTES
@@ -11,6 +13,7 @@
 #define QRNN_USE_FOUR_WIDE
 #endif
 #include HEADER
+#include "qrnn_contract.h"
 
 static void *allocate(size_t bytes)
 {
@@ -27,6 +30,45 @@ static void read_all(void *to, size_t bytes, FILE *file)
         exit(3);
     }
 }
+
+#ifdef QRNN_HAS_BLOCKS
+#define BLOCKS 3u
+
+/* Whether the loop over blocks gives, for one to three blocks of these weights with biases and multipliers of their own, what the dot product
+ * and requantize do. */
+static int blocks_agree(const int8_t *weight, uint32_t bytes, const uint32_t *operand, uint32_t columns, uint32_t wide,
+                        const int32_t sums[4], const int32_t bias[4])
+{
+    int32_t row[8 * BLOCKS];
+    int8_t *const weights = allocate(BLOCKS * (size_t)bytes);
+    uint32_t random = columns + 1u;
+    int agree = 1;
+    for (uint32_t k = 0; k < BLOCKS * bytes; k++) {
+        weights[k] = weight[k % bytes];
+    }
+    for (uint32_t k = 0; k < 8 * BLOCKS; k++) {
+        random = random * 1664525u + 1013904223u;
+        row[k] = (k & 4u) != 0u ? (int32_t)(random >> 1 & 0x7FFFFFFEu) : (int32_t)((uint32_t)bias[k & 3u] + 9u * k);
+    }
+    for (uint32_t blocks = 1; blocks <= BLOCKS; blocks++) {
+        qrnn_matrix matrix = {NULL, NULL, NULL, NULL, 0, 0, 0, 0};
+        int32_t *const y = allocate(4 * sizeof *y * blocks);
+        matrix.columns = (uint16_t)columns;
+        matrix.block_bytes = (uint16_t)bytes;
+        matrix.wide = (uint8_t)wide;
+        if (qrnn_takes_blocks(&matrix)) {
+            qrnn_block_sums(&matrix, weights, operand, row, blocks, y);
+            for (uint32_t k = 0; k < 4 * blocks; k++) {
+                const int32_t sum = (int32_t)((uint32_t)sums[k & 3u] - (uint32_t)bias[k & 3u] + (uint32_t)row[k / 4u * 8u + (k & 3u)]);
+                agree &= y[k] == qrnn_requantize(sum, row[k / 4u * 8u + 4u + (k & 3u)], 0);
+            }
+        }
+        free(y);
+    }
+    free(weights);
+    return agree;
+}
+#endif
 
 int main(void)
 {
@@ -69,6 +111,11 @@ int main(void)
             qrnn_dot4_four(weight, operand, head.columns, head.bias, sums);
 #endif
         }
+#ifdef QRNN_HAS_BLOCKS
+        if (!head.four && !blocks_agree(weight, head.bytes, operand, head.columns, head.wide, sums, head.bias)) {
+            return 6;
+        }
+#endif
         if (fwrite(sums, sizeof sums, 1, out) != 1) {
             return 5;
         }
