@@ -113,22 +113,10 @@ static inline int qrnn_takes_blocks(const qrnn_matrix *matrix)
 #else
 #define QRNN_DEFINE_WIDE(name, type, store)
 #endif
-#if defined(QRNN_USE_NARROW) && defined(QRNN_USE_WIDE)
-#define QRNN_CALL_BLOCKS(name)                                                                                       \
-    if (matrix->wide != 0U) {                                                                                        \
-        name##_wide(weight, operand, matrix->columns, row, blocks, y);                                               \
-    } else {                                                                                                         \
-        name##_narrow(weight, operand, matrix->columns, row, blocks, y);                                             \
-    }
-#elif defined(QRNN_USE_WIDE)
-#define QRNN_CALL_BLOCKS(name) name##_wide(weight, operand, matrix->columns, row, blocks, y);
-#else
-#define QRNN_CALL_BLOCKS(name) name##_narrow(weight, operand, matrix->columns, row, blocks, y);
-#endif
 #define QRNN_DEFINE_BLOCKS(name, type, store)                                                                        \
     QRNN_DEFINE_NARROW(name, type, store)                                                                            \
     QRNN_DEFINE_WIDE(name, type, store)                                                                              \
-    static inline void name(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row, uint32_t blocks,  \
+    QRNN_FOR_EACH_LAYER void name(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row, uint32_t blocks,  \
                             type *y)                                                                                 \
     {                                                                                                                \
         QRNN_CALL_BLOCKS(name)                                                                                       \

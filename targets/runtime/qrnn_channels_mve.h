@@ -3,7 +3,7 @@
 #ifndef QRNN_CHANNELS_H
 #define QRNN_CHANNELS_H
 
-#include "qrnn_dot_mve.h"
+#include "qrnn_blocks_mve.h"
 
 /* to_operand of `count` values, or zeros where there are none */
 static inline void qrnn_keep_operands(const int16_t *values, uint32_t count, qrnn_operand_format format, int16_t *to)
@@ -108,98 +108,18 @@ static inline void qrnn_write_block(const int32_t sums[4], const int32_t multipl
 }
 
 #ifdef QRNN_USE_COLUMNS
-#if defined(QRNN_ASSEMBLY) && (defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE))
-/* Whole blocks of rows, which are shifted neither before nor after, and weights of eight bits: in one loop, since a compiler takes more
+#if defined(QRNN_HAS_BLOCKS)
+/* Whole blocks of rows, which are shifted neither before nor after, with weights of eight bits: in one loop, since a compiler takes more
  * instructions for what stands between the products than the products of short rows take. */
 #define QRNN_WHOLE_BLOCKS
 
 static inline int qrnn_takes_whole_blocks(const qrnn_matrix *matrix)
 {
-    return (matrix->four == 0U) && (matrix->left_shift == NULL) && (matrix->pre_shift == NULL) &&
-           ((matrix->wide == 0U) || (matrix->columns > 16U));
+    return qrnn_takes_blocks(matrix) && (matrix->pre_shift == NULL);
 }
 
-#define QRNN_BLOCK_BEGIN "ldrd %[s0], %[s1], [%[row]], #8\n\tldrd %[s2], %[s3], [%[row]], #8\n\t"
-#define QRNN_BLOCK_ROW(x, sum) "vldrb.8 q2, [%[weight]], #16\n\tvmladava.s8 %[" sum "], q2, " x "\n\t"
-#define QRNN_BLOCK_COLUMNS(x) QRNN_BLOCK_ROW(x, "s0") QRNN_BLOCK_ROW(x, "s1") QRNN_BLOCK_ROW(x, "s2") QRNN_BLOCK_ROW(x, "s3")
-#define QRNN_BLOCK_END                                                                                               \
-    "vmov q3[2], q3[0], %[s0], %[s2]\n\tvmov q3[3], q3[1], %[s1], %[s3]\n\t"                                        \
-    "vldrw.32 q2, [%[row]], #16\n\tvrmulh.s32 q3, q3, q2\n\tvqmovnb.s32 q3, q3\n\tvstrh.32 q3, [%[y]], #8\n\t"
-
-#ifdef QRNN_USE_NARROW
 /* y = saturate16(requantize(sum over k of weight[r, k] * operand[k] + bias[r])) of the rows of `blocks` blocks, at least one */
-static inline void qrnn_blocks(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t *row, uint32_t blocks, int16_t *y)
-{
-    int32_t s0;
-    int32_t s1;
-    int32_t s2;
-    int32_t s3;
-
-    if (columns == 32U) { /* the operands stay in registers */
-        __asm__ __volatile__("vldrb.8 q0, [%[operand]]\n\tvldrb.8 q1, [%[operand], #16]\n\tdls lr, %[blocks]\n1:\n\t"
-                             QRNN_BLOCK_BEGIN QRNN_BLOCK_COLUMNS("q0") QRNN_BLOCK_COLUMNS("q1") QRNN_BLOCK_END "le lr, 1b"
-                             : [weight] "+r"(weight), [row] "+r"(row), [y] "+l"(y), [s0] "=&Te"(s0), [s1] "=&Te"(s1),
-                               [s2] "=&Te"(s2), [s3] "=&Te"(s3)
-                             : [operand] "r"(operand), [blocks] "r"(blocks)
-                             : "q0", "q1", "q2", "q3", "lr", "cc", "memory");
-    } else {
-        const uint32_t *x;
-
-        __asm__ __volatile__("1:\n\t" QRNN_BLOCK_BEGIN
-                             "mov %[x], %[operand]\n\tdls lr, %[times]\n2:\n\tvldrb.8 q0, [%[x]], #16\n\t" QRNN_BLOCK_COLUMNS("q0")
-                             "le lr, 2b\n\t" QRNN_BLOCK_END "subs %[blocks], %[blocks], #1\n\tbne 1b"
-                             : [weight] "+r"(weight), [row] "+r"(row), [y] "+l"(y), [s0] "=&Te"(s0), [s1] "=&Te"(s1),
-                               [s2] "=&Te"(s2), [s3] "=&Te"(s3), [x] "=&r"(x), [blocks] "+r"(blocks)
-                             : [operand] "r"(operand), [times] "r"(columns / 16U)
-                             : "q0", "q2", "q3", "lr", "cc", "memory");
-    }
-}
-#endif
-
-#ifdef QRNN_USE_WIDE
-#ifdef QRNN_EVEN_ROWS
-#define QRNN_PLANES_ENTER QRNN_PLANES_BEGIN "b 3f\n"
-#else /* after the first sixteen columns an odd number of sixteens is left where the columns are an even number of them */
-#define QRNN_PLANES_ENTER "sub r0, r11, r1\n\ttst r0, #16\n\t" QRNN_PLANES_BEGIN "beq 3f\n"
-#endif
-
-/* The same with operands of 16 bits, whose planes are `high` and `low`, and more than 16 columns. Registers as in qrnn_dot_mve.h, and r7 y, r11 the end of the highs;
- * the planes, the row and the end of the rows are on the stack, where the caller put the row, the number of blocks and y. */
-QRNN_NAKED void
-qrnn_blocks_wide(const int8_t *weight __attribute__((unused)), const int8_t *high __attribute__((unused)),
-                 const int8_t *low __attribute__((unused)), uint32_t columns __attribute__((unused)),
-                 const int32_t *row __attribute__((unused)), uint32_t blocks __attribute__((unused)),
-                 int16_t *y __attribute__((unused)))
-{
-    __asm__ __volatile__("push {r1, r2, r4-r8, r10, r11, lr}\n\tmov r5, r0\n\tadd r11, r1, r3\n\tldr r7, [sp, #48]\n\t"
-            "ldrd r4, r6, [sp, #40]\n\tadd r6, r4, r6, lsl #5\n\tstr r6, [sp, #44]\n"
-            "2:\n\tldrd r1, r3, [sp]\n\t" QRNN_PLANES_ENTER
-            "1:\n\t" QRNN_PLANES_COLUMNS "3:\n\t" QRNN_PLANES_COLUMNS "cmp r1, r11\n\tbne 1b\n\t" QRNN_PLANES_END
-            "ldr r1, [sp, #40]\n\tvldrw.32 q3, [r1], #16\n\tvadd.i32 q2, q2, q3\n\tvldrw.32 q3, [r1], #16\n\tvrmulh.s32 q2, q2, q3\n\t"
-            "vqmovnb.s32 q2, q2\n\tvstrh.32 q2, [r7], #8\n\tldr r0, [sp, #44]\n\tstr r1, [sp, #40]\n\tcmp r1, r0\n\tbne 2b\n\t"
-            "pop {r1, r2, r4-r8, r10, r11, pc}"
-            :
-            :
-            : "r0", "r1", "r2", "r3", "r12", "q0", "q1", "q2", "q3", "cc", "memory");
-}
-#endif
-
-static inline void qrnn_whole_blocks(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row,
-                                     uint32_t blocks, int16_t *y)
-{
-#ifdef QRNN_USE_WIDE
-#ifdef QRNN_USE_NARROW
-    if (matrix->wide == 0U) {
-        qrnn_blocks(weight, operand, matrix->columns, row, blocks, y);
-        return;
-    }
-#endif
-    qrnn_blocks_wide(weight, (const int8_t *)operand, (const int8_t *)operand + QRNN_PLANE(matrix->columns), matrix->columns, row,
-                     blocks, y);
-#else
-    qrnn_blocks(weight, operand, matrix->columns, row, blocks, y);
-#endif
-}
+QRNN_DEFINE_BLOCKS(qrnn_whole_blocks, int16_t, QRNN_STORE_HALFWORDS)
 #endif
 
 /* Operands that lie in several places become one vector, as qrnn_dot_mve.h has it: begin, then put all columns in whatever order, then end. */

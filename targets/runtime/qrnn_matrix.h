@@ -84,7 +84,7 @@ static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, con
 
 #if defined(QRNN_USE_ROWS)
 /* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r], left_shift[r]) of the rows of `blocks` blocks */
-static void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_block, uint32_t blocks, const uint32_t *operand,
+QRNN_FOR_EACH_LAYER void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_block, uint32_t blocks, const uint32_t *operand,
                       int32_t sums[][QRNN_BLOCK_ROWS])
 {
     const int8_t *weight = (const int8_t *)matrix->weight + ((size_t)first_block * matrix->block_bytes);

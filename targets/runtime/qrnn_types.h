@@ -127,6 +127,20 @@ typedef struct {
     uint8_t four;              /* weights have four bits, and a scale for 32 columns of a row */
 } qrnn_matrix;
 
+/* Calls NAME_wide or NAME_narrow, the loops over whole blocks of rows, for the operands that `matrix` has. */
+#if defined(QRNN_USE_NARROW) && defined(QRNN_USE_WIDE)
+#define QRNN_CALL_BLOCKS(name)                                                                                       \
+    if (matrix->wide != 0U) {                                                                                        \
+        name##_wide(weight, operand, matrix->columns, row, blocks, y);                                               \
+    } else {                                                                                                         \
+        name##_narrow(weight, operand, matrix->columns, row, blocks, y);                                             \
+    }
+#elif defined(QRNN_USE_WIDE)
+#define QRNN_CALL_BLOCKS(name) name##_wide(weight, operand, matrix->columns, row, blocks, y);
+#else
+#define QRNN_CALL_BLOCKS(name) name##_narrow(weight, operand, matrix->columns, row, blocks, y);
+#endif
+
 /* How an int16 vector becomes the operands of a matrix: to_operand(x, shift, limit). */
 typedef struct {
     uint16_t limit;
