@@ -55,6 +55,12 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 {
     int8_t *x = (int8_t *)operand;
     const int8_t *const end = x + (count + QRNN_PADDED - 1u) / QRNN_PADDED * QRNN_PADDED;
+    QRNN_AS_A_LOOP
+    for (; count >= 8u; count -= 8u) {
+        vstrbq_s16(x, qrnn_clamp_operands(vldrhq_s16(values), shift, limit));
+        values += 8;
+        x += 8;
+    }
     while (x != end) {
         vstrbq_s16(x, qrnn_operands(values, count, shift, limit));
         values += 8;
@@ -106,6 +112,12 @@ static void qrnn_encode_wide(const int16_t *values, uint32_t count, uint32_t shi
     const uint32_t plane = QRNN_PLANE(count);
     int8_t *high = (int8_t *)operand;
     const int8_t *const end = high + plane;
+    QRNN_AS_A_LOOP
+    for (; count >= 8u; count -= 8u) {
+        qrnn_split(qrnn_clamp_operands(vldrhq_s16(values), shift, limit), high, high + plane);
+        values += 8;
+        high += 8;
+    }
     while (high != end) {
         qrnn_split(qrnn_operands(values, count, shift, limit), high, high + plane);
         values += 8;

@@ -103,6 +103,13 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_WHOLE QRNN_APART
 #endif
 
+/* Before a loop that is to stay one: GCC repeats the body of a loop whose count it knows, until the vectors no longer fit the registers. */
+#if defined(__GNUC__) && !defined(__clang__) && (__GNUC__ >= 8)
+#define QRNN_AS_A_LOOP _Pragma("GCC unroll 1")
+#else
+#define QRNN_AS_A_LOOP
+#endif
+
 /* Where the time goes: a build that measures gives this a meaning. */
 #ifndef QRNN_PHASE
 #define QRNN_PHASE(phase) ((void)0)
