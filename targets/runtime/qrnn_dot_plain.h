@@ -175,14 +175,37 @@ QRNN_DOT void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t 
  *     p2 += (word >> 16) x   S3 2^8 + R2
  *     p3 += (word >> 24) x   S3
  * so that R2 = p2 - 2^8 p3, R1 = p1 - 2^8 p2, R0 = p0 - 2^8 p1. No byte is extracted, and no load is narrower than a word. */
-#if defined(QRNN_THUMB_1_ASSEMBLY)
+#if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_1)
 /* Cortex-M0: the four sums stand in the high registers, which ADD reaches; a compiler keeps them in memory. */
-#define QRNN_PART(word, shift, sum)                                                                                  \
-    "asrs %[t], " word ", #" shift "\n\tmuls %[t], %[x]\n\tadd %[" sum "], %[t]\n\t"
-#define QRNN_COLUMN(word)                                                                                            \
-    "ldmia %[operand]!, {%[x]}\n\t" QRNN_PART(word, "24", "p3") QRNN_PART(word, "16", "p2")                           \
-    QRNN_PART(word, "8", "p1") "muls " word ", %[x]\n\tadd %[p0], " word "\n\t"
-#define QRNN_TWO_COLUMNS "ldmia %[weight]!, {r4, r5}\n\t" QRNN_COLUMN("r4") QRNN_COLUMN("r5")
+#define QRNN_HIGH_REGISTERS
+#define QRNN_PART(word, shift, x, sum) "asrs r6, " word ", #" shift "\n\tmuls r6, " x "\n\tadd " sum ", r6\n\t"
+#define QRNN_COLUMN(word, x)                                                                                         \
+    QRNN_PART(word, "24", x, "r12") QRNN_PART(word, "16", x, "r11") QRNN_PART(word, "8", x, "r10")                   \
+    "muls " word ", " x "\n\tadd r8, " word "\n\t"
+#define QRNN_TWO_COLUMNS "ldmia r0!, {r4, r5}\n\tldmia r1!, {r2, r3}\n\t" QRNN_COLUMN("r4", "r2") QRNN_COLUMN("r5", "r3")
+
+#ifdef __OPTIMIZE_SIZE__ /* four columns at a time */
+#define QRNN_SUMS_LOOP "1:\n\t" QRNN_TWO_COLUMNS QRNN_TWO_COLUMNS
+#else /* eight, of which the first pass does four where the number of fours is odd: in bit 4 of the bytes of the operands */
+#define QRNN_SUMS_LOOP                                                                                               \
+    "subs r2, r2, r1\n\tlsls r2, r2, #27\n\tbmi 2f\n1:\n\t" QRNN_TWO_COLUMNS QRNN_TWO_COLUMNS                       \
+    "2:\n\t" QRNN_TWO_COLUMNS QRNN_TWO_COLUMNS
+#endif
+
+/* p0, p1, p2 and p3 of the columns whose operands end at `end`. r0 weight, r1 operand, lr its end; r8, r10, r11, r12 the sums. */
+QRNN_NAKED void
+qrnn_four_sums(const int8_t *weight __attribute__((unused)), const uint32_t *operand __attribute__((unused)),
+               const uint32_t *end __attribute__((unused)), uint32_t sums[4] __attribute__((unused)))
+{
+    __asm__ __volatile__(".syntax unified\n\tpush {r3-r7, lr}\n\tmov r4, r8\n\tmov r5, r10\n\tmov r6, r11\n\tpush {r4-r6}\n\t"
+            "mov lr, r2\n\tmovs r3, #0\n\tmov r8, r3\n\tmov r10, r3\n\tmov r11, r3\n\tmov r12, r3\n\t"
+            QRNN_SUMS_LOOP "cmp r1, lr\n\tbne 1b\n\t"
+            "ldr r3, [sp, #12]\n\tmov r4, r8\n\tmov r5, r10\n\tmov r6, r11\n\tmov r7, r12\n\tstmia r3!, {r4-r7}\n\t"
+            "pop {r4-r6}\n\tmov r8, r4\n\tmov r10, r5\n\tmov r11, r6\n\tpop {r3-r7, pc}"
+            :
+            :
+            : "r0", "r1", "r2", "r3", "r12", "cc", "memory");
+}
 #else
 #define QRNN_COLUMN(k)                                     \
     {                                                      \
@@ -200,19 +223,18 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
 {
     const uint32_t excess = *operand++;
     const uint32_t *const end = operand + columns;
+#ifdef QRNN_HIGH_REGISTERS
+    uint32_t p[4];
+    qrnn_four_sums(weight, operand, end, p);
+    const uint32_t p0 = p[0];
+    const uint32_t p1 = p[1];
+    const uint32_t p2 = p[2];
+    const uint32_t p3 = p[3];
+#else
     uint32_t p0 = 0;
     uint32_t p1 = 0;
     uint32_t p2 = 0;
     uint32_t p3 = 0;
-#ifdef QRNN_TWO_COLUMNS
-    uint32_t x;
-    uint32_t t;
-    __asm__(".syntax unified\n1:\n\t" QRNN_TWO_COLUMNS QRNN_TWO_COLUMNS "cmp %[operand], %[end]\n\tbne 1b"
-            : [weight] "+l"(weight), [operand] "+l"(operand), [p0] "+h"(p0), [p1] "+h"(p1), [p2] "+h"(p2), [p3] "+h"(p3),
-              [x] "=&l"(x), [t] "=&l"(t)
-            : [end] "r"(end)
-            : "r4", "r5", "cc", "memory");
-#else
     const uint32_t *words = (const uint32_t *)(const void *)weight; /* as which they are stored */
     do {
         QRNN_COLUMN(0)

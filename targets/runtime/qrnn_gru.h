@@ -15,8 +15,7 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x,
     uint32_t block = 0U; /* of gate r of four units */
 
     for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
-        const uint32_t rest = cell->units - first;
-        const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
+        const uint32_t count = qrnn_units_of_block(cell, first);
 
         QRNN_PHASE(QRNN_PHASE_INPUT);
         qrnn_rows(&cell->ih, block, 3U, x, xs);
@@ -56,8 +55,7 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint3
     uint32_t block = 0U;
 
     for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
-        const uint32_t rest = cell->units - first;
-        const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
+        const uint32_t count = qrnn_units_of_block(cell, first);
 
         QRNN_PHASE(QRNN_PHASE_INPUT);
         qrnn_rows(&cell->ih, block, 2U, x, xs);
@@ -81,8 +79,7 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint3
     qrnn_to_operands(reset, cell->units, as_it_is, encoded);
     block = 2U;
     for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
-        const uint32_t rest = cell->units - first;
-        const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
+        const uint32_t count = qrnn_units_of_block(cell, first);
 
         QRNN_PHASE(QRNN_PHASE_INPUT);
         qrnn_rows(&cell->ih, block, 1U, x, xs);

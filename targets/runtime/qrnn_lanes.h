@@ -54,9 +54,12 @@ static inline qrnn_lanes qrnn_lanes_xor(qrnn_lanes a, qrnn_lanes b)
     return QRNN_LANES_OPERATION(a, ^, b, veorq_s32);
 }
 
+/* Whether a compiler sees that there are values for all lanes, so that no predicate is needed; <arm_mve.h> is for compilers of GNU C */
+#define QRNN_ALL_LANES(count) (__builtin_constant_p(count) && ((count) == QRNN_LANES))
+
 static inline qrnn_lanes qrnn_lanes_read32(const int32_t *from, uint32_t count)
 {
-    return vldrwq_z_s32(from, vctp32q(count));
+    return QRNN_ALL_LANES(count) ? vldrwq_s32(from) : vldrwq_z_s32(from, vctp32q(count));
 }
 
 /* the same, where all lanes exist */
@@ -67,17 +70,25 @@ static inline qrnn_lanes qrnn_lanes_of(const int32_t *from)
 
 static inline qrnn_lanes qrnn_lanes_read16(const int16_t *from, uint32_t count)
 {
-    return vldrhq_z_s32(from, vctp32q(count));
+    return QRNN_ALL_LANES(count) ? vldrhq_s32(from) : vldrhq_z_s32(from, vctp32q(count));
 }
 
 static inline void qrnn_lanes_write32(int32_t *to, qrnn_lanes x, uint32_t count)
 {
-    vstrwq_p_s32(to, x, vctp32q(count));
+    if (QRNN_ALL_LANES(count)) {
+        vstrwq_s32(to, x);
+    } else {
+        vstrwq_p_s32(to, x, vctp32q(count));
+    }
 }
 
 static inline void qrnn_lanes_write16(int16_t *to, qrnn_lanes x, uint32_t count)
 {
-    vstrhq_p_s32(to, x, vctp32q(count));
+    if (QRNN_ALL_LANES(count)) {
+        vstrhq_s32(to, x);
+    } else {
+        vstrhq_p_s32(to, x, vctp32q(count));
+    }
 }
 
 /* table[index] */

@@ -31,8 +31,7 @@ QRNN_FOR_EACH_LAYER void qrnn_lstm_step(const qrnn_cell *cell, const uint32_t *x
     uint32_t block = 0U; /* of gate i of four units */
 
     for (uint32_t first = 0U; first < cell->units; first += QRNN_BLOCK_ROWS) {
-        const uint32_t rest = cell->units - first;
-        const uint32_t count = (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
+        const uint32_t count = qrnn_units_of_block(cell, first);
 
         QRNN_PHASE(QRNN_PHASE_INPUT);
         qrnn_rows(&cell->ih, block, gates, x, xs);

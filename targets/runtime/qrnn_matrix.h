@@ -115,6 +115,19 @@ QRNN_FOR_EACH_LAYER void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_blo
 }
 #endif
 
+/* The number of units of a block whose first unit is `first`; a constant where vectors are full, since a predicate costs instructions */
+static inline uint32_t qrnn_units_of_block(const qrnn_cell *cell, uint32_t first)
+{
+    const uint32_t rest = cell->units - first;
+
+#if QRNN_LANES > 1U
+    if ((cell->units % QRNN_BLOCK_ROWS) == 0U) {
+        return QRNN_BLOCK_ROWS;
+    }
+#endif
+    return (rest < QRNN_BLOCK_ROWS) ? rest : QRNN_BLOCK_ROWS;
+}
+
 /* What a gate function takes for saturate16_shifted(sum, pre_shift of the row); of the rows from `row` on, one for each lane. Where
  * nothing is shifted it is the sum itself, since gate functions saturate. */
 static inline qrnn_lanes qrnn_to_argument(const qrnn_matrix *matrix, uint32_t row, qrnn_lanes sum)
