@@ -18,13 +18,21 @@ class UnsupportedError(QrnnError):
     """A model asks for something that qrnn does not implement; it is refused by name, never ignored.
 
     Of a graph that is refused as a whole, ``problems`` are all groups of problems, each a message by itself, and ``roles`` what its inputs
-    were taken for (`qrnn.onnx_import.roles.InputRole`), by name, as far as that was found.
+    were taken for (`qrnn.onnx_import.roles.InputRole`), by name, as far as that was found. ``nodes`` are the messages of refused nodes, by
+    the first tensor that each makes; ``recurs`` is False for a graph in which nothing recurs.
     """
 
     def __init__(
-        self, message: str = "", problems: tuple[str, ...] = (), roles: Mapping[str, Any] | None = None
+        self,
+        message: str = "",
+        problems: tuple[str, ...] = (),
+        roles: Mapping[str, Any] | None = None,
+        nodes: Mapping[str, str] | None = None,
+        recurs: bool = True,
     ) -> None:
         super().__init__(message)
+        self.nodes: Mapping[str, str] = nodes or {}
+        self.recurs = recurs
         self.problems = problems or (message,)
         self.roles: Mapping[str, Any] = roles or {}
 

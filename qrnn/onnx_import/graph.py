@@ -95,7 +95,7 @@ def import_checked(
         )
     opset = _checked_opset(model, name)
     problems = Problems(name, model.producer_name, lambda proto: _is_known(proto, True))
-    plain = plain_graph(_checked_graph(model, name).graph, opset, budget, problems, values or {}, shapes or {})
+    plain = plain_graph(checked_graph(model, name).graph, opset, budget, problems, values or {}, shapes or {})
     graph = plain.graph
     nodes = live_nodes(graph)
     inputs = declared_inputs(graph, frozenset(t.name for t in graph.initializer))
@@ -221,7 +221,7 @@ def _checked_opset(model: onnx.ModelProto, name: str) -> int:
     return versions[0]
 
 
-def _checked_graph(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def checked_graph(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """Return the model after the ONNX checker, with model-local functions inlined.
 
     The checker wants a shape of every output, which runtimes do without; so that of an output without one is there while it looks.
@@ -380,7 +380,7 @@ def _build_layers(
             except BudgetError:
                 raise
             except UnsupportedError as error:
-                problems.refuse(str(error), node.name, node.where)
+                problems.refuse(str(error), node.name, node.where, next(filter(None, proto.output), ""))
             except QrnnError:
                 raise
             except DAMAGE as error:
@@ -393,5 +393,6 @@ def _build_layers(
                 build.caches.given[output] = value
             if k >= len(results) > 0 and output in read:
                 problems.refuse(
-                    f"{node.where}: its output {k} ('{output}') is not supported; re-export without using it"
+                    f"{node.where}: its output {k} ('{output}') is not supported; re-export without using it",
+                    output=output,
                 )

@@ -64,9 +64,15 @@ class Problems:
         self.roles: dict[str, InputRole] = {}
         """What the graph's inputs were taken for, by name."""
         self._explained: dict[str, str] = {}
+        self.nodes: dict[str, str] = {}
+        """The refused nodes, each by its first output, with its message."""
+        self.recurs = True
+        """Whether there is a recurrent node, as far as is known."""
 
-    def refuse(self, message: str, name: str = "", where: str = "") -> None:
-        """Add a refusal: of the node ``name`` where one is given, whose messages begin with ``where``."""
+    def refuse(self, message: str, name: str = "", where: str = "", output: str = "") -> None:
+        """Add a refusal: of the node ``name`` where one is given, whose messages begin with ``where`` and which makes ``output``."""
+        if output:
+            self.nodes.setdefault(output, message)
         of_node = bool(where) and message.startswith(where)
         about = message[len(where) :] if of_node else message
         operator = _QUOTED.sub("", where) if of_node else ""
@@ -80,6 +86,7 @@ class Problems:
 
     def without_recurrence(self, nodes: Sequence[onnx.NodeProto]) -> None:
         """Add the refusal of a graph in which nothing recurs, by its operators."""
+        self.recurs = False
         counts = Counter(written(proto) for proto in nodes if proto.op_type != "Constant")
         listed = [op if count == 1 else f"{op} ×{count}" for op, count in counts.most_common(MOST_LISTED)]
         more = [f"and {len(counts) - MOST_LISTED} operators more"] if len(counts) > MOST_LISTED else []
@@ -102,7 +109,9 @@ class Problems:
 
     def unsupported(self, proto: onnx.NodeProto) -> None:
         """Add a node whose operator has no handler, and the nodes inside it of which that is true; or what `explain` was told of it."""
-        message = self._explained.get(next(filter(None, proto.output), ""))
+        made = next(filter(None, proto.output), "")
+        message = self._explained.get(made)
+        self.nodes.setdefault(made, message or f"{written(proto)} {_named(proto)} is not supported")
         if message is None:
             self._add(proto, "")
         elif message:
@@ -137,7 +146,7 @@ class Problems:
         left = len(messages) - MOST_LISTED
         shown = SEPARATOR.join([*messages[:MOST_LISTED], *([f"and {left} more"] if left > 0 else [])])
         text = messages[0] if len(messages) == 1 else f"{len(messages)} problems: {shown}"
-        raise UnsupportedError(text, tuple(messages), self.roles)
+        raise UnsupportedError(text, tuple(messages), self.roles, self.nodes, self.recurs)
 
 
 def written(proto: onnx.NodeProto) -> str:
