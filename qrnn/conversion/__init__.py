@@ -86,6 +86,7 @@ def quantize(
         scheme=scheme.to_dict(),
         notes=model.notes,
         values=dict(model.values),
+        section=model.section,
     )
     search = Search(
         real=model,

@@ -84,6 +84,19 @@ class Cache:
 
 
 @dataclass(frozen=True)
+class Section:
+    """The part of a graph that a model is: it begins with the tensors ``cut_from`` and ends with ``cut_to`` (`qrnn.cut_onnx`)."""
+
+    cut_from: tuple[str, ...]
+    cut_to: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        ends = (("from", self.cut_from), ("to", self.cut_to))
+        return " ".join(f"{word} {', '.join(map(repr, names))}" for word, names in ends if names)
+
+
+@dataclass(frozen=True)
 class TensorInfo:
     """The shape of a tensor between layers: ``[N, T, features]`` when ``has_time``, else ``[N, features]``."""
 
@@ -110,6 +123,8 @@ class FloatModel(Described):
     """The graph's inputs and outputs for past steps that became a part of the model's state."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """What the user fixed when the model was imported: numbers by the name of an input, or of a free size, of the graph."""
+    section: Section | None = None
+    """The part of the graph that the model is; None for the whole graph."""
 
     def describe_lines(self) -> Iterator[str]:
         """Return what the model is, in a few lines: its inputs, layers and outputs, and whether it can be streamed."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qrnn.arithmetic import CONTRACT_VERSION, WITHOUT_OFFSETS
-from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.float_model import GraphInput, GraphOutput, Section
 from qrnn.model.in_words import quant_model_lines
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.lateness import times_of, uneven_join, waiting
@@ -38,6 +38,8 @@ class Provenance:
     notes: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict, metadata=LEFT_OUT)
     """Inputs and free sizes of the source that were fixed when it was imported, as for `qrnn.load_onnx`."""
+    section: Section | None = field(default=None, metadata=LEFT_OUT)
+    """The part of the source that the model is; None for all of it."""
 
 
 @dataclass(frozen=True)

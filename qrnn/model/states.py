@@ -58,6 +58,11 @@ def check_same_source(real: FloatModel, quantized: QuantModel) -> None:
             f"the quantized model was made from another file (SHA-256 {source[:12]}…) than {real.name!r} "
             f"({real.source_sha256[:12]}…); give its own source"
         )
+    if real.section != quantized.provenance.section:
+        made, given = (str(section or "the whole graph") for section in (quantized.provenance.section, real.section))
+        raise DataError(
+            f"the quantized model was made of the graph {made}, and this one is of the graph {given}; cut both alike"
+        )
 
 
 def check_same_memory(real: FloatModel, quantized: QuantModel) -> None:

@@ -5,5 +5,6 @@ The graph is interpreted once on abstract values (`values.py`); each ONNX operat
 
 from qrnn.onnx_import.graph import import_model
 from qrnn.onnx_import.load import load_onnx
+from qrnn.onnx_import.parts.cut import cut_onnx
 
-__all__ = ["import_model", "load_onnx"]
+__all__ = ["cut_onnx", "import_model", "load_onnx"]

@@ -21,9 +21,11 @@ from qrnn.model.layer_sizes import kind_text, multiply_adds, parameters
 from qrnn.model.states import initial_states, state_pairs
 from qrnn.onnx_import.control import FixedValue
 from qrnn.onnx_import.graph import import_checked
-from qrnn.onnx_import.load import read_onnx
+from qrnn.onnx_import.parts.cut import Cut, cut_model, import_cut
+from qrnn.onnx_import.parts.whole import Whole
 from qrnn.onnx_import.problems import DEFAULT_DOMAINS, written
 from qrnn.onnx_import.roles import InputRole
+from qrnn.onnx_import.source import read_onnx
 
 CALIBRATION_FILE = "calibration.npz"
 
@@ -41,19 +43,25 @@ def inspect_onnx(
     stream: bool = False,
     state: Mapping[str, str] | None = None,
     values: Mapping[str, FixedValue] | None = None,
+    cut_from: Sequence[str] = (),
+    cut_to: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what there is to know of an .onnx file before it is converted, as plain values for JSON.
 
-    ``stream``, ``state`` and ``values`` are as for `load_onnx`. A file that is refused is described as far as it was understood, with all
-    problems under ``refused``. Raises `ModelFileError` for a file that is missing or damaged.
+    Options are as for `load_onnx`; with cuts it is the part between them that is described. A file that is refused is described as far as
+    it was understood, with all problems under ``refused``. Raises `ModelFileError` for a file that is missing or damaged.
     """
     source = read_onnx(path)
-    graph = source.model.graph
+    cut = cut_model(Whole(source), cut_from, cut_to) if cut_from or cut_to else None
+    graph = (source.model if cut is None else cut.model.model).graph
     model: FloatModel | None = None
     refused: tuple[str, ...] = ()
     roles: Mapping[str, InputRole] = {}
     try:
-        model = import_checked(source.model, source.name, source.sha256, source.budget, stream, state, values)
+        if cut is None:
+            model = import_checked(source.model, source.name, source.sha256, source.budget, stream, state, values)
+        else:
+            model = import_cut(cut, stream, state, values)
     except UnsupportedError as error:
         refused, roles = error.problems, error.roles
     found = {
@@ -64,6 +72,7 @@ def inspect_onnx(
         "supported": model is not None,
         "refused": list(refused),
         "operators": dict(Counter(written(node) for node in graph.node).most_common()),
+        **({} if cut is None else {"cut": _cut(cut, model)}),
     }
     given = _graph_inputs(graph)
     if model is None:
@@ -84,6 +93,33 @@ def inspect_onnx(
         "stream": stream_facts(model),
         "calibration": _calibration(model.inputs),
     }
+
+
+def _cut(cut: Cut, model: FloatModel | None) -> dict[str, Any]:
+    """Return where a graph is cut, with both layouts of the tensors there, and what the files before and behind the cut take and give."""
+    places: dict[str, GraphInput | GraphOutput] = {}
+    if model is not None:
+        named = (*cut.cut_from, *cut.cut_to)
+        places.update({i.name: i for i in model.inputs if i.name in named})
+        places.update({o.name: o for o in model.outputs if o.name in named})
+    return {
+        "from": list(cut.cut_from),
+        "to": list(cut.cut_to),
+        "data": {name: _data_shape(place) for name, place in places.items()},
+        "others": {
+            word: {
+                "inputs": [{"name": i.name, "declared": _declared(i)} for i in _graph_inputs(part.graph)],
+                "outputs": [{"name": o.name, "declared": _declared(o)} for o in part.graph.output],
+            }
+            for word, part in cut.others.items()
+        },
+    }
+
+
+def _data_shape(place: GraphInput | GraphOutput) -> list[int | str]:
+    """Return the axes of an array of data, which are batch first."""
+    rows = isinstance(place, GraphInput) and place.rows
+    return ["N", *(["T"] if place.has_time and not rows else []), *place.shape]
 
 
 # The graph's own inputs and outputs

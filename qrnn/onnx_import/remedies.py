@@ -5,7 +5,7 @@ from __future__ import annotations
 KERAS = ("tf2onnx", "keras", "tensorflow")
 """Beginnings of the names of exporters that write Keras models."""
 
-OUTSIDE = "run this part outside and export the recurrent part alone"
+OUTSIDE = "cut this part off by --from and --to, or leave it in float by --float-parts auto"
 
 
 def remedy(operator: str, standard: bool, producer: str) -> str:
