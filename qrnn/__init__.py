@@ -38,15 +38,18 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from qrnn.export.folder import export_model
+    from qrnn.hybrid.convert import convert_with_float_parts
+    from qrnn.hybrid.cut_data import cut_data
+    from qrnn.hybrid.file import load, save
+    from qrnn.hybrid.model import HybridModel
     from qrnn.lab.budgets import Budgets
     from qrnn.lab.sweep import sweep
     from qrnn.lab.sweep_result import SweepResult
     from qrnn.lab.tune import tune
     from qrnn.lab.tune_result import TuneResult
-    from qrnn.model.file import load, save
     from qrnn.model.float_model import FloatModel
     from qrnn.model.quant_model import QuantModel
-    from qrnn.onnx_import import load_onnx
+    from qrnn.onnx_import import cut_onnx, load_onnx
     from qrnn.quantization.scheme import Scheme
     from qrnn.running.pool import StreamPool
     from qrnn.running.session import Session
@@ -79,10 +82,13 @@ _HOMES = {
     "qrnn.lab.sweep_result": ("SweepResult",),
     "qrnn.lab.tune": ("tune",),
     "qrnn.lab.tune_result": ("TuneResult",),
-    "qrnn.model.file": ("load", "save"),
+    "qrnn.hybrid.convert": ("convert_with_float_parts",),
+    "qrnn.hybrid.cut_data": ("cut_data",),
+    "qrnn.hybrid.file": ("load", "save"),
+    "qrnn.hybrid.model": ("HybridModel",),
     "qrnn.model.float_model": ("FloatModel",),
     "qrnn.model.quant_model": ("QuantModel",),
-    "qrnn.onnx_import": ("load_onnx",),
+    "qrnn.onnx_import": ("cut_onnx", "load_onnx"),
     "qrnn.quantization.scheme": ("Scheme",),
     "qrnn.conversion": ("quantize",),
     "qrnn.running.session": ("Session",),
@@ -103,6 +109,7 @@ __all__ = [
     "Difference",
     "Explanation",
     "FloatModel",
+    "HybridModel",
     "ModelFileError",
     "QrnnError",
     "QuantModel",
@@ -119,6 +126,9 @@ __all__ = [
     "TuneResult",
     "UnsupportedError",
     "compare",
+    "convert_with_float_parts",
+    "cut_data",
+    "cut_onnx",
     "diff",
     "explain",
     "export_model",

@@ -86,11 +86,11 @@ pool.step([pool.open()], {{"x": x[:1, 0]}})
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_running_a_file_needs_neither_importers_nor_the_command_line(backend: str, digits: Path) -> None:
-    """It needs the packages up to `qrnn.running`, and no more."""
+    """It needs the packages up to `qrnn.running`, and the reader of files, and no more."""
     modules = loaded(RUN.format(path=str(digits), backend=backend))
     assert modules.isdisjoint(ABOVE_THE_MODEL)
     own = {name.split(".")[1] for name in modules if name.startswith("qrnn.")}
-    assert own == {"arithmetic", "backends", "errors", "model", "running", "system"}
+    assert own == {"arithmetic", "backends", "errors", "hybrid", "model", "running", "system"}
 
 
 def test_exporting_a_file_needs_neither_importers_nor_the_command_line(digits: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ ORDER = (
     "export",
     "devices",
     "onnx_import",  # the doors: models of other formats, and this package as a backend of ONNX
+    "hybrid",  # models with parts in float, and their files
     "torch_import",
     "onnx_backend",
     "lab",

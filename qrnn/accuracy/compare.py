@@ -18,6 +18,7 @@ from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_type, make_batch
 from qrnn.model.float_model import FloatModel, GraphOutput
+from qrnn.model.integers_only import check_integers
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
@@ -33,16 +34,18 @@ def compare(
     *,
     backend: str = DEFAULT_BACKEND,
     isa: str | None = None,
-    onnx_path: str | os.PathLike[str] | None = None,
+    onnx_path: str | bytes | os.PathLike[str] | None = None,
     progress: Callable[[int, int], Any] | None = None,
     reference: FloatRun | None = None,
 ) -> Comparison:
     """Run both models on ``data`` (arrays by graph input, batch first, optionally ``lengths`` and ``labels``) and measure their difference.
 
-    ``isa`` is as for `Session`. With ``onnx_path``, ONNX Runtime runs that file too, where it is installed. ``progress`` is called with
-    (done, all) sequences. ``reference`` is the result of `qrnn.accuracy.float_run.run_float` for the same model and data, which is then not
-    run again. Raises DataError for data or labels that do not fit, and for two models that are not of the same graph.
+    ``isa`` is as for `Session`. With ``onnx_path``, ONNX Runtime runs that file too, or these bytes of one, where it is installed.
+    ``progress`` is called with (done, all) sequences. ``reference`` is the result of `qrnn.accuracy.float_run.run_float` for the same model
+    and data, which is then not run again. Raises DataError for data or labels that do not fit, and for two models that are not of the same
+    graph.
     """
+    check_integers(quant_model, "compare")
     check_same_source(float_model, quant_model)
     check_same_memory(float_model, quant_model)
     batch = make_batch(float_model.inputs, data)
@@ -87,7 +90,7 @@ def compare(
             own = None if labels is None else labels[start:stop]
             decided = next(o for o in float_model.outputs if o.name == decisions.output)
             chosen = {s: arrays[decided.name] for s, arrays in sources.items()}
-            _count(decisions, chosen, own, piece.size, _axis(float_model, decided, piece))
+            count_decisions(decisions, chosen, own, piece.size, _axis(float_model, decided, piece))
         if progress is not None:
             progress(stop, batch.size)
     if reference is not None:
@@ -153,7 +156,7 @@ def _decisions(real: FloatModel, model: QuantModel, labels: npt.NDArray[Any] | N
     return None
 
 
-def _count(
+def count_decisions(
     decisions: Decisions,
     sources: dict[str, FloatArray],
     labels: npt.NDArray[Any] | None,

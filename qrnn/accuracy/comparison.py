@@ -101,6 +101,8 @@ class Comparison(Report):
     """The errors of outputs where the weights alone are rounded (`qrnn.quantization.floor`): the rest of the scheme costs what is beyond."""
     by_sequence: dict[str, SequenceErrors] = field(default_factory=dict)
     """Errors by sequence for each output, in the order of the data; not part of `to_dict`."""
+    against: str = "the float64 oracle"
+    """What stands for float."""
 
     def over_time(self) -> dict[str, ErrorSum]:
         """Errors of outputs and of every layer's states h and c that have more than one step, for tables and plots of drift."""
@@ -128,16 +130,19 @@ class Comparison(Report):
         if self.random_calibration:
             out.print("calibrated on random numbers: these figures say nothing about real use", style="bold red")
         out.print(_outputs(self))
-        out.print(
-            "floor: the weights rounded to their width, and nothing else; what lies between is what the rest costs"
-        )
+        if self.floor:
+            out.print(
+                "floor: the weights rounded to their width, and nothing else; what lies between is what the rest costs"
+            )
         if self.onnxruntime_note:
             out.print(self.onnxruntime_note, markup=False, soft_wrap=True)
-        out.print(_layers(self.layers))
+        if self.layers:
+            out.print(_layers(self.layers))
         drift = self.over_time()
         if drift:
             out.print(_drift(drift))
-        out.print(_ranges(self))
+        if self.ranges or self.weight_ranges:
+            out.print(_ranges(self))
         saturated = [s for s in self.saturation if s.saturated]
         if saturated:
             table = Table("saturated", "values", "share", "up to", title="Saturation", title_justify="left")
@@ -145,7 +150,7 @@ class Comparison(Report):
                 largest = "" if s.largest is None else f"{s.largest:.2f} times the limit"
                 table.add_row(s.where, f"{s.saturated} of {s.total}", f"{100 * s.saturated / s.total:.2f} %", largest)
             out.print(table)
-        else:
+        elif self.layers:
             out.print("saturation: none anywhere")
         _print_decisions(self.decisions, out)
 
@@ -243,7 +248,7 @@ def _outputs(result: Comparison) -> Table:
         "about mean",
         "max error",
         "RMSE",
-        title="Against the float64 oracle",
+        title=f"Against {result.against}",
         title_justify="left",
     )
     for name, error in result.outputs.items():

@@ -13,6 +13,7 @@ from qrnn.errors import DataError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.codec import Tensors, encode
 from qrnn.model.describe import describe
+from qrnn.model.integers_only import check_integers
 from qrnn.model.parts import FloatArray, Matrix, QuantMatrix4
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
@@ -26,6 +27,8 @@ def diff(a: QuantModel, b: QuantModel, data: Mapping[str, Any] | None = None) ->
 
     Raises DataError for data that do not fit, and for models that cannot both take the data.
     """
+    check_integers(a, "diff")
+    check_integers(b, "diff")
     left, right = _facts(a), _facts(b)
     changes = tuple(
         Change(what, left.get(what), right.get(what))

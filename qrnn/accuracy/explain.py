@@ -28,6 +28,7 @@ from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
 from qrnn.model.float_model import FloatModel
+from qrnn.model.integers_only import check_integers
 from qrnn.model.kinds.rescale import QuantRescale
 from qrnn.model.layer_facts import LayerMatrix, Part
 from qrnn.model.parts import FloatArray, QuantMatrix4
@@ -59,6 +60,7 @@ def explain(
 
     ``progress`` is called with (done, all) runs. Raises DataError for models that are not of the same graph, or whose channels were scaled.
     """
+    check_integers(model, "explain")
     check_same_source(float_model, model)
     for method, kind in (("equalize", "dense layers"), ("channels", "convolutions")):
         if method in parse_refine(str(model.provenance.scheme.get("refine", "none"))):

@@ -25,9 +25,9 @@ KEPT_BYTES = 1 << 30
 
 @dataclass
 class Runtime:
-    """ONNX Runtime on the file ``path``, until it refuses; ``note`` says why it is not ``usable``."""
+    """ONNX Runtime on the file ``path``, or its bytes, until it refuses; ``note`` says why it is not ``usable``."""
 
-    path: str | os.PathLike[str] | None
+    path: str | bytes | os.PathLike[str] | None
     usable: bool = field(init=False)
     note: str = field(init=False, default="")
 
@@ -93,7 +93,7 @@ def run_piece(model: FloatModel, piece: Batch, runtime: Runtime) -> FloatPiece:
 def run_float(
     model: FloatModel,
     batch: Batch,
-    onnx_path: str | os.PathLike[str] | None = None,
+    onnx_path: str | bytes | os.PathLike[str] | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> FloatRun:
     """Run ``batch`` by the oracle and, with ``onnx_path``, by ONNX Runtime where it is installed.

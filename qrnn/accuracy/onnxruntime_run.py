@@ -43,8 +43,8 @@ def onnxruntime_installed() -> bool:
     return True
 
 
-def run_onnxruntime(model: FloatModel, path: str | os.PathLike[str], batch: Batch) -> dict[str, FloatArray]:
-    """Return the graph outputs by name, batch first, zero on padded steps.
+def run_onnxruntime(model: FloatModel, path: str | bytes | os.PathLike[str], batch: Batch) -> dict[str, FloatArray]:
+    """Return the graph outputs by name, batch first, zero on padded steps; ``path`` names the file, or is its bytes.
 
     Sequences are run in groups of equal length (so that padding is never seen), as many in a call as the graph's batch is baked to, and step
     by step with the states carried where the graph runs one step per call, or as many as it takes where it has caches. Sequences without

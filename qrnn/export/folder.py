@@ -22,6 +22,7 @@ from qrnn.export.names import model_identifier
 from qrnn.export.readme import readme_fields
 from qrnn.export.source import Exported, export_source
 from qrnn.model.file import load, save
+from qrnn.model.integers_only import check_integers
 from qrnn.model.quant_model import QuantModel
 from qrnn.system.atomic import sync_file, sync_folder
 from qrnn.system.files import kind_of, read_regular, reason
@@ -60,6 +61,7 @@ def export_model(
     ``name`` begins all names in C. The golden vectors are of random numbers, and of the first sequences of ``data`` where it is given.
     Raises UnsupportedError for what C cannot hold, and DataError for a folder that holds something else.
     """
+    check_integers(model, "export")
     place = _place(folder)
     name = model_identifier(name)
     exported = export_source(

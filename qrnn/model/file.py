@@ -24,6 +24,10 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.system.atomic import write_atomically
 from qrnn.system.files import open_regular
 
+FORMAT = "qrnn"
+FORMAT_WITH_FLOAT_PARTS = "qrnn-float-parts"
+"""The format of a file of `qrnn.hybrid`, which is refused here."""
+
 SCHEMA = "1"
 
 
@@ -36,14 +40,14 @@ def save(model: QuantModel, path: str | os.PathLike[str]) -> None:
     tensors: Tensors = {}
     structure = json.dumps(encode(model, tensors, "", skip=frozenset({"proof"})), sort_keys=True)
     metadata = {
-        "format": "qrnn",
+        "format": FORMAT,
         "schema": SCHEMA,
         "contract": model.contract,
         "model": structure,
         "proof": json.dumps(dict(model.proof), sort_keys=True),
         "sha256": array_digest(tensors, structure),
     }
-    write_atomically(path, _in_order(safetensors.numpy.save(tensors, metadata)))
+    write_atomically(path, in_order(safetensors.numpy.save(tensors, metadata)))
 
 
 def model_digest(model: QuantModel) -> str:
@@ -53,7 +57,7 @@ def model_digest(model: QuantModel) -> str:
     return array_digest(tensors, model.contract + structure)
 
 
-def _in_order(content: bytes) -> bytes:
+def in_order(content: bytes) -> bytes:
     """Return the same safetensors file with its header's keys sorted, so that equal models give equal bytes."""
     size = int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
@@ -79,16 +83,21 @@ def load(path: str | os.PathLike[str]) -> QuantModel:
         model = _rebuild(metadata, tensors)
     except QrnnError as error:
         raise ModelFileError(f"{file}: {error}") from None
+    warn_of_random(model, file)
+    return model
+
+
+def warn_of_random(model: QuantModel, file: Path) -> None:
+    """Warn where a model of a file was calibrated on random numbers."""
     if model.provenance.random_calibration:
         warnings.warn(
             f"{file.name} was calibrated on random numbers; convert it with real data before trusting any result",
             RandomCalibrationWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return model
 
 
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object; ModelFileError where a name stands twice, of which readers take one or the other."""
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -98,8 +107,10 @@ def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
+    if metadata.get("format") == FORMAT_WITH_FLOAT_PARTS:
+        raise ModelFileError(_of_float_parts(metadata.get("model", "")))
     contracts = (WITHOUT_OFFSETS, CONTRACT_VERSION)
-    for name, expected in (("format", ("qrnn",)), ("schema", (SCHEMA,)), ("contract", contracts)):
+    for name, expected in (("format", (FORMAT,)), ("schema", (SCHEMA,)), ("contract", contracts)):
         if metadata.get(name) not in expected:
             found = f"{name} {metadata[name]!r}" if name in metadata else f"no {name}"
             wanted = " or ".join(map(repr, expected))
@@ -110,8 +121,8 @@ def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
             "checksum does not match: the file is damaged; convert the model again or restore the file"
         )
     try:
-        parsed = json.loads(structure, object_pairs_hook=_unrepeated)
-        proof = json.loads(metadata.get("proof", ""), object_pairs_hook=_unrepeated)
+        parsed = json.loads(structure, object_pairs_hook=unrepeated)
+        proof = json.loads(metadata.get("proof", ""), object_pairs_hook=unrepeated)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"metadata is not JSON ({error})") from None
     model: QuantModel = decode(parsed, QuantModel, tensors, "model")
@@ -123,3 +134,19 @@ def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
     if dict(model.proof) != proof:
         raise ModelFileError("the stored overflow proof is not the model's; convert the model again")
     return model
+
+
+def _of_float_parts(structure: str) -> str:
+    """Return why a file with float parts is refused where a model of integers alone is expected, with the tensors at their border."""
+    names: list[str] = []
+    try:
+        parts = [value.get("part", value.get("model")) for value in json.loads(structure)["parts"]]
+        read = {i["name"] for part in parts for i in part["inputs"]}
+        names = [str(o["name"]) for part in parts for o in part["outputs"] if o["name"] in read]
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        pass  # a damaged file; `qrnn.load` says so
+    border = f", with the tensors {', '.join(map(repr, names))} at their border" if names else ""
+    return (
+        f"the model has float parts{border}, and a model of integers alone is expected here; cut the graph there by qrnn convert --from and "
+        "--to, which leaves a .qrnn of integers beside ONNX files of the rest, to be run on the host (docs/onnx_files.md)"
+    )

@@ -77,6 +77,15 @@ class StreamPool(Described):
         """Return a stream's state, as a value."""
         return self._io.state(self._rows([stream]))
 
+    def set_state(self, stream: int, state: State) -> None:
+        """Let a stream go on from ``state``; DataError for a stream that is not open, or a state that does not fit."""
+        self._session.check_state(state, 1)
+        self._io.set_state(self._rows([stream]), state)
+
+    def check_open(self, streams: Sequence[int] | IndexArray) -> int:
+        """Return the number of ``streams``; DataError unless all of them are open and each is named once."""
+        return len(self._rows(streams))
+
     def step(self, streams: Sequence[int] | IndexArray, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Take one time step of ``streams``, each at most once: row k of every array, in and out, is that of streams[k].
 

@@ -7,11 +7,12 @@ run gives it back as it was.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -58,6 +59,13 @@ PROGRESS_PIECES = 40
 """The number of pieces of a batch whose progress is watched."""
 
 
+class NamesItsSession(Protocol):
+    """A model whose sessions are of a class of their own, such as one with float parts (`qrnn.hybrid`)."""
+
+    session_class: ClassVar[str]
+    """The module and the name of the class, with a colon between."""
+
+
 class Session(Described):
     """A model ready to run.
 
@@ -69,9 +77,18 @@ class Session(Described):
     their tensors, as exported C takes and gives them, in the place of real numbers; `run`, `step`, `stream` and `pool` can be told otherwise.
     """
 
+    def __new__(cls, model: QuantModel | NamesItsSession, *_: Any, **__: Any) -> Session:
+        """Return a session of the kind that the model has: one with float parts names a class of its own."""
+        own = getattr(model, "session_class", None)
+        if cls is Session and own is not None:
+            module, _colon, name = own.partition(":")
+            kind: type[Session] = getattr(importlib.import_module(module), name)
+            return object.__new__(kind)
+        return object.__new__(cls)
+
     def __init__(
         self,
-        model: QuantModel,
+        model: QuantModel | NamesItsSession,
         backend: str = DEFAULT_BACKEND,
         threads: int | None = None,
         isa: str | None = None,
@@ -81,6 +98,8 @@ class Session(Described):
     ) -> None:
         if threads is not None and threads < 1:
             raise DataError(f"threads={threads}, expected at least 1")
+        if not isinstance(model, QuantModel):
+            raise DataError(f"model: {type(model).__name__}, expected one that qrnn.quantize or qrnn.load gave")
         self.model, self.backend = model, backend
         folder = None if cache is None else Path(cache).absolute()
         self.engine = create_engine(backend, model, threads, isa, tuning, folder)

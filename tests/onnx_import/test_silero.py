@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from onnx_import.running import runtime
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
+from qrnn.errors import UnsupportedError
+from qrnn.hybrid.carried import Carried
+from qrnn.hybrid.compare import compare_parts
+from qrnn.hybrid.convert import convert_with_float_parts
+from qrnn.hybrid.cut_data import cut_data
+from qrnn.hybrid.model import FloatPart, HybridModel
+from qrnn.hybrid.runtime import Runtime
 from qrnn.model.batch import make_batch
 from qrnn.model.kinds.concat import Concat
 from qrnn.model.kinds.conv import Conv
 from qrnn.model.kinds.magnitude import Magnitude
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import Recurrent
-from qrnn.onnx_import import load_onnx
+from qrnn.onnx_import import cut_onnx, load_onnx
+from qrnn.onnx_import.parts.cut import Cut
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 
@@ -83,3 +93,69 @@ def test_the_edition_with_branches_is_the_same_at_16_khz() -> None:
     for name in ("output", "stateN"):
         np.testing.assert_allclose(got[name], want[name], atol=1e-5, rtol=0)
         np.testing.assert_allclose(got[name], runtime[name], atol=1e-5, rtol=0)
+
+
+FRONT = "F0::If_0_then_branch__Inline_0__/stft/Sqrt_output_0"
+"""The magnitudes of the transform, [1, 129, 4] in each chunk."""
+
+HEAD = "F0::If_0_then_branch__Inline_0__/decoder/decoder/2/Conv_output_0"
+
+
+def magnitudes(cut: Cut, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the magnitudes of chunks [N, T, 576] by ONNX Runtime, one chunk a call."""
+    runs = [[runtime(cut.others["before"], {"input": chunk[None]})[FRONT] for chunk in clip] for clip in x]
+    return np.array(runs)[:, :, 0]
+
+
+def test_silero_with_its_front_end_in_float() -> None:
+    """The front end's values are ONNX Runtime's; probabilities are nearer to float than with all of it in integers; chunks equal the whole."""
+    pytest.importorskip("onnxruntime")
+    scheme = Scheme(activations=16)
+    x = chunks(2, 12, 2).astype(np.float32)
+    model = convert_with_float_parts(SILERO, {"input": chunks(6, 30, 1)}, [FRONT], scheme)
+    assert isinstance(model, HybridModel)
+    front, rest = model.parts
+    assert isinstance(front, FloatPart)
+    assert front.by_steps
+    values = Runtime(front, front.content.tobytes()).run({"input": Carried(x.astype(np.float64), np.full(2, 12))})
+    want = magnitudes(cut_onnx(SILERO, [FRONT]), x)
+    np.testing.assert_array_equal(values[FRONT].values, want)
+    session = Session(model)
+    got = session.run({"input": x}).outputs
+    alone = Session(rest.model).run({FRONT: want}).outputs  # type: ignore[union-attr]
+    np.testing.assert_array_equal(got["output"], alone["output"])
+    stream = session.stream(2)
+    for t in range(12):
+        np.testing.assert_array_equal(stream.step({"input": x[:, t]})["output"], got["output"][:, t])
+    whole = load_onnx(SILERO)
+    real = run_oracle(whole, {"input": x}).outputs["output"]
+    integers = Session(quantize(whole, {"input": chunks(6, 30, 1)}, scheme)).run({"input": x}).outputs["output"]
+    errors = [float(np.sqrt(np.mean((outputs - real) ** 2))) for outputs in (got["output"], integers)]
+    assert errors[0] < 0.1
+    assert errors[0] <= 1.05 * errors[1]
+    report = compare_parts(SILERO, model, {"input": x})
+    assert report.outputs["output"].rmse == pytest.approx(errors[0], rel=0.02)
+    products, weights = model.shares
+    assert 0.6 < products < 0.62  # 415,360 of 679,552 multiply-adds a chunk
+    assert 0.47 < weights < 0.49
+
+
+def test_silero_cut_at_both_ends() -> None:
+    """ONNX Runtime before, integers between, ONNX Runtime behind: near the whole graph, whose state the middle carries."""
+    pytest.importorskip("onnxruntime")
+    x = chunks(2, 8, 2).astype(np.float32)
+    cut = cut_onnx(SILERO, [FRONT], [HEAD])
+    assert cut.model.inputs == ("state", FRONT)
+    assert cut.model.outputs == (HEAD, "stateN")
+    model = load_onnx(SILERO, cut_from=[FRONT], cut_to=[HEAD])
+    calibration = cut_data(cut, model, {"input": chunks(6, 30, 1)})
+    made = quantize(model, calibration, Scheme(activations=16))
+    middle = Session(made).run({FRONT: magnitudes(cut, x)}).outputs[HEAD]
+    behind = [
+        [runtime(cut.others["after"], {HEAD: v[None].astype(np.float32)})["output"][0] for v in clip] for clip in middle
+    ]
+    whole = load_onnx(SILERO)
+    want = run_onnxruntime(whole, SILERO, make_batch(whole.inputs, {"input": x}))["output"]
+    assert np.sqrt(np.mean((np.array(behind) - want) ** 2)) < 0.1
+    with pytest.raises(UnsupportedError, match="no tensor of that name"):
+        cut_onnx(SILERO.with_name("silero_vad_v6_if.onnx"), [FRONT])
