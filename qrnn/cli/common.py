@@ -61,6 +61,26 @@ SetOption = Annotated[
     ),
 ]
 
+FromOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        metavar="TENSOR",
+        help="Take the graph from this tensor on, as an input of the model; may be repeated, or several with commas between. What lies "
+        "before it is a graph of its own.",
+    ),
+]
+
+ToOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        metavar="TENSOR",
+        help="Take the graph up to this tensor, as an output of the model; may be repeated, or several with commas between. What lies behind "
+        "it is a graph of its own.",
+    ),
+]
+
 WindowOption = Annotated[
     str | None,
     typer.Option(
@@ -156,6 +176,16 @@ def values_set(given: list[str] | None) -> dict[str, FixedValue]:
     return found
 
 
+def tensors_named(given: list[str] | None) -> tuple[str, ...]:
+    """Return the names that a repeated option gives, of which one may hold several with commas between."""
+    names = [part.strip() for text in given or () for part in text.split(",")]
+    if "" in names:
+        raise DataError(
+            f"{' '.join(given or ())!r} names a tensor without a name; expected names of tensors with commas between"
+        )
+    return tuple(names)
+
+
 def window_of(given: str | None) -> int | None:
     """Return the number of steps that ``--window`` gives, 0 for all so far; None without it, and DataError for any other text."""
     if given is None:
@@ -179,7 +209,7 @@ def _number(text: str) -> bool | int | float | None:
 def load_source(
     path: Path, model: QuantModel, state: list[str] | None = None, values: list[str] | None = None
 ) -> FloatModel:
-    """Return the float model of the ONNX file that ``model`` was converted from, with the same memory from step to step, and the same window.
+    """Return the float model of the ONNX file that ``model`` was converted from, with the same memory, window and cuts.
 
     ``state`` is what the option ``--state`` holds, and ``values`` what ``--set`` does, beside those that ``model`` was converted with.
     """
@@ -190,7 +220,9 @@ def load_source(
     fixed = {**model.provenance.values, **values_set(values)}
     stream = all(layer.memory for layer in model.recurrent_layers)
     window = next((layer.steps for layer in model.layers if isinstance(layer, QuantRunningNorm)), None)
-    source = load_onnx(path, stream, states_named(state), fixed, window=window)
+    cut = model.provenance.section
+    ends = ((), ()) if cut is None else (cut.cut_from, cut.cut_to)
+    source = load_onnx(path, stream, states_named(state), fixed, None, window, *ends)
     check_same_source(source, model)  # before data are read, which may not fit another model
     return source
 

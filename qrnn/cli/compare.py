@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from qrnn.cli.common import (
     BackendOption,
+    FromOption,
     IsaOption,
     SetOption,
     StateOption,
+    ToOption,
     check_output,
     console,
     is_stdout,
@@ -21,7 +23,10 @@ from qrnn.cli.common import (
     progress,
     read_arrays,
     report_console,
+    tensors_named,
+    values_set,
 )
+from qrnn.cli.parts import cut_arrays, cut_of, shares_text
 
 
 def compare(
@@ -38,6 +43,8 @@ def compare(
     isa: IsaOption = None,
     state: StateOption = None,
     fixed: SetOption = None,
+    cut_from: FromOption = None,
+    cut_to: ToOption = None,
     min_sqnr: Annotated[float | None, typer.Option(help="Fail (exit 1) below this SQNR in dB.")] = None,
     min_agreement: Annotated[float | None, typer.Option(help="Fail (exit 1) below this percentage.")] = None,
     max_accuracy_drop: Annotated[
@@ -48,7 +55,9 @@ def compare(
     from qrnn.accuracy.compare import compare as measure
     from qrnn.accuracy.pictures import require_matplotlib
     from qrnn.errors import DataError
-    from qrnn.model.file import load
+    from qrnn.hybrid.compare import compare_parts, shares
+    from qrnn.hybrid.file import load
+    from qrnn.hybrid.model import HybridModel
     from qrnn.system.atomic import destination, write_atomically
 
     inputs = (onnx, model, data)
@@ -59,18 +68,41 @@ def compare(
     if plot is not None:
         require_matplotlib()
     quantized = load(model)
-    float_model = load_source(onnx, quantized, state, fixed)
-    arrays = read_arrays(data, float_model.inputs)
-    with progress("comparing") as report:
-        result = measure(float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=onnx, progress=report)
+    cuts = (tensors_named(cut_from), tensors_named(cut_to))
+    more: dict[str, Any] = {}
+    if isinstance(quantized, HybridModel):
+        if plot is not None or state or fixed or any(cuts):
+            raise DataError(quantized.refusal("compare with --plot, --state, --set, --from or --to"))
+        arrays = read_arrays(data, quantized.inputs)
+        with progress("comparing") as report:
+            result = compare_parts(onnx, quantized, arrays, backend=backend, isa=isa, progress=report)
+        more = {"float_parts": shares(quantized)}
+    else:
+        cut = cut_of(onnx, quantized, cuts)
+        float_model = load_source(onnx, quantized, state, fixed)
+        content: Path | bytes = onnx
+        if cut is None:
+            arrays = read_arrays(data, float_model.inputs)
+        else:
+            arrays = cut_arrays(data, cut, float_model, {**quantized.provenance.values, **values_set(fixed)})
+            content = cut.model.model.SerializeToString()
+        with progress("comparing") as report:
+            result = measure(
+                float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=content, progress=report
+            )
     if is_stdout(json):
-        print_json(result.to_dict())
+        print_json({**result.to_dict(), **more})
     elif json is not None:
-        write_atomically(json, (json_module.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n").encode())
+        write_atomically(
+            json, (json_module.dumps({**result.to_dict(), **more}, indent=2, allow_nan=False) + "\n").encode()
+        )
     if plot is not None:
         result.plot(plot)
     if not is_stdout(json):
         result.render(report_console(plot))
+        if isinstance(quantized, HybridModel):
+            for line in shares_text(quantized):
+                console().print(line, markup=False, soft_wrap=True)
     problems = result.failures(min_sqnr, min_agreement, max_accuracy_drop)
     for problem in problems:
         console(stderr=True).print(f"failed: {problem}", markup=False)

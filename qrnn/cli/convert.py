@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qrnn.cli.arrays import array_shapes
 from qrnn.cli.common import (
+    FromOption,
     SetOption,
     StateOption,
     StreamOption,
+    ToOption,
     WindowOption,
     check_output,
     progress,
@@ -20,10 +22,21 @@ from qrnn.cli.common import (
     report_console,
     states_named,
     target_file,
+    tensors_named,
     values_set,
     window_of,
 )
+from qrnn.cli.parts import cut_arrays, other_files, shares_text, write_others
+from qrnn.errors import DataError
 from qrnn.system.sizes import size_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qrnn.model.float_model import FloatModel
+    from qrnn.model.quant_model import QuantModel
+    from qrnn.onnx_import.control import FixedValue
+    from qrnn.quantization.scheme import Scheme
 
 
 def convert(
@@ -75,15 +88,24 @@ def convert(
     state: StateOption = None,
     fixed: SetOption = None,
     window: WindowOption = None,
+    cut_from: FromOption = None,
+    cut_to: ToOption = None,
+    float_parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--float-parts",
+            metavar="auto|TENSOR",
+            help="Leave parts in float, which run by ONNX Runtime on the host: auto, what cannot be integers; or what lies before a tensor, or "
+            "between tensors; may be repeated, or several with commas between.",
+        ),
+    ] = None,
 ) -> None:
     """Convert a trained ONNX model into an integer-only model."""
-    from qrnn.accuracy.verdict import judge
     from qrnn.conversion import RANDOM, quantize
-    from qrnn.conversion.beside import lines
     from qrnn.model.file import save
     from qrnn.onnx_import import load_onnx
+    from qrnn.onnx_import.parts.cut import cut_onnx, import_cut
     from qrnn.quantization.scheme import Scheme
-    from qrnn.quantization.source_checks import CALIBRATION
     from qrnn.targets import load_target
 
     output = check_output(output, (model, Path(calibration), *target_file(target)))
@@ -99,13 +121,74 @@ def convert(
         "widths": widths,
     }
     scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    cuts, parts = (tensors_named(cut_from), tensors_named(cut_to)), tensors_named(float_parts)
+    if parts and any(cuts):
+        raise DataError("--float-parts makes one model of all parts, --from and --to one of a part; give either")
+    options = (stream, states_named(state), values_set(fixed))
+    if parts:
+        data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration))
+        _convert_parts(model, data, parts, scheme, device.name, (*options, window_of(window)), output)
+        return
     shapes = {} if calibration == RANDOM else array_shapes(Path(calibration))
-    float_model = load_onnx(model, stream, states_named(state), values_set(fixed), shapes, window_of(window))
-    data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration), float_model.inputs)
+    cut, others = None, {}
+    if any(cuts):
+        cut = cut_onnx(model, *cuts)
+        others = other_files(cut, output, (model, Path(calibration)))
+        float_model = import_cut(cut, *options, shapes, window_of(window))
+    else:
+        float_model = load_onnx(model, *options, shapes, window_of(window))
+    if calibration == RANDOM:
+        data = RANDOM
+    elif cut is not None:
+        data = cut_arrays(Path(calibration), cut, float_model, options[2])
+    else:
+        data = read_arrays(Path(calibration), float_model.inputs)
     with progress("calibrating") as report:
         quantized = quantize(float_model, data, scheme, device.name, report)
     save(quantized, output)
     out = report_console(output)
+    if cut is not None:
+        write_others(cut, others, out)
+    _report(float_model, quantized, data, scheme, output, out)
+
+
+def _convert_parts(
+    model: Path,
+    data: Any,
+    parts: tuple[str, ...],
+    scheme: Scheme,
+    target: str,
+    options: tuple[bool, dict[str, str], dict[str, FixedValue], int | None],
+    output: Path,
+) -> None:
+    """Convert a model of which parts stay in float, and say what became of it."""
+    from qrnn.hybrid.convert import convert as convert_parts
+    from qrnn.hybrid.file import save
+    from qrnn.hybrid.model import HybridModel
+
+    with progress("calibrating") as report:
+        made = convert_parts(model, data, parts, scheme, target, *options, progress=report)
+    save(made.model, output)
+    out = report_console(output)
+    if not isinstance(made.model, HybridModel):
+        out.print("nothing has to stay in float: this is a model of integers alone")
+        _report(made.real[""], made.model, data, scheme, output, out)
+        return
+    for part in made.model.integer_parts:
+        out.print(f"{part.name}:", markup=False)
+        _report(made.real[part.name], part.model, made.data[part.name], scheme, output, out)
+    for line in shares_text(made.model):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def _report(
+    float_model: FloatModel, quantized: QuantModel, data: Any, scheme: Scheme, output: Path, out: Console
+) -> None:
+    """Say what a conversion decided, and what it came to on the calibration data."""
+    from qrnn.accuracy.verdict import judge
+    from qrnn.conversion.beside import lines
+    from qrnn.quantization.source_checks import CALIBRATION
+
     for note in float_model.notes:
         out.print(f"note: {note}", soft_wrap=True)
     for decision in quantized.provenance.decisions:

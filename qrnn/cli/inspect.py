@@ -7,8 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from qrnn.cli.common import SetOption, StateOption, StreamOption, console, print_json, states_named, values_set
+from qrnn.cli.common import (
+    FromOption,
+    SetOption,
+    StateOption,
+    StreamOption,
+    ToOption,
+    console,
+    print_json,
+    states_named,
+    tensors_named,
+    values_set,
+)
 from qrnn.cli.onnx_report import print_onnx
+from qrnn.cli.parts import shares_text
 from qrnn.errors import DataError
 from qrnn.system.sizes import size_text
 
@@ -21,6 +33,8 @@ def inspect(
     stream: StreamOption = False,
     state: StateOption = None,
     fixed: SetOption = None,
+    cut_from: FromOption = None,
+    cut_to: ToOption = None,
 ) -> None:
     """Show every tensor of a model: width, scale, range, where it is rounded and saturated, bytes, proof.
 
@@ -30,24 +44,42 @@ def inspect(
     if model.suffix.lower() == ".onnx":
         from qrnn.onnx_import.inspection import inspect_onnx
 
-        found = inspect_onnx(model, stream, states_named(state), values_set(fixed))
+        cuts = (tensors_named(cut_from), tensors_named(cut_to))
+        found = inspect_onnx(model, stream, states_named(state), values_set(fixed), *cuts)
         if json:
             print_json(found)
         else:
             print_onnx(found)
         return
-    if stream or state or fixed:
+    if stream or state or fixed or cut_from or cut_to:
         raise DataError(
-            f"{model}: --stream, --state and --set are about an .onnx file; a .qrnn file has its memory and its fixed values in it"
+            f"{model}: --stream, --state, --set, --from and --to are about an .onnx file; a .qrnn file has its memory, its fixed values and "
+            "its cuts in it"
         )
+    from qrnn.hybrid.compare import shares
+    from qrnn.hybrid.file import load
+    from qrnn.hybrid.model import HybridModel
     from qrnn.model.describe import describe
-    from qrnn.model.file import load
 
-    description = describe(load(model))
-    if json:
-        print_json(description)
+    loaded = load(model)
+    if not isinstance(loaded, HybridModel):
+        description = describe(loaded)
+        if json:
+            print_json(description)
+        else:
+            _print(description)
         return
-    _print(description)
+    parts = {part.name: describe(part.model) for part in loaded.integer_parts}
+    if json:
+        print_json({"name": loaded.name, **shares(loaded), "integers": parts})
+        return
+    out = console()
+    out.print(f"{loaded.name}: has parts in float, and so leaves the numeric contract", markup=False, style="bold red")
+    for line in (*shares_text(loaded), f"source SHA-256 {loaded.source_sha256}"):
+        out.print(line, markup=False, soft_wrap=True)
+    for name, part in parts.items():
+        out.print(f"Part {name}", markup=False, style="bold")
+        _print(part)
 
 
 def _print(d: dict[str, Any]) -> None:
@@ -66,6 +98,10 @@ def _print(d: dict[str, Any]) -> None:
     )
     out.print(f"memory: {d['memory']}", markup=False, soft_wrap=True)
     out.print(f"streams: {stream_text(d['stream'])}", markup=False, soft_wrap=True)
+    if p["section"] is not None:
+        ends = ((w, p["section"][f"cut_{w}"]) for w in ("from", "to"))
+        text = " ".join(f"{word} {', '.join(names)}" for word, names in ends if names)
+        out.print(f"a part of the source, {text}", markup=False, soft_wrap=True)
     out.print(f"source SHA-256      {p['source_sha256']}", soft_wrap=True)
     out.print(f"calibration SHA-256 {p['calibration_sha256']}", soft_wrap=True)
     table = Table("tensor", "shape", "format", "scale", "range", title="Tensors", title_justify="left")

@@ -26,6 +26,8 @@ def print_onnx(d: dict[str, Any]) -> None:
     _title(out, "Outputs")
     for entry in d["outputs"]:
         _line(out, _output_text(entry))
+    if "cut" in d:
+        _print_cut(out, d["cut"])
     if d["supported"]:
         _print_layers(out, d)
         _title(out, "Notes")
@@ -90,6 +92,26 @@ def _output_text(entry: dict[str, Any]) -> str:
     if entry.get("steps") not in (None, "T"):
         text += f", {entry['steps']} steps"
     return text
+
+
+def _print_cut(out: Console, cut: dict[str, Any]) -> None:
+    _title(out, "Cut")
+    for option in ("from", "to"):
+        for name in cut[option]:
+            if name in cut["data"]:
+                shape = ", ".join(map(str, cut["data"][name]))
+                _line(
+                    out,
+                    f"--{option} {name}: [{shape}] in files of data and for the .qrnn, batch first; above is its layout in the graph",
+                )
+            else:
+                _line(out, f"--{option} {name}")
+    for word, part in cut["others"].items():
+        given, made = (
+            ", ".join(f"{i['name']} {_shape_text(i['declared'], None)}" for i in part[k]) or "none"
+            for k in ("inputs", "outputs")
+        )
+        _line(out, f"the file {word} it takes {given} and gives {made}, in the graph's own layout")
 
 
 def _print_layers(out: Console, d: dict[str, Any]) -> None:

@@ -32,8 +32,9 @@ def run(
 ) -> None:
     """Run a converted model on whole sequences."""
     from qrnn.errors import DataError
+    from qrnn.hybrid.file import load
+    from qrnn.hybrid.model import HybridModel
     from qrnn.model.batch import RESERVED, make_batch
-    from qrnn.model.file import load
     from qrnn.running.input_ranges import inputs_beyond
     from qrnn.running.session import Session
     from qrnn.system.atomic import write_atomically
@@ -52,7 +53,7 @@ def run(
     seconds = time.perf_counter() - start
     write_atomically(output, npz_bytes(result.outputs))
     steps = int(batch.lengths.sum())
-    beyond = inputs_beyond(quantized, batch)
+    beyond = [] if isinstance(quantized, HybridModel) else inputs_beyond(quantized, batch)
     if json:
         shapes = {name: list(value.shape) for name, value in result.outputs.items()}
         print_json(
