@@ -12,9 +12,10 @@ from onnx import TensorProto, helper
 from onnx_import.builders import Graph
 from onnx_import.running import data, runtime
 
-from hybrid.parts import converted, gru, kinds, odd, saved
-from qrnn.errors import BackendError
+from hybrid.parts import PLAIN, converted, gru, kinds, loop, odd, saved
+from qrnn.errors import BackendError, UnsupportedError
 from qrnn.hybrid.compare import compare_parts
+from qrnn.hybrid.convert import convert_with_float_parts
 from qrnn.hybrid.file import load, save
 from qrnn.hybrid.model import HybridModel
 from qrnn.running.session import Session
@@ -188,3 +189,55 @@ def test_an_operator_that_nobody_knows(tmp_path: Path) -> None:
     path.write_bytes(g.model(opsets=[helper.make_opsetid("my.own", 1)]).SerializeToString())
     with pytest.raises(BackendError, match=r"ONNX Runtime does not take this graph.*Mystery"):
         converted(path, {"x": data(3, 7, 5)})
+
+
+def drawn(g: Graph, rng: np.random.Generator) -> bool:
+    """A chain with short cuts of operators that have handlers and of such that have none; return whether a GRU is in it."""
+    known = [g.input("x", ["n", "t", 4])]
+    layers = 0
+    for k in range(int(rng.integers(3, 9))):
+        x, other = known[int(rng.integers(max(0, len(known) - 2), len(known)))], known[int(rng.integers(len(known)))]
+        op = str(rng.choice(["gru", "gru", "Sin", "CumSum", "Loop", "Mod", "MatMul", "Add", "Tanh"]))
+        if op == "gru" and layers < 3:
+            x, layers = gru(g, x, 4, 4, f"rnn{k}"), layers + 1
+        elif op == "CumSum":
+            x = g.node("Mul", [g.node("CumSum", [x, g.const(np.array(1, np.int64))]), g.const(np.float32(0.1))])
+        elif op == "Loop":
+            x = loop(g, x)
+        elif op == "Mod":
+            x = g.node("Mod", [x, g.node("Add", [g.node("Abs", [other]), g.const(np.float32(1))])], fmod=1)
+        elif op == "MatMul":
+            x = g.node("MatMul", [x, g.random(4, 4)])
+        elif op == "Add":
+            x = g.node("Add", [x, other])
+        else:
+            x = g.node("Sin" if op == "Sin" else "Tanh", [x])
+        known.append(x)
+    g.node("MatMul", [known[-1], g.random(4, 3)], ["y"])
+    g.output("y")
+    return layers > 0
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=() if seed in (0, 4, 9, 16) else pytest.mark.matrix) for seed in range(60)]
+)
+def test_drawn_graphs(seed: int, tmp_path: Path) -> None:
+    """Parts of whatever order are near the whole graph, and streams have the bits of whole runs; or one line says why there are no parts."""
+    g = Graph(seed=seed)
+    if not drawn(g, np.random.default_rng(seed)):
+        return
+    path = saved(g, tmp_path)
+    x = data(3, 8, 4, seed=seed)
+    try:
+        model = convert_with_float_parts(path, {"x": x}, scheme=PLAIN)
+    except UnsupportedError as error:
+        assert "nothing of it can be in integers" in str(error) or "no recurrent node" in str(error)  # noqa: PT017
+        return
+    if not isinstance(model, HybridModel):
+        return
+    assert compare_parts(path, model, {"x": x}).outputs["y"].about_mean_db > 20
+    if model.not_streamed is None:
+        session = Session(model)
+        whole, stream = session.run({"x": x}).outputs["y"], session.stream(3)
+        for t in range(8):
+            np.testing.assert_array_equal(stream.step({"x": x[:, t]})["y"], whole[:, t])
