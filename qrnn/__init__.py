@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from qrnn.lab.sweep_result import SweepResult
     from qrnn.lab.tune import tune
     from qrnn.lab.tune_result import TuneResult
+    from qrnn.model.codes import CodeFormat, code_format
     from qrnn.model.float_model import FloatModel
     from qrnn.model.quant_model import QuantModel
     from qrnn.onnx_import import cut_onnx, load_onnx
@@ -86,6 +87,7 @@ _HOMES = {
     "qrnn.hybrid.cut_data": ("cut_data",),
     "qrnn.hybrid.file": ("load", "save"),
     "qrnn.hybrid.model": ("HybridModel",),
+    "qrnn.model.codes": ("CodeFormat", "code_format"),
     "qrnn.model.float_model": ("FloatModel",),
     "qrnn.model.quant_model": ("QuantModel",),
     "qrnn.onnx_import": ("cut_onnx", "load_onnx"),
@@ -103,6 +105,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "BackendError",
     "Budgets",
+    "CodeFormat",
     "Comparison",
     "DataError",
     "DeviceError",
@@ -125,6 +128,7 @@ __all__ = [
     "TargetError",
     "TuneResult",
     "UnsupportedError",
+    "code_format",
     "compare",
     "convert_with_float_parts",
     "cut_data",

@@ -15,6 +15,7 @@ from contract_to_c import Callee
 
 from qrnn.arithmetic import (
     cells,
+    codes,
     fixedpoint,
     gates,
     logarithms,
@@ -196,6 +197,13 @@ SCALARS: tuple[Function, ...] = (
         note="One of a_shift and b_shift is 0.",
     ),
     Function(fixedpoint.to_operand, 2, {"x": signed(INT16), "shift": bits(*FRAC), "limit": signed((1, 32767))}),
+    Function(
+        codes.from_code, 7,
+        {
+            "code": signed(INT32), "multiplier": signed((-codes.CODE_MULTIPLIER_MAX, codes.CODE_MULTIPLIER_MAX)),
+            "bias": long((-codes.CODE_BIAS_MAX, codes.CODE_BIAS_MAX)), "shift": bits(0, codes.CODE_SHIFT_MAX), "limit": signed((1, 32767)),
+        },
+    ),
     Function(
         gates.piecewise_linear, 3,
         {"x": signed((0, 32767)), "table": TableArgument("uint16_t", 0, 1 << 15), "segment_bits": bits(*FRAC)},

@@ -9,6 +9,7 @@ from typing import Any
 
 from qrnn.arithmetic import (
     cells,
+    codes,
     fixedpoint,
     gates,
     logarithms,
@@ -40,6 +41,7 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     fixedpoint.align16,
     fixedpoint.add16,
     fixedpoint.to_operand,
+    codes.from_code,
     gates.piecewise_linear,
     gates.evaluate_odd,
     gates.evaluate_ramp,

@@ -123,6 +123,17 @@ static inline int32_t qrnn_to_operand(int32_t x, uint32_t shift, int32_t limit)
     return qrnn_at_least(qrnn_at_most(qrnn_shift_right_round(x, shift), limit), -limit);
 }
 
+/* Return clamp(round((code * multiplier + bias) / 2^shift), +-limit), halves up: the integer of a graph input for a converter's
+ * code.
+ * code int32; |multiplier| < 2^30; |bias| <= 2^61; shift 0 ... 62; limit 1 ... 32767.
+ * Section 7 of docs/arithmetic.md. Here code -2^31 ... 2^31 - 1, multiplier -(2^30 - 1) ... 2^30 - 1, bias -2^61 ... 2^61,
+ * shift 0 ... 62, limit 1 ... 2^15 - 1. */
+static inline int32_t qrnn_from_code(int32_t code, int32_t multiplier, int64_t bias, uint32_t shift, int32_t limit)
+{
+    return (int32_t)qrnn_saturate64(qrnn_shift_right_round64(((int64_t)code * multiplier) + bias, shift), (int64_t)(-limit),
+        (int64_t)limit);
+}
+
 /* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
  * segment_bits 0 ... 15; table reaches to entry k + 1: 2^(15 - segment_bits) + 1 entries for x <= 32767, 2^(16 - segment_bits) + 1
  * for x <= 65535. The fraction is taken to Q0.15, so one rounding, half up. Neighbours differ by at most 65534: the product is an

@@ -110,6 +110,13 @@ static inline int64_t qrnn_wide_to_operand(int64_t x, int64_t shift, int64_t lim
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(x, shift), 0 - limit, limit);
 }
 
+/* Return clamp(round((code * multiplier + bias) / 2^shift), +-limit), halves up: the integer of a graph input for a converter's
+ * code. */
+static inline int64_t qrnn_wide_from_code(int64_t code, int64_t multiplier, int64_t bias, int64_t shift, int64_t limit)
+{
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round((code * multiplier) + bias, shift), 0 - limit, limit);
+}
+
 /* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits. */
 static inline int64_t qrnn_wide_piecewise_linear(int64_t x, const int32_t *table, int64_t segment_bits)
 {
