@@ -25,13 +25,18 @@ END_C = ("#ifdef __cplusplus", "}", "#endif", "")
 """BEGIN_C and END_C stand around a public header's declarations, so that C++ links to them."""
 
 
-def array(kind: str, name: str, values: npt.NDArray[Any], comment: str = "") -> str:
-    """Return ``static const kind name[] = {…};`` with as many values on a line as fit."""
+WEIGHTS, CONSTANTS = "QRNN_WEIGHTS", "QRNN_CONSTANTS"
+"""Macros of targets/runtime/qrnn_types.h that say where arrays lie: weights and tables of embeddings, and all other numbers of a model."""
+
+
+def array(kind: str, name: str, values: npt.NDArray[Any], comment: str = "", place: str = "") -> str:
+    """Return ``static const kind name[] place = {…};`` with as many values on a line as fit."""
     flat = values.reshape(-1)
     texts = [_literal(kind, v) for v in flat.tolist()]
     lines = list(_wrapped(texts))
     remark = f" /* {comment} */" if comment else ""
-    return "\n".join([f"static const {kind} {name}[{len(texts)}] = {{{remark}", *lines, "};"])
+    head = f"static const {kind} {name}[{len(texts)}]{f' {place}' if place else ''}"
+    return "\n".join([f"{head} = {{{remark}", *lines, "};"])
 
 
 def _literal(kind: str, value: int) -> str:

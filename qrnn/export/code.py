@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qrnn.arithmetic import gates as g
-from qrnn.export.c_text import array, comment
+from qrnn.export.c_text import CONSTANTS, array, comment
 from qrnn.export.layout import COLUMNS
 from qrnn.export.matrices import NARROW_LIMIT, CMatrix
 from qrnn.export.names import Names
@@ -58,7 +58,7 @@ class Code:
         key = (kind, values.tobytes())
         if key not in self._shared:
             self._shared[key] = self.names.new(name)
-            self.define(array(kind, self._shared[key], values))
+            self.define(array(kind, self._shared[key], values, place=CONSTANTS))
         return self._shared[key]
 
     def matrix(self, found: CMatrix, gathered: bool = False) -> None:

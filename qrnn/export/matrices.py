@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from qrnn.errors import UnsupportedError
-from qrnn.export.c_text import array, fields, words
+from qrnn.export.c_text import CONSTANTS, WEIGHTS, array, fields, words
 from qrnn.export.layout import BLOCK_ROWS, operand_offset, pack_block, pack_block_four, padded_columns
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Int32Array, Int64Array, Matrix, QuantMatrix4
 from qrnn.targets import Kernels
@@ -63,14 +63,14 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
     )  # modulo 2^32, as sums are
     bias = bias.astype(np.uint32).view(np.int32)
     row = np.stack([_with_zeros(v, rows).reshape(-1, BLOCK_ROWS) for v in (bias, matrix.multiplier)], axis=1)
-    found = [array("uint32_t", f"{name}_weight", words(b"".join(packed)), f"blocks of {len(packed[0])} bytes")]
-    found.append(array("int32_t", f"{name}_row", row, "four biases, four multipliers"))
+    found = [array("uint32_t", f"{name}_weight", words(b"".join(packed)), f"blocks of {len(packed[0])} bytes", WEIGHTS)]
+    found.append(array("int32_t", f"{name}_row", row, "four biases, four multipliers", CONSTANTS))
     pointers = {}
     for shift_name, values in (("left_shift", matrix.left_shift), ("pre_shift", pre_shift)):
         pointers[shift_name] = "NULL"
         if values is not None and values.any():
             pointers[shift_name] = f"{name}_{shift_name}"
-            found.append(array("uint8_t", f"{name}_{shift_name}", _with_zeros(values, rows)))
+            found.append(array("uint8_t", f"{name}_{shift_name}", _with_zeros(values, rows), place=CONSTANTS))
     members = fields(
         [
             ("weight", f"{name}_weight"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.export.c_text import array, copy, loop
+from qrnn.export.c_text import CONSTANTS, array, copy, loop
 from qrnn.export.layer_code import AnyLayer, LayerCode
 from qrnn.export.loops.values import Array, type_of_dtype
 from qrnn.export.ports import Place, StateField
@@ -96,6 +96,6 @@ class StepsCode(LayerCode[AnyLayer]):
         for field, values in self._initial:
             if values.any():
                 name = self.code.names.new(f"initial_{field.name}")
-                self.code.define(array(field.kind, name, values))
+                self.code.define(array(field.kind, name, values, place=CONSTANTS))
                 found.append(copy(f"state->{field.name}", name, field.count, field.kind))
         return found

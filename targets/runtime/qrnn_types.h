@@ -110,6 +110,16 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_AS_A_LOOP
 #endif
 
+/* Where the numbers of a model lie: weights with tables of embeddings, and all else (biases, tables of gate functions). Each stands between
+ * an array and its initializer, where GCC, Clang and Arm's compiler take __attribute__((section("name"))) and IAR takes @ "name". Empty:
+ * where constants lie. */
+#ifndef QRNN_WEIGHTS
+#define QRNN_WEIGHTS
+#endif
+#ifndef QRNN_CONSTANTS
+#define QRNN_CONSTANTS
+#endif
+
 /* Where the time goes: a build that measures gives this a meaning. */
 #ifndef QRNN_PHASE
 #define QRNN_PHASE(phase) ((void)0)

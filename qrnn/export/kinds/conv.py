@@ -6,7 +6,7 @@ from dataclasses import fields as fields_of
 
 import numpy as np
 
-from qrnn.export.c_text import array, fields
+from qrnn.export.c_text import CONSTANTS, WEIGHTS, array, fields
 from qrnn.export.code import operand_format, operand_words
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.layout import BLOCK_ROWS, COLUMNS, channel_blocks, channel_constants, padded_columns
@@ -64,14 +64,15 @@ class ConvCode(WindowCode[QuantConv]):
         code.headers.add("qrnn_depthwise.h")
         weight = channel_blocks(matrix.weight, code.kernels).transpose(0, 2, 1)
         row = np.stack([channel_constants(v, code.kernels) for v in (matrix.bias, matrix.multiplier)], axis=1)
-        code.define(array("int8_t", f"{name}_channels_weight", weight))
-        code.define(array("int32_t", f"{name}_channels_row", row, "biases and multipliers of a block"))
+        code.define(array("int8_t", f"{name}_channels_weight", weight, place=WEIGHTS))
+        code.define(array("int32_t", f"{name}_channels_row", row, "biases and multipliers of a block", CONSTANTS))
         code.weight_bytes += weight.size
         pointers = {"left_shift": "NULL", "pre_shift": "NULL"}
         for shift, values in (("left_shift", matrix.left_shift), ("pre_shift", layer.pre_shift)):
             if values.any():
                 pointers[shift] = f"{name}_channels_{shift}"
-                code.define(array("uint8_t", f"{name}_channels_{shift}", channel_constants(values, code.kernels)))
+                shifts = channel_constants(values, code.kernels)
+                code.define(array("uint8_t", f"{name}_channels_{shift}", shifts, place=CONSTANTS))
         members = [
             ("window", within(window_fields(layer))),
             ("weight", f"{name}_channels_weight"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qrnn.export.c_text import array
+from qrnn.export.c_text import WEIGHTS, array
 from qrnn.export.code import c_function
 from qrnn.export.layer_code import LayerCode
 from qrnn.model.kinds.embedding import QuantEmbedding
@@ -15,7 +15,7 @@ class EmbeddingCode(LayerCode[QuantEmbedding]):
         """Add the table, and the function that copies one of its rows."""
         vocabulary, features = self.layer.table.shape
         table = self.code.names.new(f"{self.name}_table")
-        self.code.define(array("int16_t", table, self.layer.table))
+        self.code.define(array("int16_t", table, self.layer.table, place=WEIGHTS))
         body = [
             f"const uint32_t row = (token < {vocabulary}U) ? token : {vocabulary - 1}U; /* nothing beyond the table is read */",
             "",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qrnn.arithmetic.fixedpoint import shift_right_round
-from qrnn.export.c_text import array, fields
+from qrnn.export.c_text import CONSTANTS, array, fields
 from qrnn.export.code import Code, operand_format, operand_words
 from qrnn.export.loops.values import Array
 from qrnn.export.matrices import CMatrix, c_matrix, plain_rows, unit_rows
@@ -154,7 +154,7 @@ def _cell(
             ("uint8_t", peephole_shift, d.peephole.shift),
         ):
             picked = np.where(rows < 0, 0, values[np.maximum(rows, 0)])
-            code.define(array(kind, array_name, picked))
+            code.define(array(kind, array_name, picked, place=CONSTANTS))
     members = [
         ("ih", ih.initializer.replace("\n", "\n    ")),
         ("hh", hh.initializer.replace("\n", "\n    ")),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qrnn.export.c_text import array, copy, loop
+from qrnn.export.c_text import CONSTANTS, array, copy, loop
 from qrnn.export.code import Code
 from qrnn.export.kinds.recurrent.cell import (
     RUNTIME,
@@ -108,7 +108,7 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
             field = state.field
             if state.initial is not None and state.initial.value.any() and field in self.site.state:
                 name = self.code.names.new(f"initial_{field.name}")
-                self.code.define(array(field.kind, name, state.initial.value))
+                self.code.define(array(field.kind, name, state.initial.value, place=CONSTANTS))
                 found.append(copy(f"state->{field.name}", name, field.count, field.kind))
         return found
 
@@ -164,7 +164,7 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
             self.site.state.append(field)
             return State(field, initial, f"state->{field.name}")
         local = self.site.tensors.names.new(field.name)
-        declared, size = f"{field.kind} {local}[{field.count}];", f"sizeof({local})"
+        declared, size = f"{field.kind} {local}[{field.count}];", f"{field.count}U * sizeof({field.kind})"
         assert initial is not None
         if initial.source is not None:
             self.site.state.append(field)
