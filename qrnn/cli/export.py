@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qrnn.cli.codes import CODES, NAMES
 from qrnn.cli.common import check_folder_output, console, read_arrays, target_file
+from qrnn.export.packages import package_names
 from qrnn.system.sizes import size_text
+
+if TYPE_CHECKING:
+    from qrnn.export.choices import Choices
+    from qrnn.export.info import Measured
+    from qrnn.model.quant_model import QuantModel
+    from qrnn.targets import Target
 
 
 def export(
@@ -23,18 +31,86 @@ def export(
     data: Annotated[
         Path | None, typer.Option(metavar="DATA.npz", help="Sequences for the self-test, beside random ones.")
     ] = None,
+    package: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"The layout that a build system expects: {', '.join(package_names())}.",
+        ),
+    ] = "folder",
+    codes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar=CODES,
+            help="A function that takes the integers of a converter for an input: what one code is worth and what code 0 is, one for all "
+            "features or one for each, parted by colons (x=3.3/4096,-1.65); int16, uint16 or int32; q15 and q31 for fractions. May be "
+            "repeated.",
+        ),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar=NAMES,
+            help="Names of an input's or output's features, such as classes, for the header. May be repeated.",
+        ),
+    ] = None,
+    scratch: Annotated[
+        str,
+        typer.Option(
+            metavar="stack|argument", help="Where functions work: on the stack, or in room that they are given."
+        ),
+    ] = "stack",
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Build and run the C in the target's emulator; the header has its flash and stack."
+        ),
+    ] = False,
 ) -> None:
     """Write a model as C99 for a device."""
+    from qrnn.cli.codes import choices
     from qrnn.export.folder import export_model
+    from qrnn.export.packages import load_package
+    from qrnn.model.codes import codes_within
     from qrnn.model.file import load
     from qrnn.targets import load_target
 
     check_folder_output(output, (model, *target_file(target), *(() if data is None else (data,))))
-    hardware = load_target(target)
+    hardware, laid_out = load_target(target), load_package(package)
     quantized = load(model)
+    chosen = choices(quantized, codes or (), names or (), scratch)
     arrays = read_arrays(data, quantized.inputs) if data is not None else None
-    exported = export_model(quantized, hardware, output, name or model.stem, arrays)
+    own = name or model.stem
+    measured = _measured(quantized, hardware, chosen) if measure else None
+    exported = export_model(quantized, hardware, output, own, arrays, chosen, package, measured)
     out = console()
     kind = "step by step" if exported.whole is None else f"whole sequences, for {exported.whole.why}"
     out.print(f"wrote {output}: {exported.name}.c for {hardware.name}, {kind}", soft_wrap=True)
+    if package != "folder":
+        out.print(f"it is {laid_out.title} ({laid_out.status})", soft_wrap=True)
+    for port, found in chosen.codes.items():
+        count, low, high = codes_within(found)
+        out.print(
+            f"codes of {port}: {low} to {high} are within its range, of {count:,} of {found.kind}", soft_wrap=True
+        )
+    if measured is not None:
+        out.print(f"measured: {measured.flash_bytes:,} bytes of flash, {measured.stack_bytes:,} of stack")
     out.print(f"weights {size_text(exported.weight_bytes)}; how to call it: {output / 'README.md'}", soft_wrap=True)
+
+
+def _measured(model: QuantModel, target: Target, chosen: Choices) -> Measured:
+    """Return the flash and the stack of a model on a target; DeviceError where they cannot be measured here."""
+    import tempfile
+
+    from qrnn.devices.measure import measure
+    from qrnn.errors import DeviceError
+    from qrnn.export.folder import export_model, read_folder
+    from qrnn.export.info import Measured
+
+    with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
+        folder = Path(temporary) / "model"
+        export_model(model, target, folder, "model", choices=chosen)
+        needs = measure(read_folder(folder, target), target, 1, phases=False)
+    if needs.flash_bytes is None or needs.stack_bytes is None:
+        raise DeviceError(f"--measure: {needs.problem}")
+    return Measured(needs.flash_bytes, needs.stack_bytes)

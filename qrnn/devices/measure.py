@@ -146,7 +146,9 @@ def sizes(exported: Exported, target: Target, steps: int) -> Needs:
         steps=length,
         constant_bytes=sum(int(bits) // 8 * int(count) for bits, count in _ARRAY.findall(exported.source)),
         state_bytes=state_bytes(exported.state),
-        buffer_bytes=buffers + (0 if exported.whole is None else 2 * exported.whole.work.of(length)),
+        buffer_bytes=(0 if exported.scratch is None else exported.scratch.bytes)
+        + buffers
+        + (0 if exported.whole is None else 2 * exported.whole.work.of(length)),
     )
 
 
@@ -197,7 +199,9 @@ def _flash(folder: ExportedFolder, target: Target, toolchain: Toolchain, place: 
         program = place / "footprint.c"
         program.write_text(_footprint(folder.exported, calls), encoding="utf-8")
         sources = [program, folder.source] if calls else [program]
-        image = toolchain.build(target, sources, [folder.path], output=place / "footprint.elf", flags=(optimization,))
+        image = toolchain.build(
+            target, sources, folder.include_dirs, output=place / "footprint.elf", flags=(optimization,)
+        )
         found.append(image.flash_bytes)
     return found[1] - found[0]
 
@@ -208,6 +212,7 @@ def _footprint(exported: Exported, calls: bool) -> str:
     arguments = ["state", *("anywhere" for _ in exported.inputs)]
     arguments += [] if exported.streams else ["1U"]
     arguments += [*("anywhere" for _ in exported.outputs), *([] if exported.streams else ["anywhere"])]
+    arguments += [] if exported.scratch is None else ["anywhere"]
     verb = "step" if exported.streams else "run"
     body = [
         f"    {name}_state *state = anywhere;",

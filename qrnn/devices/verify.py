@@ -76,7 +76,7 @@ def build_replay(
     return toolchain.build(
         target,
         [folder.source, replay],
-        [folder.path],
+        folder.include_dirs,
         output=place / "replay.elf",
         flags=(OPTIMIZATION, *WARNINGS, *flags),
     )

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from qrnn.export.boundary import functions_of
 from qrnn.export.c_text import copy
 from qrnn.export.code import Code
 from qrnn.export.given_states import WORDS, given_states
@@ -26,6 +27,9 @@ from qrnn.model.float_model import GraphOutput
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import Int64Array
 from qrnn.model.quant_model import QuantModel
+
+PUBLIC = ("state", "scratch", "real", "info", "init", "reset", "step", "run", "finish")
+"""What comes after NAME_ in the names of an exported model's types and functions, beside those of its inputs, outputs and states."""
 
 Statements = tuple[frozenset[str], list[str]]
 """C statements, and the outputs that they are computed for alone; the set is empty for statements that are always executed."""
@@ -48,12 +52,13 @@ class Flow:
 
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         self.model, self.name, self.code = model, name, code
-        public = [f"{name}_{word}" for word in ("state", "init", "reset", "step", "run", "finish")]
+        public = [f"{name}_{word}" for word in PUBLIC]
         ports = Names(LOCALS, (f"{name}_", "qrnn_"))
         self.inputs = tuple(input_port(i, ports) for i in model.inputs if i.kind in ("features", "tokens"))
         self.outputs = tuple(output_port(model, o, ports) for o in model.outputs)
         self.given = given_states(model, ports, model.rows and self.streams)
         public += [f"{name}_{word}_{s.port.name}" for s in self.given for word in WORDS]
+        public += [f"{name}_{function}" for p in (*self.inputs, *self.outputs) for function in functions_of(p)]
         named = [p.name for p in (*self.inputs, *self.outputs, *(s.port for s in self.given))]
         code.names.take([*public, *named])  # parameters would hide what has their names
         self.tensors = Tensors(model, Names([*LOCALS, *named], (f"{name}_", "qrnn_")))

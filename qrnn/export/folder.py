@@ -9,17 +9,20 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from string import Template
+from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from qrnn.errors import DataError, ModelFileError
 from qrnn.export import golden
+from qrnn.export.choices import Choices, read_choices
 from qrnn.export.expected import host_results, integer_sequences, random_sequences
+from qrnn.export.info import Measured, info_header
 from qrnn.export.names import model_identifier
+from qrnn.export.packages import FOLDER, NAME, Layout, load_package, readme_template, substituted
 from qrnn.export.readme import readme_fields
+from qrnn.export.real_functions import float_header
 from qrnn.export.source import Exported, export_source
 from qrnn.model.file import load, save
 from qrnn.model.integers_only import check_integers
@@ -29,43 +32,60 @@ from qrnn.system.files import kind_of, read_regular, reason
 from qrnn.targets import Kernels, Target, load_target, target_names, targets_folder
 
 MANIFEST = "manifest.json"
-FORMAT = "qrnn-export-3"
-MOST_BYTES = 1 << 20
-"""The most bytes that a manifest may have; qrnn's own have about two thousand."""
+FORMAT = "qrnn-export-4"
+MOST_BYTES = 1 << 24
+"""The most bytes that a manifest may have; qrnn's own have about two thousand, and more where every feature has a name or a scale of codes."""
 
-TEST = "test"
-"""The subfolder of the self-test: a library's tests, which PlatformIO and Arduino leave out of a build by this name or by its depth."""
+MOST_PARTS = 8
+"""The most folders and names in the path of a file of an exported folder."""
 
 
 @dataclass(frozen=True)
 class ExportedFolder:
-    """A folder that was exported: its model and its C. ``target`` is where it is to run, which need not be the export's own target."""
+    """A folder that was exported: its model and its C. ``target`` is where it is to run, which need not be the export's own target.
+
+    ``source`` is the path of the model's C, ``header`` that of its header.
+    """
 
     path: Path
     name: str
     target: Target
     model: QuantModel
     exported: Exported
+    source: Path
+    header: Path
 
     @property
-    def source(self) -> Path:
-        """Return the path of the model's C."""
-        return self.path / f"{self.name}.c"
+    def include_dirs(self) -> list[Path]:
+        """Return the folders of the headers."""
+        return list(dict.fromkeys((self.header.parent, self.source.parent)))
 
 
 def export_model(
-    model: QuantModel, target: Target, folder: Path, name: str, data: Mapping[str, Any] | None = None
+    model: QuantModel,
+    target: Target,
+    folder: Path,
+    name: str,
+    data: Mapping[str, Any] | None = None,
+    choices: Choices | None = None,
+    package: str = FOLDER,
+    measured: Measured | None = None,
 ) -> Exported:
     """Write ``model`` as C for ``target`` to ``folder``, which must be new, empty, or made by an earlier export.
 
     ``name`` begins all names in C. The golden vectors are of random numbers, and of the first sequences of ``data`` where it is given.
-    Raises UnsupportedError for what C cannot hold, and DataError for a folder that holds something else.
+    ``choices`` are what the C has beside the model's own functions, ``package`` the layout of the folder, ``measured`` what is known of
+    the model on the target. Raises UnsupportedError for what C cannot hold, and DataError for a folder that holds something else.
     """
     check_integers(model, "export")
-    place = _place(folder)
+    place, laid_out = _place(folder), load_package(package)
     name = model_identifier(name)
+    if len(name) > laid_out.longest_name:
+        raise DataError(
+            f"the name {name!r} has {len(name)} characters, and package {package} takes {laid_out.longest_name}; give a shorter one (--name)"
+        )
     exported = export_source(
-        model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"], _purpose(target)
+        model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"], _purpose(target), choices
     )
     lengths: tuple[int, ...] = golden.RANDOM_LENGTHS
     if golden.wants_long(exported):
@@ -80,35 +100,49 @@ def export_model(
         steps = 1 if apart else golden.MOST_STEPS
         sequences += [{k: v[:steps] if k in timed else v for k, v in s.items()} for s in real]
     results = host_results(model, exported, sequences, "reference")
-    runtime = targets_folder() / "runtime"
-    files = {
-        f"{name}.h": exported.header,
-        f"{name}.c": exported.source,
-        f"{TEST}/{name}_golden.h": golden.golden_header(exported, sequences, results),
-        f"{TEST}/{name}_selftest.h": golden.selftest_header(name),
-        f"{TEST}/{name}_selftest.c": golden.selftest_source(exported, sequences),
-        f"{TEST}/main.c": golden.main_source(name),
-        "LICENSE": _licence(),
-        **{header: (runtime / header).read_text(encoding="utf-8") for header in exported.runtime},
+    layout, runtime = _filled(laid_out.layout, name), targets_folder() / "runtime"
+    tests = {
+        f"{name}_golden.h": golden.golden_header(exported, sequences, results),
+        f"{name}_selftest.h": golden.selftest_header(name, laid_out.prints),
+        f"{name}_selftest.c": golden.selftest_source(
+            exported, sequences, _upwards(layout), model if laid_out.prints else None
+        ),
+        **({"main.c": golden.main_source(name)} if layout.test_main else {}),
     }
+    public = {
+        f"{name}.h": exported.header,
+        f"{name}_float.h": float_header(name, model, exported.inputs, exported.outputs, exported.given),
+    }
+    own = {f"{name}.c": exported.source}
+    own |= {header: (runtime / header).read_text(encoding="utf-8") for header in exported.runtime}
+    files = {
+        _within(inner, file): text
+        for inner, texts in ((layout.header, public), (layout.source, own), (layout.test, tests))
+        for file, text in texts.items()
+    }
+    files["LICENSE"] = _licence()
     try:
         # What is there already is not moved: it may be a mount point, or the folder in which a shell stands.
         with tempfile.TemporaryDirectory(dir=place if place.exists() else place.parent, prefix=".qrnn.") as temporary:
             made = Path(temporary) / "made"
-            (made / TEST).mkdir(parents=True)
+            saved = made / _within(layout.model, f"{name}.qrnn")
+            saved.parent.mkdir(parents=True)
+            save(model, saved)
+            digest = _digest(saved)
+            files[_within(layout.header, f"{name}_info.h")] = info_header(model, exported, target, digest, measured)
+            values = readme_fields(model, exported, target, digest, laid_out, layout)
+            files |= laid_out.files(values)
+            files["README.md"] = substituted(readme_template(), values)
             for file, text in files.items():
                 _write(made / file, text)
-            save(model, made / f"{name}.qrnn")
-            values = readme_fields(model, exported, target, _digest(made / f"{name}.qrnn"))
-            for template in ("README.md", "Makefile", "CMakeLists.txt"):
-                text = (targets_folder() / "templates" / template).read_text(encoding="utf-8")
-                _write(made / template, Template(text).substitute(values))
             manifest = {
                 "format": FORMAT,
                 "name": name,
                 "target": target.name,
                 "kernels": exported.kernels,
                 "contract": model.contract,
+                "package": package,
+                "choices": exported.choices.to_dict(),
                 "files": {file: _digest(made / file) for file in _files(made)},
             }
             _write(made / MANIFEST, json.dumps(manifest, indent=2) + "\n")
@@ -118,7 +152,8 @@ def export_model(
                 _replace(place, made, Path(temporary) / "before")
             else:
                 made.rename(place)
-        sync_folder(place / TEST)
+        for inner in _folders(files):
+            sync_folder(place / inner)
         sync_folder(place)
         sync_folder(place.parent)
     except OSError as error:
@@ -139,26 +174,72 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
     if found != FORMAT:
         raise ModelFileError(f"{path}: format {found!r}, expected {FORMAT!r}; export the model again")
     name, kernels, files = (manifest.get(key) for key in ("name", "kernels", "files"))
+    own: dict[str, Path] = {}
     if not (
         isinstance(name, str)
         and name == model_identifier(name)
         and kernels in get_args(Kernels)
         and isinstance(files, dict)
-        and {f"{name}.c", f"{name}.h", f"{name}.qrnn"} <= files.keys()
+        and len(own := _of_model(name, files)) == len(OF_MODEL)
     ):
         raise ModelFileError(f"{path}: not a manifest of qrnn export; export the model again")
     for file, digest in files.items():
-        if not _is_within(file) or not _is_as_exported(folder / file, digest):
+        if not is_inner(file) or not _is_as_exported(folder / file, digest):
             raise ModelFileError(f"{folder / file}: missing or changed since the export; export the model again")
-    model = load(folder / f"{name}.qrnn")
+    model = load(folder / own[".qrnn"])
+    choices = read_choices(manifest.get("choices"), model)
+    if choices is None:
+        raise ModelFileError(f"{path}: not a manifest of qrnn export; export the model again")
     return ExportedFolder(
-        folder, name, target or _own_target(path, manifest), model, export_source(model, name, kernels)
+        folder,
+        name,
+        target or _own_target(path, manifest),
+        model,
+        export_source(model, name, kernels, choices=choices),
+        folder / own[".c"],
+        folder / own[".h"],
     )
 
 
-def _is_within(file: str) -> bool:
-    """Return whether a manifest's name of a file is that of one in the folder itself or in `TEST`."""
-    return Path(file.removeprefix(f"{TEST}/")).name == file.removeprefix(f"{TEST}/") and "\\" not in file
+OF_MODEL = (".c", ".h", ".qrnn")
+"""The ends of the names of the files that a model's folder has in any layout."""
+
+
+def _of_model(name: str, files: Mapping[str, object]) -> dict[str, Path]:
+    """Return the paths of a model's own files, by the ends of their names."""
+    paths = {file: PurePosixPath(file) for file in files if isinstance(file, str) and is_inner(file)}
+    return {end: Path(file) for end in OF_MODEL for file, path in paths.items() if path.name == f"{name}{end}"}
+
+
+def is_inner(file: str) -> bool:
+    """Return whether a manifest's name of a file is that of one in the folder or its subfolders."""
+    parts = file.split("/")
+    odd = any(part in ("", ".", "..") or part != part.strip() for part in parts)
+    return not odd and len(parts) <= MOST_PARTS and not set(file) & set("\\:\0") and not Path(file).is_absolute()
+
+
+def _within(folder: str, file: str) -> str:
+    """Return the path of a file in a folder of a layout, whose name may be empty."""
+    return f"{folder}/{file}" if folder else file
+
+
+def _filled(layout: Layout, name: str) -> Layout:
+    """Return a layout for a model's name."""
+    source, header, test, model = (
+        folder.replace(NAME, name) for folder in (layout.source, layout.header, layout.test, layout.model)
+    )
+    return Layout(source, header, test, model, layout.test_main)
+
+
+def _upwards(layout: Layout) -> str:
+    """Return where the self-test finds the model's header: above it, or where a build file says."""
+    return "../" if not layout.header and layout.test else ""
+
+
+def _folders(files: Iterable[str]) -> list[str]:
+    """Return all folders in which files lie, but for the top, each before those in it."""
+    found = {parent.as_posix() for file in files for parent in PurePosixPath(file).parents}
+    return sorted(found - {"."})
 
 
 def _purpose(target: Target) -> str:
@@ -210,7 +291,7 @@ def _earlier(folder: Path) -> frozenset[str] | None:
         return None
     files = manifest.get("files")
     names = files if isinstance(files, dict) else ()
-    return frozenset(name for name in names if _is_within(name))
+    return frozenset(name for name in names if isinstance(name, str) and is_inner(name))
 
 
 def _files(folder: Path) -> list[str]:
@@ -225,9 +306,12 @@ def _replace(place: Path, made: Path, before: Path) -> None:
     """
     new = sorted(_files(made), key=lambda name: (name == MANIFEST, name))
     old = _earlier(place) or frozenset()
-    stale = sorted(name for name in old if name not in new and (place / name).is_file())
-    if os.path.lexists(place / TEST) and not stat.S_ISDIR((place / TEST).lstat().st_mode):
-        raise OSError(errno.EEXIST, f"{TEST} is there already, and is not a folder")
+    folders, linked = _folders(new), {f for f in _folders(old) if (place / f).is_symlink()}
+    stale = sorted(n for n in old if n not in new and (place / n).is_file() and linked.isdisjoint(_folders([n])))
+    earlier = [f for f in _folders(old) if (place / f).is_dir() and f not in linked]
+    for inner in folders:
+        if os.path.lexists(place / inner) and not stat.S_ISDIR((place / inner).lstat().st_mode):
+            raise OSError(errno.EEXIST, f"{inner} is there already, and is not a folder")
     for name in new:
         if os.path.lexists(place / name):
             words = kind_of((place / name).lstat())
@@ -235,11 +319,13 @@ def _replace(place: Path, made: Path, before: Path) -> None:
                 words = "is there already, and not from an earlier export"
             if words is not None:
                 raise OSError(errno.EEXIST, f"{name} {words}")
-    (before / TEST).mkdir(parents=True)
-    had_test = (place / TEST).exists()
+    for inner in ("", *_folders([*new, *stale])):
+        (before / inner).mkdir(parents=True, exist_ok=True)
+    added = [inner for inner in folders if not (place / inner).exists()]
     moved: list[tuple[Path, Path]] = []
     try:
-        (place / TEST).mkdir(exist_ok=True)
+        for inner in added:
+            (place / inner).mkdir()
         for name in (*new, *stale):
             steps = [(place / name, before / name)] if os.path.lexists(place / name) else []
             if name in new:
@@ -250,13 +336,20 @@ def _replace(place: Path, made: Path, before: Path) -> None:
     except BaseException:
         for source, target in reversed(moved):
             target.rename(source)
-        if not had_test:
-            with contextlib.suppress(OSError):  # it was not made, or others have filled it
-                (place / TEST).rmdir()
+        _remove_empty(place, added)
         raise
+    _remove_empty(place, [inner for inner in earlier if inner not in folders])
+
+
+def _remove_empty(place: Path, folders: Sequence[str]) -> None:
+    """Remove those of the folders in which nothing lies."""
+    for inner in reversed(folders):
+        with contextlib.suppress(OSError):  # it was not made, or others have filled it
+            (place / inner).rmdir()
 
 
 def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 

@@ -58,10 +58,12 @@ class StatePort:
 
     def values(self) -> RealValues:
         """Return what the port's integers are worth."""
-        scales = np.ones(self.port.count)
+        scales, limits = np.ones(self.port.count), np.zeros(self.port.count, np.int64)
         for start in self.starts:
             scales[start.elements] = 2.0**-start.declared.frac
-        return RealValues(shortest(scales.tolist()), (0,), max(start.declared.range[1] for start in self.starts))
+            limits[start.elements] = start.declared.limit
+        own = shortest(limits.tolist())
+        return RealValues(shortest(scales.tolist()), (0,), int(limits.max()), own if len(own) > 1 else ())
 
     def initial(self) -> npt.NDArray[np.int64]:
         """Return the integers [count] that a sequence begins with where no state is given."""
@@ -260,5 +262,6 @@ def macro_lines(name: str, states: Sequence[StatePort]) -> list[str]:
     lines = []
     for state in states:
         prefix = f"{name.upper()}_{state.port.name.upper()}"
-        lines += [f"#define {prefix}_SIZE {state.port.count}", *state.values().macros(prefix)]
+        values = state.values()
+        lines += [f"#define {prefix}_SIZE {state.port.count}", *values.macros(prefix), *values.limit_macro(prefix)]
     return lines

@@ -92,3 +92,15 @@ def channel_constants(values: npt.NDArray[Any], kernels: Kernels) -> npt.NDArray
     """Return a constant of each channel [C] in blocks, [blocks, channels of a block]: for mve the even channels first, then the odd ones."""
     blocks = channel_blocks(values, kernels)
     return np.concatenate([blocks[:, 0::2], blocks[:, 1::2]], axis=1) if kernels == "mve" else blocks
+
+
+def operand_words_of(kernels: Kernels, columns: int, wide: bool, four: bool) -> int:
+    """Return QRNN_OPERAND_WORDS or QRNN_WIDE_OPERAND_WORDS of targets/runtime/qrnn_dot_….h; ``four``: QRNN_USE_FOUR is defined."""
+    groups = -(-columns // SCALE_COLUMNS)
+    if kernels == "plain":
+        return 1 + groups * (SCALE_COLUMNS + 1) if four else 1 + columns
+    if kernels == "dsp":
+        return groups * (SCALE_COLUMNS // 2 + 1) if four else columns // 2
+    step = SCALE_COLUMNS if four else COLUMNS[kernels]
+    plane = -(-columns // step) * step
+    return plane // 2 if wide else plane // 4

@@ -42,7 +42,7 @@ Windows has a device of it; or a system's function begins with it and ends as on
 SYSTEM_PREFIXES = ("pthread", "posix", "cmsis")
 """Names that begin so belong to a system, too."""
 
-LOCALS = ("state", "length", "work", "t", "k")
+LOCALS = ("state", "length", "work", "t", "k", "scratch")
 """The variables of the exported functions."""
 
 DERIVED = frozenset(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
+from string import Template
 
 from qrnn.export.given_states import StatePort
+from qrnn.export.packages import NAME, Layout, Package
 from qrnn.export.ports import Port, state_bytes
 from qrnn.export.source import Exported
 from qrnn.export.whole import Whole
@@ -18,19 +21,30 @@ MOST_SCALES = 8
 """The most scales or offsets that stand in one line of the README; of more, it says where they are."""
 
 
-def readme_fields(model: QuantModel, exported: Exported, target: Target, digest: str) -> dict[str, str]:
-    """Return values for the templates in targets/templates."""
+def readme_fields(
+    model: QuantModel, exported: Exported, target: Target, digest: str, package: Package, layout: Layout
+) -> dict[str, str]:
+    """Return values for the templates of a package in targets/packages, whose ``layout`` is that for the model's name."""
     name, build, counted = exported.name, target.build, exported.counts_rows
     runs_here = exported.kernels == "plain"
     compiler = f"{build.gnu}-gcc" if build.gnu else "cc"
     sources = f"{name}.c test/{name}_selftest.c test/main.c"
+    texts = {key: Template(text) for key, text in (("building", package.building), ("checking", package.check))}
     check = f"$(HOST_CC) $(CFLAGS) {sources} -o test/selftest && ./test/selftest && echo every bit is right"
-    return {
+    values = {
         "name": name,
         "NAME": name.upper(),
+        "title": package.title,
+        "status": package.status,
+        "listing": _listing(exported, package, layout),
+        "source_dir": layout.source,
+        "header_dir": layout.header,
+        "test_dir": layout.test,
+        "scratch": _scratch(exported),
         "version": version("qrnn"),
         "model_sha256": f"SHA-256 {digest[:16]}…",
         "target": target.name,
+        "target_word": re.sub(r"[^A-Za-z0-9._+-]", "_", target.name),
         "contract": model.contract,
         "example": _example(exported),
         "calling": "\n\n".join([_calling(exported), *_given(exported)]),
@@ -42,6 +56,7 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
         ),
         "weight_bytes": f"{exported.weight_bytes:,}",
         "state_bytes": f"{state_bytes(exported.state):,}",
+        "runs_here": "yes" if runs_here else "",
         "check_note": " and runs it on this machine" if runs_here else f"; it runs on {target.name} alone",
         "cc": compiler,
         "host_cc": "cc" if build.gnu else "$(CC)",
@@ -50,9 +65,54 @@ def readme_fields(model: QuantModel, exported: Exported, target: Target, digest:
             [*build.gnu_flags, *(["-ffreestanding"] if build.gnu else [])]
         ),  # <stdint.h> without a C library
         "optimization": OPTIMIZATION,
-        "headers": " ".join([f"{name}.h", f"test/{name}_selftest.h", f"test/{name}_golden.h", *exported.runtime]),
+        "headers": " ".join(
+            [
+                f"{name}.h",
+                f"{name}_float.h",
+                f"{name}_info.h",
+                f"test/{name}_selftest.h",
+                f"test/{name}_golden.h",
+                *exported.runtime,
+            ]
+        ),
         "check": check if runs_here else f"@echo run {name}_selftest on the device, or: qrnn verify . --emulate",
     }
+    return values | {key: text.substitute(values).strip() for key, text in texts.items()}
+
+
+def _listing(exported: Exported, package: Package, layout: Layout) -> str:
+    """Return the rows of the table of files."""
+    name = exported.name
+    named = {"name": name, "NAME": name.upper()}
+
+    def at(folder: str, file: str) -> str:
+        return f"`{folder}/{file}`" if folder else f"`{file}`"
+
+    prints = f", or with a line for each sequence by `int {name}_golden(print)`" if package.prints else ""
+    rows = {
+        at(layout.header, f"{name}.h"): "what you call, from C and from C++",
+        at(layout.header, f"{name}_float.h"): "the way from real numbers and back, for programs that have them",
+        at(layout.header, f"{name}_info.h"): "what the model is: versions, digests, memory",
+        at(layout.source, f"{name}.c"): "the model: constants, which stay in flash, and its steps",
+        at(layout.source, "qrnn_*.h"): "the arithmetic that it includes",
+        at(
+            layout.test, ""
+        ): f"the self-test: golden vectors replayed by `int {name}_selftest(void)`, 0 where every bit is right{prints}",
+        **{f"`{path.replace(NAME, name)}`": Template(what).substitute(named) for path, what in package.rows.items()},
+        f"{at(layout.model, f'{name}.qrnn')}, `manifest.json`": "the model, and the digests of these files: what `qrnn verify` reads",
+        "`LICENSE`": "of the code",
+    }
+    return "\n".join(f"| {file} | {what} |" for file, what in rows.items())
+
+
+def _scratch(exported: Exported) -> str:
+    """Return what there is to know of the room that functions take from their caller."""
+    if exported.scratch is None:
+        return "Functions work on the stack; `qrnn export --scratch argument` has them take room from their caller."
+    return (
+        f"A call works in a `{exported.name}_scratch` of {exported.scratch.bytes:,} bytes, which its caller gives, and leaves nothing in "
+        "it: calls that do not overlap in time may share one."
+    )
 
 
 def _example(exported: Exported) -> str:
@@ -60,6 +120,7 @@ def _example(exported: Exported) -> str:
     name = exported.name
     arguments = ["&state", *(p.name for p in exported.inputs)]
     outputs = [p.name for p in exported.outputs]
+    last = exported.last_arguments
     given = written = "" if exported.streams else "LENGTH * "
     if exported.counts_rows:
         written = f"{exported.most_rows} * " if exported.streams else f"{name.upper()}_ROWS(LENGTH) * "
@@ -69,17 +130,18 @@ def _example(exported: Exported) -> str:
         for p in ports
     ]
     if exported.streams:
-        call = f"{name}_step({', '.join([*arguments, *outputs])});"
+        call = f"{name}_step({', '.join([*arguments, *outputs, *last])});"
         if exported.counts_rows:
             call = f"uint32_t rows = {call} /* how many rows of outputs came out */"
         body = [f"{name}_init(&state);", "for (;;) {", "    /* fill the inputs */", f"    {call}", "}"]
     else:
         arrays.append(f"static int16_t work[{name.upper()}_WORK(LENGTH)];")
-        call = f"{name}_run({', '.join([*arguments, 'LENGTH', *outputs, 'work'])});"
+        call = f"{name}_run({', '.join([*arguments, 'LENGTH', *outputs, 'work', *last])});"
         if exported.counts_rows:
             call = f"uint32_t rows = {call} /* how many rows of outputs came out */"
         body = [f"{name}_init(&state);", "/* fill the inputs */", call]
-    return "\n".join([f'#include "{name}.h"', "", f"static {name}_state state;", *arrays, "", *body])
+    variables = [f"static {name}_state state;", *exported.scratch_variable]
+    return "\n".join([f'#include "{name}.h"', "", *variables, *arrays, "", *body])
 
 
 def _calling(exported: Exported) -> str:

@@ -33,6 +33,13 @@ class RealValues:
     scales: tuple[float, ...]
     offsets: tuple[int, ...]
     limit: int
+    own_limits: tuple[int, ...] = ()
+    """The limit of each element, where they differ; ``limit`` is then the largest."""
+
+    @property
+    def limits(self) -> tuple[int, ...]:
+        """Return one limit for all elements, or one for each."""
+        return self.own_limits or (self.limit,)
 
     @property
     def formula(self) -> str:
@@ -40,11 +47,11 @@ class RealValues:
         scale = repr(self.scales[0]) if len(self.scales) == 1 else "scale of the element"
         if not any(self.offsets):
             return f"q * {scale}"
-        return f"(q + {_integer(self.offsets[0]) if len(self.offsets) == 1 else 'offset of the element'}) * {scale}"
+        return f"(q + {c_integer(self.offsets[0]) if len(self.offsets) == 1 else 'offset of the element'}) * {scale}"
 
     def macros(self, prefix: str) -> list[str]:
         """Return the lines that define the scale and the offset, or those of every element as initializers of arrays."""
-        texts = {"SCALE": [repr(s) for s in self.scales], "OFFSET": [_integer(o) for o in self.offsets]}
+        texts = {"SCALE": [repr(s) for s in self.scales], "OFFSET": [c_integer(o) for o in self.offsets]}
         lines = []
         for what, values in texts.items():
             if len(values) == 1:
@@ -54,6 +61,10 @@ class RealValues:
             else:
                 lines.append(f"/* {prefix}_{what}S: {len(values)} values, see `qrnn inspect --json` */")
         return lines
+
+    def limit_macro(self, prefix: str) -> list[str]:
+        """Return the line that defines the limit, where all elements have the same."""
+        return [] if self.own_limits else [f"#define {prefix}_LIMIT {c_integer(self.limit)}"]
 
 
 def input_values(model: QuantModel, port: Port) -> RealValues | None:
@@ -82,7 +93,7 @@ def shortest(values: Sequence[Value]) -> tuple[Value, ...]:
     return tuple(values[:1]) if len(set(values)) == 1 else tuple(values)
 
 
-def _integer(value: int) -> str:
+def c_integer(value: int) -> str:
     """Return a constant of C to which any integer of the port may be added without overflow."""
     text = f"{abs(value)}{'L' if abs(value) <= INT_OFFSET else 'LL'}"
     return f"(-{text})" if value < 0 else text

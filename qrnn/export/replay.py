@@ -146,6 +146,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
     arguments = ["&state", *(f"port_{p.name}" for p in model.inputs)]
     arguments += [] if model.streams else ["length"]
     arguments += [*(f"port_{p.name}" for p in model.outputs), *([] if model.streams else ["work"])]
+    arguments += model.last_arguments
     filling = 1 if model.whole is None else min(model.whole.filling_steps, most_steps)
     first = [f"{filling}U" if a == "length" else a for a in arguments]
     result = "rows = " if model.counts_rows else ""
@@ -161,7 +162,8 @@ def replay_source(model: Exported, most_steps: int) -> str:
         deepest = [f"for (uint32_t k = 0U; (rows == 0U) && (k < {MOST_WAITED}U); k++) {{", f"    {deepest[0]}", "}"]
     if model.finishes:
         past = [p for p in model.inputs if not p.has_time]
-        ended = ", ".join(["&state", *(f"port_{p.name}" for p in (*past, *model.outputs))])
+        given = [f"port_{p.name}" for p in (*past, *model.outputs)]
+        ended = ", ".join(["&state", *given, *model.last_arguments])
         deepest.append(f"rows = {model.name}_finish({ended});")
         finish = ["enter();", "before = board_instructions();", f"rows = {model.name}_finish({ended});"]
         finish += ["add(board_instructions() - before);", "leave();"]
@@ -172,6 +174,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
             '#include "board.h"',
             "",
             f"static {model.name}_state state;",
+            *model.scratch_variable,
             *buffers,
             "static uint32_t counts[6]; /* instructions, their high word, calls, fewest, most, stack */",
             f"static uint32_t phases[{len(PHASES)}];",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qrnn.errors import UnsupportedError
+from qrnn.export.boundary import argmax_lines, code_functions, code_lines, name_lines
 from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, comment
+from qrnn.export.choices import Choices
 from qrnn.export.code import Code
 from qrnn.export.counted_flow import CountedFlow
 from qrnn.export.flow import Flow, code_of
@@ -16,6 +18,7 @@ from qrnn.export.given_states import functions as state_functions
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
 from qrnn.export.real_values import port_values
+from qrnn.export.scratch import Scratch, moved, with_argument
 from qrnn.export.whole import Whole
 from qrnn.export.whole_flow import WholeFlow, why_whole
 from qrnn.model.quant_model import QuantModel
@@ -30,6 +33,9 @@ CORES = {
     "qrnn_dot_mve.h": ("!defined(__ARM_FEATURE_MVE)", "Arm Helium"),
 }
 """For each header of dot products, the condition under which a compiler cannot make them, and the instructions that they are made of."""
+
+VERBS = ("step", "run", "finish")
+"""What comes after NAME_ in the names of the functions that compute."""
 
 MOST_FEATURES = 0xFFFF
 """The most features of a tensor: indices of features are 16 bits wide in C."""
@@ -62,6 +68,19 @@ class Exported:
     """The most rows that come out past the end of a sequence."""
     finishes: bool = False
     """Whether there is a function for the end of a sequence."""
+    choices: Choices = field(default_factory=Choices)
+    scratch: Scratch | None = None
+    """The room that functions take from their caller; None where they work on the stack."""
+
+    @property
+    def last_arguments(self) -> list[str]:
+        """Return the arguments of functions that compute behind all others: room for their work, in a variable ``scratch``."""
+        return [] if self.scratch is None else ["&scratch"]
+
+    @property
+    def scratch_variable(self) -> list[str]:
+        """Return the declaration of that variable."""
+        return [] if self.scratch is None else [f"static {self.name}_scratch scratch;"]
 
     @property
     def streams(self) -> bool:
@@ -86,27 +105,39 @@ class Exported:
 
 
 def export_source(
-    model: QuantModel, name: str, kernels: Kernels, remarks: Sequence[str] = (), target: str = ""
+    model: QuantModel,
+    name: str,
+    kernels: Kernels,
+    remarks: Sequence[str] = (),
+    target: str = "",
+    choices: Choices | None = None,
 ) -> Exported:
     """Return the C of ``model``, whose functions and types begin with ``name``; ``remarks`` go to the top of both files.
 
     ``target`` says in words what the C is for and how to compile it. A compiler for a core without the kernels' instructions prints it.
+    ``choices`` are what there is beside the model's own functions.
     Raises UnsupportedError for what C cannot hold.
     """
     _check(model)
     _check_axes(model)
-    name, code = model_identifier(name), Code(kernels)
+    name, code, chosen = model_identifier(name), Code(kernels), choices or Choices()
     flow = _flow(model, name, code)
     functions, reset = flow.functions(), flow.initial()
-    setters = state_functions(name, code, flow.fields, flow.given)
+    beside = [*state_functions(name, code, flow.fields, flow.given), *code_functions(name, flow.inputs, chosen)]
+    room = None
+    if chosen.scratch:
+        known, four = [*code.functions, *functions], "QRNN_USE_FOUR" in code.all_features
+        known, room = moved(name, known, [f"{name}_{verb}" for verb in VERBS], kernels, four)
+        code.functions, functions = known[: len(code.functions)], known[len(code.functions) :]
+        code.functions[:0] = room.checks(name, code.names)
     runtime = _runtime(code)
     top = [*LICENCE, *(comment(line) for line in remarks)]
     return Exported(
         name=name,
         kernels=kernels,
-        header="\n".join([*top, *_header(model, flow)]) + "\n",
+        header="\n".join([*top, *_header(model, flow, chosen, room)]) + "\n",
         source="\n".join(
-            [*top, *_core_check(name, runtime, target), *_source(name, code, runtime, reset, [*setters, *functions])]
+            [*top, *_core_check(name, runtime, target), *_source(name, code, runtime, reset, [*beside, *functions])]
         )
         + "\n",
         runtime=runtime,
@@ -121,6 +152,8 @@ def export_source(
         step_rows=flow.step_rows,
         finish_rows=flow.finish_rows,
         finishes=flow.streams and any(layer.steps_past_end > 0 for layer in flow.layers),
+        choices=chosen,
+        scratch=room,
     )
 
 
@@ -179,7 +212,7 @@ def _runtime(code: Code) -> tuple[str, ...]:
     return (*RUNTIME_BASE, *lanes, *products, *(h for h in first if h in found), *rest)
 
 
-def _header(model: QuantModel, flow: Flow) -> list[str]:
+def _header(model: QuantModel, flow: Flow, choices: Choices, room: Scratch | None) -> list[str]:
     name, guard = flow.name, f"{flow.name.upper()}_H"
     steps = "rows" if flow.counts_rows else "length"
     lines = [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", "", *BEGIN_C]
@@ -196,7 +229,7 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
         prefix = f"{name.upper()}_{port.name.upper()}"
         lines.append(f"#define {prefix}_SIZE {port.count}")
         if (values := port_values(model, port)) is not None:
-            lines += values.macros(prefix)
+            lines += [*values.macros(prefix), *values.limit_macro(prefix)]
     lines += macro_lines(name, flow.given)
     kept = "What the model remembers from step to step."
     if model.rows:
@@ -210,6 +243,7 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
     lines += [
         f"}} {name}_state;",
         "",
+        *([] if room is None else room.struct(name)),
         "/* Before anything else, once. */",
         f"void {name}_init({name}_state *state);",
         "",
@@ -217,7 +251,11 @@ def _header(model: QuantModel, flow: Flow) -> list[str]:
     when = "As init; no step changes the state." if model.rows else "Before each new sequence."
     lines += [f"/* {when} */", f"void {name}_reset({name}_state *state);", ""]
     lines += header_lines(name, flow.given, model.rows)
-    prototypes = [f"{p};" for p in flow.prototypes()]
+    lines += code_lines(name, flow.inputs, choices)
+    lines += argmax_lines(name, model, flow.outputs)
+    lines += name_lines(name, (*flow.inputs, *flow.outputs), choices)
+    heads = flow.prototypes() if room is None else [with_argument(p, name) for p in flow.prototypes()]
+    prototypes = [f"{p};" for p in heads]
     unwanted = "An output that is not wanted may be NULL; what only serves it is then not computed."
     if isinstance(flow, CountedFlow):
         lines += _counted_prototypes(flow, prototypes, unwanted)

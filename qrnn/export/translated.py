@@ -170,7 +170,7 @@ def translate_step(
             )
         kept, numbers = others[: len(states)], others[len(states) : len(states) + len(found.parameters)]
         parameters = Parameters(code, name, function, numbers, found.parameters)
-        own = Names(["y", *texts, "state", *(a.text for a in states)], (f"{prefix}_", "qrnn_"))
+        own = Names(["y", *texts, "state", "scratch", *(a.text for a in states)], (f"{prefix}_", "qrnn_"))
         named: dict[str, Named] = {
             **parameters.numbers,
             n: Absent("the sequence, the first index of every array"),

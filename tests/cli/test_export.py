@@ -139,7 +139,7 @@ def test_verify_ends_with_1_where_bits_differ(place: Workplace) -> None:
     folder = export(place)
     source = folder / "gru.c"
     text = source.read_text()
-    found = re.search(r"_row\[\d+\] = {[^\n]*\n +(-?\d+),", text)
+    found = re.search(r"_row\[\d+\] \w+ = {[^\n]*\n +(-?\d+),", text)
     assert found is not None
     source.write_text(text[: found.start(1)] + str(int(found[1]) + 100_000) + text[found.end(1) :])
     renew_digests(folder)

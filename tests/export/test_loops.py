@@ -280,7 +280,8 @@ def test_a_board_gives_the_same_rows(name: str, tmp_path: Path) -> None:
     exported = export_source(model, "net", target.core.kernels)
     write_sources(exported, tmp_path)
     sequences = random_sequences(model, exported, (1, 2, 9), 5)
-    folder = ExportedFolder(tmp_path, "net", target, model, exported)
+    places = tmp_path / "net.c", tmp_path / "net.h"
+    folder = ExportedFolder(tmp_path, "net", target, model, exported, *places)
     image = build_replay(folder, target, find_toolchain(target), 9, tmp_path)
     done = run(image, target, encode_sequences(exported, sequences), timeout=100)
     assert done.status == 0

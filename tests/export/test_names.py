@@ -101,7 +101,7 @@ def test_models_of_any_name(name: str, tmp_path: Path) -> None:
     files = [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()]
     made = [
         f"{own}.c",
-        f"{own}.h",
+        *(f"{own}{end}.h" for end in ("", "_float", "_info")),
         f"{own}.qrnn",
         *(f"test/{own}_{end}" for end in ("golden.h", "selftest.c", "selftest.h")),
     ]
