@@ -20,7 +20,7 @@ from qrnn.system.brief import Described
 from qrnn.system.files import read_regular, reason
 from qrnn.system.sizes import size_text
 
-Kernels = Literal["plain", "dsp", "mve"]
+Kernels = Literal["plain", "dsp", "mve", "avx2", "vnni", "neon", "wasm", "rvv"]
 Board = Literal["arm_m", "riscv32", "host"]
 
 MOST_BYTES = 1 << 20
@@ -89,6 +89,31 @@ class Emulation:
 
 
 @dataclass(frozen=True)
+class Host:
+    """A machine with an operating system, or an engine of WebAssembly: how programs and libraries are built for it and run.
+
+    ``machine`` is the architecture, by Python's `platform.machine`, and ``features`` are the words of Linux's ``/proc/cpuinfo`` that a
+    processor must have. Of ``compilers``, the first one that is installed and makes the kernels' instructions is taken, with ``flags`` and,
+    where its name begins with clang, ``clang_flags``; programs have ``program_flags`` too. ``binutils`` is the prefix of ar and objcopy.
+    ``emulator`` runs programs on other machines, which are then built with ``emulator_flags`` in addition; ``packages`` are Debian's. A
+    library for ``variants``, other targets of the same machine, best first, takes the first whose instructions the processor has at run
+    time, and else this target's own kernels.
+    """
+
+    machine: str
+    compilers: tuple[str, ...]
+    features: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    clang_flags: tuple[str, ...] = ()
+    program_flags: tuple[str, ...] = ()
+    binutils: str | None = None
+    emulator: tuple[str, ...] = ()
+    emulator_flags: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Cost:
     """Figures for estimates of time: cycles per instruction, instructions per multiply-add, gate function and step; and their ``source``.
 
@@ -114,6 +139,7 @@ class Target(Described):
     memory: Memory = field(default_factory=Memory)
     build: Build = field(default_factory=Build)
     emulation: Emulation | None = None
+    host: Host | None = None
     cost: Cost | None = None
     note: str | None = None
 
@@ -130,6 +156,13 @@ class Target(Described):
         if sizes or clock:
             yield f"  {', '.join([*sizes, *clock])}" + ("" if memory.device is None else f" ({memory.device})")
         yield f"  kernels {self.core.kernels}; emulated: {self.emulation.core if self.emulation else 'no'}"
+
+    @property
+    def compiler_flags(self) -> tuple[str, ...]:
+        """Return the flags that choose the processor, of GNU's compiler or, for a host, of the first of its compilers."""
+        if self.host is None:
+            return self.build.gnu_flags
+        return (*self.host.flags, *(self.host.clang_flags if self.host.compilers[0].startswith("clang") else ()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""

@@ -12,12 +12,14 @@ import pytest
 from qrnn.conversion import DEFAULT_SCHEME
 from qrnn.devices.toolchain import linker_script
 from qrnn.errors import TargetError
+from qrnn.export.layout import VECTORS
 from qrnn.quantization.scheme import AUTO, Scheme
 from qrnn.targets import (
     Build,
     Core,
     Cost,
     Emulation,
+    Host,
     Memory,
     Target,
     load_target,
@@ -26,7 +28,7 @@ from qrnn.targets import (
     targets_folder,
 )
 
-PARTS = (Core, Memory, Build, Emulation, Cost)
+PARTS = (Core, Memory, Build, Emulation, Host, Cost)
 
 GOOD = """
 name = "board"
@@ -73,8 +75,14 @@ def test_every_target_loads(name: str) -> None:
     assert target.name == name
     assert target.description
     assert target.core.word_bits in (8, 16, 32, 64)
-    assert (target.core.kernels == "plain") == ("dsp" not in target.core.instructions)
-    assert (target.core.kernels == "mve") == ("mve" in target.core.instructions)
+    if target.host is None:
+        assert (target.core.kernels == "plain") == ("dsp" not in target.core.instructions)
+        assert (target.core.kernels == "mve") == ("mve" in target.core.instructions)
+    else:
+        assert target.build.board is None  # it is built by its section host alone
+        assert target.core.kernels in {"plain", *VECTORS}
+        others = [load_target(other) for other in target.host.variants]
+        assert all(o.host is not None and o.host.machine == target.host.machine and o.host.features for o in others)
     assert Scheme(**target.scheme).to_dict() == target.scheme
 
 
@@ -142,6 +150,10 @@ def test_the_page_s_example_is_a_target(tmp_path: Path) -> None:
     text = "\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
     target = load_target(str(write(tmp_path, text, "nrf52840-dk")))
     shown = tomllib.loads(text)
+    page = (Path(__file__).parent.parent / "docs" / "hosts.md").read_text(encoding="utf-8")
+    (host,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert load_target(str(write(tmp_path, host, "skylake-server"))).host is not None
+    shown["host"] = tomllib.loads(host)["host"]
     for kind, table in ((Target, shown), *((part, shown[part.__name__.lower()]) for part in PARTS)):
         assert [field.name for field in fields(kind) if field.name not in table] == []
     assert target.emulation is not None
@@ -250,5 +262,5 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["toaster", "", "../targets/generic", "GENERIC"])
 def test_unknown_names(name: str) -> None:
-    with pytest.raises(TargetError, match=r"is unknown; expected one of cortex-m0plus, .*qrnn targets"):
+    with pytest.raises(TargetError, match=r"is unknown; expected one of .*cortex-m0plus, .*qrnn targets"):
         load_target(name)

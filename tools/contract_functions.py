@@ -380,9 +380,11 @@ VECTORS: tuple[Function, ...] = (
         Function(
             gates.piecewise_linear, 3,
             {"x": lane((0, 65535)), "table": TableArgument(kind, *bounds, entry=f"qrnn_lanes_entry{width}"), "segment_bits": bits(*FRAC)},
-            f"piecewise_linear{width}", LANES,
+            f"piecewise_linear{width}", LANES, only_if=condition,
         )
-        for width, kind, bounds in ((16, "int16_t", INT16), (32, "int32_t", GATE))
+        for width, kind, bounds, condition in (
+            (16, "int16_t", INT16, "!defined(QRNN_HAS_PIECEWISE_LINEAR16)"), (32, "int32_t", GATE, ""),
+        )
     ),
     Function(gates.evaluate_odd, 3, ODD, result=LANES, only_if="defined(QRNN_USE_CUT)"),
     Function(gates.evaluate_odd, 3, ODD | {"cut": signed((0, 0))}, result=LANES, only_if="!defined(QRNN_USE_CUT)"),

@@ -9,6 +9,7 @@ import typer
 
 from qrnn.cli.codes import CODES, NAMES
 from qrnn.cli.common import check_folder_output, console, read_arrays, target_file
+from qrnn.errors import QrnnError
 from qrnn.export.packages import package_names
 from qrnn.system.sizes import size_text
 
@@ -66,6 +67,20 @@ def export(
             "--measure", help="Build and run the C in the target's emulator; the header has its flash and stack."
         ),
     ] = False,
+    library: Annotated[
+        bool,
+        typer.Option(
+            "--library",
+            help="Build a static and a shared library, or a WebAssembly module, for a target with an operating system.",
+        ),
+    ] = False,
+    library_version: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MAJOR.MINOR.PATCH",
+            help="The version of the library, 1.0.0 when left out; MAJOR is its interface's.",
+        ),
+    ] = None,
 ) -> None:
     """Write a model as C99 for a device."""
     from qrnn.cli.codes import choices
@@ -78,6 +93,18 @@ def export(
     check_folder_output(output, (model, *target_file(target), *(() if data is None else (data,))))
     hardware, laid_out = load_target(target), load_package(package)
     quantized = load(model)
+    if library:
+        others: dict[str, object] = {"--data": data, "--codes": codes, "--names": names, "--measure": measure or None}
+        others |= {
+            "--package": None if package == "folder" else package,
+            "--scratch": None if scratch == "stack" else scratch,
+        }
+        if given := next((option for option, value in others.items() if value is not None), None):
+            raise QrnnError(f"{given} and --library: a library has one layout and no self-test; leave {given} out")
+        _library(quantized, hardware, output, name or model.stem, library_version or "1.0.0")
+        return
+    if library_version is not None:
+        raise QrnnError("--library-version without --library; add --library, or leave it out")
     chosen = choices(quantized, codes or (), names or (), scratch)
     arrays = read_arrays(data, quantized.inputs) if data is not None else None
     own = name or model.stem
@@ -114,3 +141,17 @@ def _measured(model: QuantModel, target: Target, chosen: Choices) -> Measured:
     if needs.flash_bytes is None or needs.stack_bytes is None:
         raise DeviceError(f"--measure: {needs.problem}")
     return Measured(needs.flash_bytes, needs.stack_bytes)
+
+
+def _library(model: QuantModel, target: Target, folder: Path, name: str, version: str) -> None:
+    """Write a model as a library, and say what it is."""
+    from qrnn.devices.library import export_library
+
+    source = export_library(model, target, folder, name, version)
+    kernels = ", ".join(variant.kernels for variant in source.variants)
+    out = console()
+    out.print(
+        f"wrote {folder}: the library of {source.name} {source.version} for {target.name}, kernels {kernels}",
+        soft_wrap=True,
+    )
+    out.print(f"how to call it: {folder / 'README.md'}", soft_wrap=True)

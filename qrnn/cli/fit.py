@@ -30,9 +30,10 @@ def fit(
     from qrnn.model.file import load
     from qrnn.targets import load_target, target_names
 
-    names = target or [name for name in target_names() if load_target(name).build.board != "host"]
+    known = [load_target(name) for name in target or target_names()]
+    devices = [t for t in known if target or (t.host is None and t.build.board != "host")]
     with progress("building and counting") as report:
-        found = judge(load(model), [load_target(name) for name in names], steps, step_ms / 1000, report)
+        found = judge(load(model), devices, steps, step_ms / 1000, report)
     if json:
         print_json([f.to_dict() for f in found])
         return

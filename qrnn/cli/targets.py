@@ -17,6 +17,7 @@ _TITLES = {
     "memory": "typical device",
     "build": "C is built",
     "emulation": "emulated",
+    "host": "operating system",
     "cost": "estimates of time",
     "scheme": "defaults of qrnn convert",
 }
@@ -70,7 +71,7 @@ def _explain(target: Target) -> None:
             out.print(f"\n{title}")
         for key, text in lines.items():
             out.print(f"  {key:{width}}  {text}", soft_wrap=True)
-    if target.emulation is None and target.build.board != "host":
+    if target.emulation is None and target.host is None and target.build.board != "host":
         out.print("\nemulated\n  not at all: what is built for it is verified on the device itself")
 
 

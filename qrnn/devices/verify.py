@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qrnn.devices.emulator import run
+from qrnn.devices.hosts import OPTIMIZATION as HOST_OPTIMIZATION
+from qrnn.devices.hosts import build_program, find_host_compiler, run_program
 from qrnn.devices.image import Image
 from qrnn.devices.toolchain import Family, Toolchain, find_toolchain
 from qrnn.errors import DataError, DeviceError
@@ -49,17 +51,22 @@ def verify(
         raise DeviceError(f"{folder.path}: exported for {kernels} instructions, which {target.name} has not; {remedy}")
     if not sequences:
         raise DataError("no sequence has a step; expected data with at least one")
-    toolchain = find_toolchain(target, family)
     lengths = [sequence_length(folder.exported, s) for s in sequences]
+    stdin, timeout = encode_sequences(folder.exported, sequences), 60 + SECONDS_PER_STEP * sum(lengths)
     with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
-        image = build_replay(folder, target, toolchain, max(lengths), Path(temporary))
-        stdin = encode_sequences(folder.exported, sequences)
-        done = run(image, target, stdin, timeout=60 + SECONDS_PER_STEP * sum(lengths))
+        if target.host is not None:
+            compiler = find_host_compiler(target).version()
+            program = build_host_replay(folder, target, max(lengths), Path(temporary))
+            done = run_program(target, program, stdin, timeout)
+        else:
+            toolchain = find_toolchain(target, family)
+            compiler = toolchain.version()
+            done = run(build_replay(folder, target, toolchain, max(lengths), Path(temporary)), target, stdin, timeout)
     if done.status != 0:
         raise DeviceError(f"target {target.name}: the program ended with status {done.status}, expected 0")
     found, counts = decode_sequences(folder.exported, lengths, done.output)
     difference = first_difference(host_results(folder.model, folder.exported, sequences), found)
-    return Verified(len(sequences), sum(lengths), toolchain.version(), counts, difference)
+    return Verified(len(sequences), sum(lengths), compiler, counts, difference)
 
 
 def build_replay(
@@ -80,3 +87,11 @@ def build_replay(
         output=place / "replay.elf",
         flags=(OPTIMIZATION, *WARNINGS, *flags),
     )
+
+
+def build_host_replay(folder: ExportedFolder, target: Target, most_steps: int, place: Path) -> Path:
+    """Build the program that replays sequences, for a target with an operating system, and return its path."""
+    replay, program = place / "replay.c", place / "replay"
+    replay.write_text(replay_source(folder.exported, most_steps), encoding="utf-8")
+    build_program(target, [folder.source, replay], [folder.path], program, (HOST_OPTIMIZATION, *WARNINGS))
+    return program

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from qrnn.arithmetic import gates as g
 from qrnn.export.c_text import CONSTANTS, array, comment
-from qrnn.export.layout import COLUMNS
+from qrnn.export.layout import COLUMNS, VECTORS
 from qrnn.export.matrices import NARROW_LIMIT, CMatrix
 from qrnn.export.names import Names
 from qrnn.model.parts import GateFunction, Int32Array, Operand
@@ -47,6 +47,8 @@ class Code:
         """Return the names that are defined before the runtime is included."""
         found = self.features | (PROMISES - self.broken)
         found |= {"QRNN_SHORT_ROWS"} if 0 < self.longest_row <= SHORT_ROW else set()
+        if self.kernels in VECTORS:
+            found.add(f"QRNN_BLOCK_ROWS {VECTORS[self.kernels].rows}U")
         return found | ({"QRNN_EVEN_ROWS"} if self.even_rows else set())
 
     def define(self, text: str) -> None:

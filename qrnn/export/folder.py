@@ -244,7 +244,7 @@ def _folders(files: Iterable[str]) -> list[str]:
 
 def _purpose(target: Target) -> str:
     """Return what C for ``target`` is for and how to compile it."""
-    flags = " ".join(target.build.gnu_flags)
+    flags = " ".join(target.compiler_flags)
     return f"{target.name} (compile it with {flags})" if flags else target.name
 
 

@@ -1,5 +1,6 @@
 """The weights of four rows stand in memory in an order of their own for each set of dot products in `targets/runtime/`."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,42 @@ import numpy.typing as npt
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array
 from qrnn.targets import Kernels
 
-BLOCK_ROWS = 4
-"""The rows of a block; QRNN_BLOCK_ROWS in targets/runtime/qrnn_types.h."""
 
-COLUMNS: dict[Kernels, int] = {"plain": 4, "dsp": 8, "mve": 16}
-"""QRNN_COLUMNS of the three headers: rows are padded with zero columns to a multiple of this."""
+@dataclass(frozen=True)
+class VectorRows:
+    """How the rows of a block lie in the lanes of a vector; the header qrnn_dot_….h of the kernels says why.
+
+    The weights stand group of columns by group of columns, row by row those of the group. ``group`` and ``wide_group`` are its columns for
+    operands of 8 and of 16 bits, ``offset`` and ``wide_offset`` what is taken off each operand.
+    """
+
+    rows: int
+    columns: int
+    group: int
+    wide_group: int
+    offset: int = 0
+    wide_offset: int = 0
 
 
-CHANNELS: dict[Kernels, int] = {"plain": 4, "dsp": 4, "mve": 8}
-"""QRNN_CHANNELS of targets/runtime/qrnn_channels_….h: how many channels of a depthwise convolution are computed at a time."""
+VECTORS: dict[Kernels, VectorRows] = {
+    "avx2": VectorRows(8, 8, 4, 2),
+    "vnni": VectorRows(16, 16, 4, 4, -128, -(1 << 15)),
+    "neon": VectorRows(4, 8, 4, 4, 0, 128),
+    "wasm": VectorRows(4, 4, 2, 2),
+    "rvv": VectorRows(8, 8, 1, 1),
+}
+"""The kernels whose products go through vectors of rows (targets/runtime/qrnn_dot_lanes.h)."""
+
+COLUMNS: dict[Kernels, int] = {"plain": 4, "dsp": 8, "mve": 16, **{name: v.columns for name, v in VECTORS.items()}}
+"""QRNN_COLUMNS of the headers of dot products: rows are padded with zero columns to a multiple of this."""
+
+CHANNELS: dict[Kernels, int] = {"mve": 8}
+"""QRNN_CHANNELS of targets/runtime/qrnn_channels_….h where it is not 4: the channels of a depthwise convolution that are computed at a time."""
+
+
+def block_rows(kernels: Kernels) -> int:
+    """Return the rows of a block; QRNN_BLOCK_ROWS in targets/runtime/qrnn_types.h."""
+    return VECTORS[kernels].rows if kernels in VECTORS else 4
 
 
 def padded_columns(columns: int, kernels: Kernels, four: bool = False) -> int:
@@ -27,22 +55,28 @@ def padded_columns(columns: int, kernels: Kernels, four: bool = False) -> int:
 
 def operand_offset(kernels: Kernels, wide: bool) -> int:
     """Return what is taken off each operand as the dot products of `kernels` read it; the biases of rows make up for it."""
+    if kernels in VECTORS:
+        return VECTORS[kernels].wide_offset if wide else VECTORS[kernels].offset
     return 128 if kernels == "mve" and wide else 0
 
 
-def pack_block(weight: Int8Array, kernels: Kernels) -> bytes:
-    """Return the bytes of four rows (4, K) of weights in [-127, 127], with zero columns, for `qrnn_dot4` and `qrnn_dot4_wide`.
+def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
+    """Return the bytes of a block's rows (4, K) of weights in [-127, 127], with zero columns, for `qrnn_dot4` or, ``wide``, `qrnn_dot4_wide`.
 
     - plain: column by column; the column's four bytes are w0 + 128, w1 + 128, w2 + 128 and w3.
     - dsp: two columns by two columns, for each two rows by two rows: a0, b0, a1, b1 with a_k = w[r, k] and b_k = w[r+1, k],
       minus 1 where a_k < 0. So the halfword of column k is the integer a_k + 256 * w[r+1, k].
     - mve: 16 columns by 16 columns, row by row the weights of these columns.
+    - `VECTORS`: group by group of columns, row by row the weights of the group.
     """
     rows, columns = weight.shape
-    if rows != BLOCK_ROWS:
-        raise ValueError(f"a block has {BLOCK_ROWS} rows, not {rows}")
+    if rows != block_rows(kernels):
+        raise ValueError(f"a block has {block_rows(kernels)} rows, not {rows}")
     w = np.zeros((rows, padded_columns(columns, kernels)), np.int8)
     w[:, :columns] = weight
+    if kernels in VECTORS:
+        group = VECTORS[kernels].wide_group if wide else VECTORS[kernels].group
+        return w.reshape(rows, -1, group).transpose(1, 0, 2).tobytes()
     if kernels == "plain":
         return bytes((w.T ^ np.array([-128, -128, -128, 0], np.int8)).tobytes())
     if kernels == "dsp":
@@ -63,8 +97,8 @@ def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool
     - mve: row by row, of the 32 columns each one of the first half with the one 16 columns on.
     """
     rows, columns = q.shape
-    if rows != BLOCK_ROWS:
-        raise ValueError(f"a block has {BLOCK_ROWS} rows, not {rows}")
+    if rows != block_rows(kernels):
+        raise ValueError(f"a block has {block_rows(kernels)} rows, not {rows}")
     w = np.zeros((rows, padded_columns(columns, kernels, four=True)), np.int8)
     w[:, :columns] = q
     groups = w.reshape(rows, -1, SCALE_COLUMNS).transpose(1, 0, 2)  # [group, row, column]
@@ -83,7 +117,7 @@ def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool
 
 def channel_blocks(values: npt.NDArray[Any], kernels: Kernels) -> npt.NDArray[Any]:
     """Return ``values`` [C, …] of channels in blocks [blocks, channels of a block, …], the last filled up with zeros."""
-    width = CHANNELS[kernels]
+    width = CHANNELS.get(kernels, 4)
     padding = [(0, -len(values) % width)] + [(0, 0)] * (values.ndim - 1)
     return np.pad(values, padding).reshape(-1, width, *values.shape[1:])
 

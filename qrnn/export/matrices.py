@@ -9,7 +9,7 @@ import numpy as np
 
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import CONSTANTS, WEIGHTS, array, fields, words
-from qrnn.export.layout import BLOCK_ROWS, operand_offset, pack_block, pack_block_four, padded_columns
+from qrnn.export.layout import VECTORS, block_rows, operand_offset, pack_block, pack_block_four, padded_columns
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Int32Array, Int64Array, Matrix, QuantMatrix4
 from qrnn.targets import Kernels
 
@@ -18,18 +18,21 @@ IntArray = TypeVar("IntArray", Int8Array, Int32Array)
 NARROW_LIMIT = 127
 """The largest magnitude of operands that have 8 bits in C."""
 
-MOST_COLUMNS = 0xFFFF // BLOCK_ROWS
-"""The most columns of a row: 16 bits hold the number of a block's bytes."""
+MOST_COLUMNS = 0xFFFF // 4
+"""The most columns of a row: 16 bits hold the number of bytes of a block of four rows."""
 
 
-def plain_rows(count: int) -> Int64Array:
-    """Return the row numbers of blocks, [blocks · 4]: 0 … count - 1, then -1 up to a whole block."""
-    return np.pad(np.arange(count), (0, -count % BLOCK_ROWS), constant_values=-1)
+def plain_rows(count: int, kernels: Kernels) -> Int64Array:
+    """Return the row numbers of blocks, [blocks · rows of one]: 0 … count - 1, then -1 up to a whole block."""
+    return np.pad(np.arange(count), (0, -count % block_rows(kernels)), constant_values=-1)
 
 
-def unit_rows(units: int, gates: int) -> Int64Array:
-    """Return row numbers of blocks [unit / 4][gate][unit % 4] of a recurrent layer, whose rows are gate · units + unit; -1 for padding."""
-    unit = plain_rows(units).reshape(-1, 1, BLOCK_ROWS)
+def unit_rows(units: int, gates: int, kernels: Kernels) -> Int64Array:
+    """Return row numbers of blocks [unit / B][gate][unit % B] of a recurrent layer, whose rows are gate · units + unit; -1 for padding.
+
+    B are the rows of a block.
+    """
+    unit = plain_rows(units, kernels).reshape(-1, 1, block_rows(kernels))
     rows = np.where(unit < 0, -1, unit + units * np.arange(gates)[None, :, None])
     return rows.reshape(-1)
 
@@ -62,9 +65,9 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
         axis=1, dtype=np.int64
     )  # modulo 2^32, as sums are
     bias = bias.astype(np.uint32).view(np.int32)
-    row = np.stack([_with_zeros(v, rows).reshape(-1, BLOCK_ROWS) for v in (bias, matrix.multiplier)], axis=1)
+    row = np.stack([_with_zeros(v, rows).reshape(-1, block_rows(kernels)) for v in (bias, matrix.multiplier)], axis=1)
     found = [array("uint32_t", f"{name}_weight", words(b"".join(packed)), f"blocks of {len(packed[0])} bytes", WEIGHTS)]
-    found.append(array("int32_t", f"{name}_row", row, "four biases, four multipliers", CONSTANTS))
+    found.append(array("int32_t", f"{name}_row", row, "biases and multipliers of a block", CONSTANTS))
     pointers = {}
     for shift_name, values in (("left_shift", matrix.left_shift), ("pre_shift", pre_shift)):
         pointers[shift_name] = "NULL"
@@ -96,8 +99,11 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
 
 
 def stays_four_bit(matrix: Matrix, kernels: Kernels) -> bool:
-    """Return whether ``matrix`` has four-bit weights that take less room as they are, in whole groups of columns, than as bytes."""
-    if not isinstance(matrix, QuantMatrix4):
+    """Return whether ``matrix`` has four-bit weights that take less room as they are, in whole groups of columns, than as bytes.
+
+    Kernels of vectors multiply bytes alone: a desktop's memory holds them, and bytes take less time.
+    """
+    if not isinstance(matrix, QuantMatrix4) or kernels in VECTORS:
         return False
     groups: int = matrix.scale.shape[1]
     return groups * (SCALE_COLUMNS // 2 + 1) < padded_columns(matrix.columns, kernels)
@@ -107,10 +113,11 @@ def _packed(matrix: Matrix, rows: Int64Array, kernels: Kernels, wide: bool, four
     """Return the blocks of the rows ``rows``."""
     if four and isinstance(matrix, QuantMatrix4):
         q, scale = _with_zeros(matrix.q, rows), _with_zeros(matrix.scale, rows)
-        blocks = zip(q.reshape(-1, BLOCK_ROWS, q.shape[1]), scale.reshape(-1, BLOCK_ROWS, scale.shape[1]), strict=True)
+        height = block_rows(kernels)
+        blocks = zip(q.reshape(-1, height, q.shape[1]), scale.reshape(-1, height, scale.shape[1]), strict=True)
         return [pack_block_four(*block, kernels, wide) for block in blocks]
     picked = _with_zeros(matrix.weight, rows)
-    return [pack_block(block, kernels) for block in picked.reshape(-1, BLOCK_ROWS, picked.shape[1])]
+    return [pack_block(block, kernels, wide) for block in picked.reshape(-1, block_rows(kernels), picked.shape[1])]
 
 
 def _with_zeros(values: IntArray, rows: Int64Array) -> IntArray:

@@ -21,13 +21,27 @@ MOST_SCALES = 8
 """The most scales or offsets that stand in one line of the README; of more, it says where they are."""
 
 
+def calling_fields(model: QuantModel, exported: Exported) -> dict[str, str]:
+    """Return how a model's functions are called, and a table of the formats of their arguments, by ``calling`` and ``formats``."""
+    counted = exported.counts_rows
+    return {
+        "calling": "\n\n".join([_calling(exported), *_given(exported)]),
+        "formats": "\n".join(
+            ["| | type | elements | scale | offset | limit |", "|---|---|---|---|---|---|"]
+            + [line for port in exported.inputs for line in _rows(model, port, "length")]
+            + [line for port in exported.outputs for line in _rows(model, port, "rows" if counted else "length")]
+            + [_state_row(state) for state in exported.given]
+        ),
+    }
+
+
 def readme_fields(
     model: QuantModel, exported: Exported, target: Target, digest: str, package: Package, layout: Layout
 ) -> dict[str, str]:
     """Return values for the templates of a package in targets/packages, whose ``layout`` is that for the model's name."""
-    name, build, counted = exported.name, target.build, exported.counts_rows
+    name, build = exported.name, target.build
     runs_here = exported.kernels == "plain"
-    compiler = f"{build.gnu}-gcc" if build.gnu else "cc"
+    compiler = f"{build.gnu}-gcc" if build.gnu else "cc" if target.host is None else target.host.compilers[0]
     sources = f"{name}.c test/{name}_selftest.c test/main.c"
     texts = {key: Template(text) for key, text in (("building", package.building), ("checking", package.check))}
     check = f"$(HOST_CC) $(CFLAGS) {sources} -o test/selftest && ./test/selftest && echo every bit is right"
@@ -47,13 +61,7 @@ def readme_fields(
         "target_word": re.sub(r"[^A-Za-z0-9._+-]", "_", target.name),
         "contract": model.contract,
         "example": _example(exported),
-        "calling": "\n\n".join([_calling(exported), *_given(exported)]),
-        "formats": "\n".join(
-            ["| | type | elements | scale | offset | limit |", "|---|---|---|---|---|---|"]
-            + [line for port in exported.inputs for line in _rows(model, port, "length")]
-            + [line for port in exported.outputs for line in _rows(model, port, "rows" if counted else "length")]
-            + [_state_row(state) for state in exported.given]
-        ),
+        **calling_fields(model, exported),
         "weight_bytes": f"{exported.weight_bytes:,}",
         "state_bytes": f"{state_bytes(exported.state):,}",
         "runs_here": "yes" if runs_here else "",
@@ -62,7 +70,7 @@ def readme_fields(
         "host_cc": "cc" if build.gnu else "$(CC)",
         "ar": f"{build.gnu}-ar" if build.gnu else "ar",
         "flags": " ".join(
-            [*build.gnu_flags, *(["-ffreestanding"] if build.gnu else [])]
+            [*target.compiler_flags, *(["-ffreestanding"] if build.gnu else [])]
         ),  # <stdint.h> without a C library
         "optimization": OPTIMIZATION,
         "headers": " ".join(

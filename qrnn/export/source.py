@@ -15,6 +15,7 @@ from qrnn.export.counted_flow import CountedFlow
 from qrnn.export.flow import Flow, code_of
 from qrnn.export.given_states import StatePort, header_lines, macro_lines
 from qrnn.export.given_states import functions as state_functions
+from qrnn.export.layout import VECTORS
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
 from qrnn.export.real_values import port_values
@@ -25,12 +26,23 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Kernels
 
 RUNTIME_BASE = ("qrnn_types.h", "qrnn_arithmetic.h", "qrnn_contract.h")
+INNER = ("qrnn_dot_lanes.h", "qrnn_lanes_vector.h")
+"""Files of the runtime that others include, in a place or under a condition of their own."""
+
 CORES = {
     "qrnn_dot_dsp.h": (
         "!defined(__ARM_FEATURE_SIMD32) || ((__ARM_ARCH_ISA_THUMB == 1) && defined(__thumb__))",
         "Arm's DSP extension",
     ),
     "qrnn_dot_mve.h": ("!defined(__ARM_FEATURE_MVE)", "Arm Helium"),
+    "qrnn_dot_avx2.h": ("!defined(__AVX2__)", "AVX2"),
+    "qrnn_dot_vnni.h": ("!defined(__AVX512VNNI__) || !defined(__AVX512BW__)", "AVX-512 with VNNI"),
+    "qrnn_dot_neon.h": ("!defined(__aarch64__) || !defined(__ARM_FEATURE_DOTPROD)", "the dot products of Armv8.2-A"),
+    "qrnn_dot_wasm.h": ("!defined(__wasm_simd128__)", "the vectors of WebAssembly (simd128)"),
+    "qrnn_dot_rvv.h": (
+        "!defined(__riscv_v_intrinsic) || (__riscv_v_intrinsic < 11000)",
+        "the vectors of RISC-V and their intrinsics (clang 16 or GCC 14)",
+    ),
 }
 """For each header of dot products, the condition under which a compiler cannot make them, and the instructions that they are made of."""
 
@@ -209,6 +221,9 @@ def _runtime(code: Code) -> tuple[str, ...]:
     rest = sorted(found - {*first, *kernels})
     lanes = ["qrnn_lanes.h"] if found & set(first) else []
     products = kernels if found & {"qrnn_matrix.h", *kernels} else ()
+    if code.kernels in VECTORS:  # lanes are vectors of the header of products
+        vectors = ["qrnn_dot_lanes.h", kernels[0]] if lanes or products or "qrnn_channels_lanes.h" in found else []
+        products, lanes = (), [*vectors, *(["qrnn_lanes_vector.h", *lanes] if lanes else [])]
     return (*RUNTIME_BASE, *lanes, *products, *(h for h in first if h in found), *rest)
 
 
@@ -328,7 +343,7 @@ def _port_lines(model: QuantModel, port: Port, steps: str) -> list[str]:
 def _source(name: str, code: Code, runtime: Sequence[str], reset: Sequence[str], functions: Sequence[str]) -> list[str]:
     lines = [f'#include "{name}.h"', ""]
     lines += [f"#define {feature}" for feature in sorted(code.all_features)]
-    lines += ["", *(f'#include "{header}"' for header in runtime), ""]
+    lines += ["", *(f'#include "{header}"' for header in runtime if header not in INNER), ""]
     lines += [part for text in (*code.definitions, *code.functions) for part in (text, "")]
     lines += [f"void {name}_init({name}_state *state)", "{", f"    {name}_reset(state);", "}", ""]
     lines += [f"void {name}_reset({name}_state *state)", "{", "    QRNN_CLEAR(state, sizeof(*state));"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from qrnn.export.c_text import comment, fields
 from qrnn.export.layer_code import AnyLayer
+from qrnn.export.layout import VECTORS
 from qrnn.export.loops.values import Array
 from qrnn.export.steps_code import StepsCode
 from qrnn.model.windowed import QuantWindowed
@@ -18,7 +19,8 @@ class WindowCode(StepsCode[AnyLayer]):
     def add_function(self, head: str, states: Sequence[Array]) -> int:
         """Add the constants of the layer and its function, which gives the states to the runtime's."""
         code, layer = self.code, self.layer
-        code.headers |= {"qrnn_window.h", f"qrnn_channels_{code.kernels}.h"}
+        vectors = code.kernels in VECTORS
+        code.headers |= {"qrnn_window.h", f"qrnn_channels_{'lanes' if vectors else code.kernels}.h"}
         code.headers |= {"qrnn_channels_scalar.h"} if code.kernels != "mve" else set()
         code.headers |= {f"qrnn_dot_{code.kernels}.h"} if code.kernels != "plain" else set()
         function, declared, room = self.constants()

@@ -57,6 +57,7 @@ static inline void qrnn_channels_end(const qrnn_channels *sums, const int32_t *m
     }
 }
 
+#if !defined(QRNN_HAS_WRITE_BLOCK)
 /* the same of a block of four rows of a matrix */
 static inline void qrnn_write_block(const int32_t sums[4], const int32_t multiplier[4], const uint8_t *left_shift,
                                     const uint8_t *pre_shift, uint32_t count, int16_t *y)
@@ -64,5 +65,6 @@ static inline void qrnn_write_block(const int32_t sums[4], const int32_t multipl
     const qrnn_channels found = qrnn_channels_begin(sums);
     qrnn_channels_end(&found, multiplier, left_shift, pre_shift, count, y);
 }
+#endif
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "qrnn_lanes.h"
 
+#if !defined(QRNN_HAS_PIECEWISE_LINEAR16)
 /* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
  * segment_bits 0 ... 15; table reaches to entry k + 1: 2^(15 - segment_bits) + 1 entries for x <= 32767, 2^(16 - segment_bits) + 1
  * for x <= 65535. The fraction is taken to Q0.15, so one rounding, half up. Neighbours differ by at most 65534: the product is an
@@ -21,6 +22,7 @@ static inline qrnn_lanes qrnn_piecewise_linear16(qrnn_lanes x, const int16_t *ta
     const qrnn_lanes fraction = qrnn_lanes_and(qrnn_lanes_shift_left(x, 15U - segment_bits), qrnn_lanes_all(32767));
     return qrnn_lanes_add(from, qrnn_lanes_shift_right_round(qrnn_lanes_multiply(qrnn_lanes_subtract(to, from), fraction), 15U));
 }
+#endif
 
 /* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
  * Section 3 of docs/arithmetic.md. Here x 0 ... 2^16 - 1, entries of table -2^15 ... 2^15, segment_bits 0 ... 15. */

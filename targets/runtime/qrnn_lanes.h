@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Lanes: the int32 values that gate functions and cells compute at a time, one for each unit. They are four to a vector with Arm
- * Helium (Cortex-M55, M85), else one, an int32_t. Not every compiler has C's operators for vectors; all operations are functions here.
+ * Helium (Cortex-M55, M85), the lanes of the vectors that qrnn_dot_lanes.h has (AVX2, AVX-512, AArch64, WebAssembly, RISC-V), else one, an
+ * int32_t. Not every compiler has C's operators for vectors; all operations are functions here.
  *
  * `count` is how many lanes of a vector exist in memory, from the first on; those beyond are read as 0 and not written.
  */
@@ -168,6 +169,9 @@ static inline void qrnn_requantize_four(const int32_t sums[4], const int32_t mul
     }
     vstrwq_s32(y, vrmulhq_s32(x, vldrwq_s32(multiplier)));
 }
+
+#elif defined(QRNN_HAS_VECTORS) && defined(QRNN_UNIT_GATES) && !defined(QRNN_USE_PEEPHOLE)
+#include "qrnn_lanes_vector.h"
 
 #else
 #define QRNN_LANES 1U

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Matrix times vector, requantized: four rows at a time through the dot product of the target. */
+/* Matrix times vector, requantized: a block of rows at a time through the dot product of the target. */
 #ifndef QRNN_MATRIX_H
 #define QRNN_MATRIX_H
 
@@ -29,9 +29,9 @@ static inline void qrnn_to_operands(const int16_t *values, uint32_t count, qrnn_
 }
 
 #if defined(QRNN_USE_WIDE) || defined(QRNN_USE_NARROW)
-/* sum over k of weight[r, k] * operand[k] + bias[r] of the four rows of a block, with weights of eight bits */
-static inline void qrnn_dot_bytes(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t bias[4],
-                                  int32_t sums[4])
+/* sum over k of weight[r, k] * operand[k] + bias[r] of the rows of a block, with weights of eight bits */
+static inline void qrnn_dot_bytes(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *bias,
+                                  int32_t sums[QRNN_BLOCK_ROWS])
 {
 #if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
     if (matrix->wide != 0U) {
@@ -49,8 +49,8 @@ static inline void qrnn_dot_bytes(const qrnn_matrix *matrix, const int8_t *weigh
 
 #if defined(QRNN_USE_FOUR_WIDE) || defined(QRNN_USE_FOUR_NARROW)
 /* the same with weights of four bits */
-static inline void qrnn_dot_four(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t bias[4],
-                                 int32_t sums[4])
+static inline void qrnn_dot_four(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *bias,
+                                 int32_t sums[QRNN_BLOCK_ROWS])
 {
 #if defined(QRNN_USE_FOUR_WIDE) && defined(QRNN_USE_FOUR_NARROW)
     if (matrix->wide != 0U) {
@@ -66,8 +66,8 @@ static inline void qrnn_dot_four(const qrnn_matrix *matrix, const int8_t *weight
 }
 #endif
 
-static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t bias[4],
-                            int32_t sums[4])
+static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *bias,
+                            int32_t sums[QRNN_BLOCK_ROWS])
 {
 #if defined(QRNN_USE_FOUR) && (defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE))
     if (matrix->four != 0U) {
@@ -82,7 +82,7 @@ static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, con
 #endif
 }
 
-#if defined(QRNN_USE_ROWS)
+#if defined(QRNN_USE_ROWS) && !defined(QRNN_HAS_ROWS)
 /* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r], left_shift[r]) of the rows of `blocks` blocks */
 QRNN_FOR_EACH_LAYER void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_block, uint32_t blocks, const uint32_t *operand,
                       int32_t sums[][QRNN_BLOCK_ROWS])

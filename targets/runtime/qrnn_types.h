@@ -90,6 +90,13 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_FOR_EACH_LAYER static
 #endif
 
+/* A function that is always a part of the one that calls it, since this makes constants of its arguments. */
+#if defined(__GNUC__)
+#define QRNN_ALWAYS_INLINE static inline __attribute__((always_inline))
+#else
+#define QRNN_ALWAYS_INLINE static inline
+#endif
+
 /* A function that is no part of the one that calls it, where a compiler would keep the caller's variables in registers that its loops
  * should have; and one with copies of its own of what it calls, which is the same where its innermost loop is C. */
 #if defined(__GNUC__)
@@ -130,16 +137,24 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_PHASE_OTHER 3U /* operands, heads, the way there and back */
 #define QRNN_PHASE_WINDOWS 4U /* convolutions and pools */
 
-#define QRNN_BLOCK_ROWS 4U /* rows of a block: what one dot product call computes */
+/* Rows of a block: what one dot product call computes. Where products go through vectors, as many as a vector has lanes. */
+#ifndef QRNN_BLOCK_ROWS
+#define QRNN_BLOCK_ROWS 4U
+#endif
+#if QRNN_BLOCK_ROWS == 4U
+typedef uint16_t qrnn_block_bytes;
+#else
+typedef uint32_t qrnn_block_bytes;
+#endif
 
-/* Rows of weights with what requantizes their sums. Rows stand in blocks of four; short last blocks are filled up with zeros. */
+/* Rows of weights with what requantizes their sums. Rows stand in blocks of QRNN_BLOCK_ROWS; short last blocks are filled up with zeros. */
 typedef struct {
     const uint32_t *weight;    /* [blocks][bytes of a block], laid out as the dot product reads them */
-    const int32_t *row;        /* [blocks][8]: four biases, four multipliers */
-    const uint8_t *left_shift; /* [blocks][4], NULL where all are 0 */
-    const uint8_t *pre_shift;  /* [blocks][4], NULL where all are 0 */
+    const int32_t *row;        /* [blocks][2][rows of a block]: biases, multipliers */
+    const uint8_t *left_shift; /* [blocks][rows], NULL where all are 0 */
+    const uint8_t *pre_shift;  /* [blocks][rows], NULL where all are 0 */
     uint16_t columns;          /* of a row, with its padding */
-    uint16_t block_bytes;      /* of weights */
+    qrnn_block_bytes block_bytes; /* of weights */
     uint8_t wide;              /* operands have 16 bits */
     uint8_t four;              /* weights have four bits, and a scale for 32 columns of a row */
 } qrnn_matrix;
@@ -173,13 +188,13 @@ typedef struct {
     uint8_t kind;              /* a qrnn_gate_kind */
 } qrnn_gate;
 
-/* One direction of a recurrent layer. Blocks of its matrices: [unit / 4][gate][unit % 4]. */
+/* One direction of a recurrent layer. Blocks of its matrices: [unit / rows][gate][unit % rows], for the rows of a block. */
 typedef struct {
     qrnn_matrix ih;                  /* W, from the layer's input */
     qrnn_matrix hh;                  /* R, from the state */
     const qrnn_gate *gate;           /* a function for each gate in the blocks' order, and for LSTM one more, of the cell */
-    const int16_t *peephole;         /* [blocks][4] weights, or NULL */
-    const uint8_t *peephole_shift;   /* [blocks][4] */
+    const int16_t *peephole;         /* [blocks][rows] weights, or NULL */
+    const uint8_t *peephole_shift;   /* [blocks][rows] */
     uint16_t units;                  /* H */
     uint16_t h_limit;                /* GRU with linear_before_reset = 0: of the operand of r*h; */
     uint8_t h_shift;                 /* its shift */

@@ -81,7 +81,7 @@ NO_PATHS = {
     "streams", "backend", "isa", "steps", "batch", "threads", "stream", "seconds", "step_ms", "min_sqnr", "min_agreement",
     "max_accuracy_drop", "gates", "calibrator", "activations", "weights", "refine", "input_scheme", "widths", "top", "function", "clip", "vary",
     "only", "limit", "front", "jobs", "dask", "latency", "flash", "ram", "instructions", "cheapest", "most", "name", "emulate",
-    "sequences", "compiler", "state", "fixed", "help", "json", "window",
+    "sequences", "compiler", "state", "fixed", "help", "json", "window", "library", "library_version",
 }  # fmt: skip
 
 

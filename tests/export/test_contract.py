@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from installed import cross_compiler, tool
 
 from export.building import COMPILERS, WARNINGS, compile_program, compiler, load_tool
+from export.hosts import VECTOR_TARGETS, host_target
 from qrnn.arithmetic import (
     CONTRACT,
     cells,
@@ -32,6 +33,8 @@ from qrnn.arithmetic import (
     running_softmax,
 )
 from qrnn.arithmetic.arrays import of_arrays
+from qrnn.devices.hosts import find_host_compiler, host_of, runner_of
+from qrnn.export.layout import block_rows
 from qrnn.targets import targets_folder
 
 NAMES = ("contract_dialects", "contract_to_c", "contract_functions", "make_contract")
@@ -447,6 +450,16 @@ def test_special_forms_of_helium(flags: tuple[str, ...], tmp_path: Path) -> None
     command = [emulator, "-M", "mps3-an547", "-nographic", "-monitor", "none", "-serial", "null"]
     command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(tmp_path / "forms")]
     assert subprocess.run(command, timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", VECTOR_TARGETS)
+def test_special_forms_of_vectors(name: str, tmp_path: Path) -> None:
+    """The vectors of desktops' processors and of WebAssembly, by this processor or by an emulator of programs."""
+    target = host_target(name)
+    compiler, rows = find_host_compiler(target), block_rows(target.core.kernels)
+    flags = [*compiler.flags, *host_of(target).program_flags, "-O2", f"-DQRNN_BLOCK_ROWS={rows}U"]
+    compile_program([compiler.path, *flags, *forms_command(target.core.kernels, tmp_path, 40_000)])
+    assert subprocess.run([*runner_of(target), tmp_path / "forms"], timeout=120, check=False).returncode == 0
 
 
 @pytest.mark.wide(cover=False)

@@ -15,8 +15,19 @@ from hypothesis import strategies as st
 from installed import SANITIZERS, compiler, cross_compiler, tool
 
 from export.building import COMPILERS
+from export.hosts import VECTOR_TARGETS, host_target
 from qrnn.arithmetic.reals import operands
-from qrnn.export.layout import COLUMNS, Kernels, operand_offset, pack_block, pack_block_four, padded_columns
+from qrnn.devices.hosts import find_host_compiler, host_of, runner_of
+from qrnn.export.layout import (
+    COLUMNS,
+    VECTORS,
+    Kernels,
+    block_rows,
+    operand_offset,
+    pack_block,
+    pack_block_four,
+    padded_columns,
+)
 
 HERE = Path(__file__).parent / "dot"
 RUNTIME = Path(__file__).parents[2] / "targets" / "runtime"
@@ -63,7 +74,7 @@ HOSTS: dict[str, tuple[Kernels, tuple[str, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Four rows; of weights of four bits ``weight`` is q, and ``scale`` belongs to it."""
+    """The rows of a block; of weights of four bits ``weight`` is q, and ``scale`` belongs to it."""
 
     weight: npt.NDArray[np.int8]
     scale: npt.NDArray[np.int8] | None
@@ -88,16 +99,18 @@ class Case:
     def pack(self, kernels: Kernels) -> bytes:
         count, four = len(self.values), self.scale is not None
         if self.scale is None:
-            packed = pack_block(self.weight, kernels)
+            packed = pack_block(self.weight, kernels, self.wide)
         else:
             packed = pack_block_four(self.weight, self.scale, kernels, self.wide)
         columns = padded_columns(count, kernels, four)
         bias = (self.bias + operand_offset(kernels, self.wide) * self.weights.sum(axis=1)) & 0xFFFFFFFF
-        head = struct.pack("<IIIIIIi4I", self.wide, four, count, columns, len(packed), self.shift, self.limit, *bias)
+        head = struct.pack(
+            f"<IIIIIIi{len(bias)}I", self.wide, four, count, columns, len(packed), self.shift, self.limit, *bias
+        )
         return head + self.values.tobytes() + packed
 
 
-def random_case(columns: int, seed: int, wide: bool, extreme: bool, four: bool) -> Case:
+def random_case(columns: int, seed: int, wide: bool, extreme: bool, four: bool, rows: int = 4) -> Case:
     random = np.random.default_rng(seed)
     weight = random.integers(-8, 8, (4, columns)) if four else random.integers(-127, 128, (4, columns))
     scale = random.choice([*range(-15, 0), *range(1, 16)], (4, -(-columns // 32))) if four else None
@@ -114,7 +127,9 @@ def random_case(columns: int, seed: int, wide: bool, extreme: bool, four: bool) 
         values = np.full(columns, -32768 if seed % 2 else 32767) if four and seed % 3 else values
         scale = None if scale is None else np.where(scale < 0, -15, 15)
         shift, limit = (0, limit) if wide else (8, 127)
-    bias = random.integers(-(2**30), 2**30, 4)
+    if rows > 4:
+        weight = np.concatenate([np.roll(weight, k, axis=0) for k in range(rows // 4)])
+    bias = random.integers(-(2**30), 2**30, rows)
     found = None if scale is None else scale.astype(np.int8)
     return Case(weight.astype(np.int8), found, values.astype(np.int16), bias.astype(np.int32), shift, limit, wide)
 
@@ -134,13 +149,13 @@ def run(command: list[str], kernels: Kernels, batch: list[Case]) -> list[list[in
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         sums = np.frombuffer((Path(folder) / "sums.bin").read_bytes(), np.int32)
-    return [[int(s) for s in row] for row in sums.reshape(-1, 4)]
+    return [[int(s) for s in row] for row in sums.reshape(-1, block_rows(kernels))]
 
 
 def compile_driver(cc: str, flags: list[str], kernels: Kernels, name: str, *sources: Path) -> str:
     program = build_directory() / name.replace(" ", "-").replace(",", "")
     if not program.exists():
-        header = f'-DHEADER="qrnn_blocks_{kernels}.h"'
+        header = f'-DHEADER="qrnn_{"dot" if kernels in VECTORS else "blocks"}_{kernels}.h"'
         command = [cc, *WARNINGS, f"-I{RUNTIME}", header, *flags]
         command += ["-o", str(program), str(HERE / "driver.c"), *map(str, sources)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -189,14 +204,30 @@ def test_emulated(core: str, optimization: str) -> None:
     assert run(command, target.kernels, batch) == [case.sums() for case in batch]
 
 
+@pytest.mark.parametrize("name", VECTOR_TARGETS)
+def test_vectors(name: str) -> None:
+    """The products of the kernels of desktops, by this processor or by an emulator of programs."""
+    target = host_target(name)
+    kernels, compiler, rows = target.core.kernels, find_host_compiler(target), block_rows(target.core.kernels)
+    flags = [*compiler.flags, *host_of(target).program_flags, "-O2", f"-DQRNN_BLOCK_ROWS={rows}U", "-DONLY_BYTES"]
+    program = compile_driver(compiler.path, flags, kernels, name)
+    batch = [
+        random_case(columns, columns, wide, extreme, False, rows)
+        for columns in [*range(1, 70), 127, 255, 256, 257, 511, 513, 600]
+        for wide in (False, True)
+        for extreme in (False, True)
+    ]
+    assert run([*runner_of(target), program], kernels, batch) == [case.sums() for case in batch]
+
+
 @pytest.mark.parametrize("kernels", list(COLUMNS))
 def test_a_block_has_a_byte_for_each_weight(kernels: Kernels) -> None:
     for columns in (1, 7, 8, 16, 33):
-        weight = np.full((4, columns), -127, np.int8)
-        assert len(pack_block(weight, kernels)) == 4 * padded_columns(columns, kernels)
+        weight = np.full((block_rows(kernels), columns), -127, np.int8)
+        assert len(pack_block(weight, kernels, False)) == len(weight) * padded_columns(columns, kernels)
 
 
-@pytest.mark.parametrize("kernels", list(COLUMNS))
+@pytest.mark.parametrize("kernels", [k for k in COLUMNS if k not in VECTORS])
 def test_a_block_of_four_bits_has_17_bytes_for_32_weights(kernels: Kernels) -> None:
     for columns in (1, 32, 33, 64):
         groups = -(-columns // 32)
@@ -211,4 +242,6 @@ def test_a_block_has_four_rows() -> None:
     with pytest.raises(ValueError, match="4 rows"):
         pack_block_four(np.zeros((3, 8), np.int8), np.ones((3, 1), np.int8), "plain", False)
     with pytest.raises(ValueError, match="4 rows"):
-        pack_block(np.zeros((3, 8), np.int8), "plain")
+        pack_block(np.zeros((3, 8), np.int8), "plain", False)
+    with pytest.raises(ValueError, match="16 rows"):
+        pack_block(np.zeros((4, 8), np.int8), "vnni", False)

@@ -125,6 +125,14 @@ class CallList:
         for waker in self._wakers:
             waker()
 
+    @property
+    def addresses(self) -> Int64Array:
+        """The compiled function and the words of each call, [calls, 2].
+
+        Code that makes the calls itself keeps the list alive, and has called `run` before.
+        """
+        return self._addresses
+
     def one_by_one(self) -> list[CallList]:
         """Each call in a list of its own, for measuring."""
         return [CallList((call,), self._control, self._code) for call in self.calls]

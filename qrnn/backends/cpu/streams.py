@@ -19,6 +19,7 @@ class CpuStreams(StreamRows):
 
     def __init__(self, engine: LayerRunner, capacity: int) -> None:
         super().__init__(engine.model, capacity)
+        self._code = engine.code
         self._tensors: dict[str, Any] = {}
         for name, fmt in engine.model.tensors.items():
             self._tensors[name] = np.zeros((capacity, fmt.features), np.int16)
@@ -37,6 +38,11 @@ class CpuStreams(StreamRows):
         if count > self._alone:
             return super().runner(count)
         return self._workers[0].whole.runner(0, count)  # no Python between
+
+    def layer_calls(self) -> CallList:
+        """Return the calls of a step from integers to integers, for measuring: those of layers, without inputs' and outputs' real numbers."""
+        worker = self._workers[0]
+        return CallList(worker.of_layers, worker.control, self._code)
 
     def run(self, count: int) -> bool:
         """Run the first ``count`` sequences or streams; see `ModelRows.run`."""
@@ -58,8 +64,8 @@ class _Worker(StreamCalls):
     def __init__(self, streams: CpuStreams, engine: LayerRunner, tensors: dict[str, Any]) -> None:
         super().__init__(engine.model, engine.tasks, streams, tensors)
         reading = [self.input_call(name) for name in streams.inputs]
-        step = [call for run in engine.layer_runs.values() for call in run.stream_calls(self)]
-        step += [call for name in streams.outputs for call in self.output_calls(name)]
+        self.of_layers = [call for run in engine.layer_runs.values() for call in run.stream_calls(self)]
+        step = self.of_layers + [call for name in streams.outputs for call in self.output_calls(name)]
         self.whole = CallList(reading + step, self.control, engine.code)
         self._reading, self._step = (CallList(calls, self.control, engine.code) for calls in (reading, step))
 

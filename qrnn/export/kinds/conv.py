@@ -9,7 +9,7 @@ import numpy as np
 from qrnn.export.c_text import CONSTANTS, WEIGHTS, array, fields
 from qrnn.export.code import operand_format, operand_words
 from qrnn.export.layer_code import AnyCode
-from qrnn.export.layout import BLOCK_ROWS, COLUMNS, channel_blocks, channel_constants, padded_columns
+from qrnn.export.layout import COLUMNS, block_rows, channel_blocks, channel_constants, padded_columns
 from qrnn.export.matrices import MOST_COLUMNS, c_matrix, plain_rows, stays_four_bit
 from qrnn.export.translated import CountingCode, TranslatedSteps
 from qrnn.export.windows import WindowCode, window_fields, within
@@ -41,7 +41,7 @@ class ConvCode(WindowCode[QuantConv]):
         joined = joined_groups(layer, code.kernels)
         groups, rows = layer.groups // joined, len(layer.pre_shift) // layer.groups * joined
         matrix = joined_matrix(layer, joined)
-        blocks = plain_rows(rows)
+        blocks = plain_rows(rows, code.kernels)
         order = np.concatenate([np.where(blocks < 0, -1, blocks + rows * g) for g in range(groups)])
         found = c_matrix(f"{name}_matrix", matrix, layer.pre_shift, order, code.kernels)
         code.matrix(found, gathered=True)
@@ -102,12 +102,12 @@ def joined_groups(layer: QuantConv, kernels: Kernels) -> int:
         return 1
 
     def work(joined: int) -> int:
-        blocks = -(-rows * joined // BLOCK_ROWS)
+        blocks = -(-rows * joined // block_rows(kernels))
         return layer.groups // joined * blocks * (padded_columns(columns * joined, kernels) + BLOCK_WORK)
 
     fitting = [
         joined
-        for joined in range(1, 2 * BLOCK_ROWS // rows + 1)
+        for joined in range(1, 2 * block_rows(kernels) // rows + 1)
         if layer.groups % joined == 0 and padded_columns(columns * joined, kernels) <= MOST_COLUMNS
     ]
     return min(fitting, key=work, default=1)

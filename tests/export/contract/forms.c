@@ -20,6 +20,18 @@
         }                       \
     } while (0)
 
+/* As many as a vector has, or the rows of a block. */
+#define LANES ((QRNN_LANES > QRNN_BLOCK_ROWS) ? QRNN_LANES : QRNN_BLOCK_ROWS)
+
+#if defined(QRNN_HAS_VECTORS)
+static void requantized(const int32_t *sums, const int32_t *multiplier, const uint8_t *left_shift, int32_t *y)
+{
+    qrnn_requantize_block(qrnn_vector_read32(sums), multiplier, left_shift, y);
+}
+#else
+#define requantized qrnn_requantize_four
+#endif
+
 static uint32_t random_bits = 1;
 
 static uint32_t next(void) /* xorshift32 */
@@ -80,15 +92,15 @@ static int scalars(void)
 
 static int lanes(void)
 {
-    for (uint32_t n = 0; n < COUNT / 4U; n++) {
-        int32_t as[4];
-        int32_t bs[4];
-        int32_t found[4];
-        uint8_t shifts[4];
+    for (uint32_t n = 0; n < COUNT / LANES; n++) {
+        int32_t as[LANES];
+        int32_t bs[LANES];
+        int32_t found[LANES];
+        uint8_t shifts[LANES];
         const uint32_t shift = next() % 31U;
         const int32_t end = any();
         const int32_t other = any();
-        for (uint32_t k = 0; k < 4U; k++) {
+        for (uint32_t k = 0; k < LANES; k++) {
             as[k] = sized();
             bs[k] = sized();
             shifts[k] = (uint8_t)(next() % 16U);
@@ -107,41 +119,74 @@ static int lanes(void)
             EACH(28, qrnn_lanes_saturate16(qrnn_lanes_shift_right_round_full(x, shift)),
                  plain_saturate64(plain_shift_right_round64(a, shift), -32768, 32767));
             EACH(29, qrnn_lanes_saturate16_shifted(x, shifts), plain_saturate16_shifted(a, shifts[lane]));
-            for (uint32_t k = 0; k < 4U; k++) {
+            for (uint32_t k = 0; k < LANES; k++) {
                 bs[k] = (int32_t)(next() % 32769U);
             }
             EACH(30, qrnn_lanes_multiply_q15(x, qrnn_lanes_of(bs)), plain_shift_right_round64((int64_t)a * b, 15));
-            for (uint32_t k = 0; k < 4U; k++) {
+            for (uint32_t k = 0; k < LANES; k++) {
                 as[k] >>= 1; /* with room for half a unit */
             }
             EACH(31, qrnn_lanes_shift_right_round(qrnn_lanes_of(as), shift), plain_shift_right_round(a, shift));
-            for (uint32_t k = 0; k < 4U; k++) {
+            for (uint32_t k = 0; k < LANES; k++) {
                 as[k] = (as[k] < 0) ? -(as[k] + 1) : as[k];
             }
             EACH(32, qrnn_lanes_at_most_32767(qrnn_lanes_of(as)), plain_at_most(a, 32767));
         }
         {
-            int32_t sums[4];
-            int32_t multiplier[4];
-            for (uint32_t k = 0; k < 4U; k++) {
+            int32_t sums[LANES];
+            int32_t multiplier[LANES];
+            for (uint32_t k = 0; k < LANES; k++) {
                 sums[k] = sized() / (1 << shifts[k]);
                 multiplier[k] = (int32_t)(next() >> 1) & ~1;
             }
-            qrnn_requantize_four(sums, multiplier, shifts, found);
-            for (uint32_t k = 0; k < 4U; k++) {
+            requantized(sums, multiplier, shifts, found);
+            for (uint32_t k = 0; k < LANES; k++) {
                 EXPECT(40, found[k], plain_requantize(sums[k], multiplier[k], shifts[k]));
             }
-            for (uint32_t k = 0; k < 4U; k++) {
+            for (uint32_t k = 0; k < LANES; k++) {
                 sums[k] = sized();
             }
-            qrnn_requantize_four(sums, multiplier, NULL, found);
-            for (uint32_t k = 0; k < 4U; k++) {
+            requantized(sums, multiplier, NULL, found);
+            for (uint32_t k = 0; k < LANES; k++) {
                 EXPECT(41, found[k], plain_requantize(sums[k], multiplier[k], 0));
             }
         }
     }
     return 0;
 }
+
+#if defined(QRNN_HAS_PIECEWISE_LINEAR16)
+/* Every argument, with tables that leap from end to end and random ones. */
+static int piecewise_linear(void)
+{
+    static int16_t table[257];
+    for (uint32_t bits = 8; bits < 16U; bits++) {
+        for (uint32_t k = 0; k < 257U; k++) {
+            table[k] = (int16_t)(((bits & 1U) != 0U) ? ((int32_t)(next() % 65536U) - 32768) : (((k & 1U) != 0U) ? 32767 : -32767));
+        }
+        for (int32_t first = 0; first < 65536; first += (int32_t)LANES) {
+            int32_t as[LANES];
+            int32_t found[LANES];
+            for (uint32_t k = 0; k < LANES; k++) {
+                as[k] = first + (int32_t)k;
+            }
+            qrnn_lanes_write32(found, qrnn_piecewise_linear16(qrnn_lanes_of(as), table, bits), LANES);
+            for (uint32_t k = 0; k < LANES; k++) {
+                const int32_t from = table[as[k] >> bits];
+                const int32_t rise = table[(as[k] >> bits) + 1] - from;
+                const int32_t fraction = (int32_t)(((uint32_t)as[k] << (15U - bits)) & 32767U);
+                EXPECT(70, found[k], from + plain_shift_right_round(rise * fraction, 15));
+            }
+        }
+    }
+    return 0;
+}
+#else
+static int piecewise_linear(void)
+{
+    return 0;
+}
+#endif
 
 /* Every argument of the softmax's exp, with tables that leap and that fall. */
 static int exp_weights(void)
@@ -184,6 +229,10 @@ static int operands(void)
                     const uint32_t pair = qrnn_operands(given, shift, limit);
                     memcpy(&found[k], &pair, sizeof pair);
                 }
+#elif defined(QRNN_HAS_VECTORS)
+                for (uint32_t k = 0; k < 8U; k += QRNN_BLOCK_ROWS) {
+                    qrnn_vector_write16_some(&found[k], qrnn_vector_operands(&values[k], 8U - k, shift, limit), 8U - k);
+                }
 #else
                 {
                     uint32_t words[QRNN_OPERAND_WORDS(8)];
@@ -206,6 +255,7 @@ int main(void)
 {
     int wrong = scalars();
     wrong = (wrong != 0) ? wrong : lanes();
+    wrong = (wrong != 0) ? wrong : piecewise_linear();
     wrong = (wrong != 0) ? wrong : exp_weights();
     return (wrong != 0) ? wrong : operands();
 }

@@ -76,7 +76,7 @@ int main(void)
     FILE *const out = fopen("sums.bin", "wb");
     struct {
         uint32_t wide, four, count, columns, bytes, shift;
-        int32_t limit, bias[4];
+        int32_t limit, bias[QRNN_BLOCK_ROWS];
     } head;
     if (cases == NULL || out == NULL) {
         return 1;
@@ -86,7 +86,7 @@ int main(void)
         int16_t *const values = allocate(2 * head.count);
         int8_t *const weight = allocate(head.bytes);
         uint32_t *const operand = allocate(4 * words);
-        int32_t sums[4];
+        int32_t sums[QRNN_BLOCK_ROWS];
         read_all(values, 2 * head.count, cases);
         read_all(weight, head.bytes, cases);
         if (head.columns % QRNN_COLUMNS != 0) {

@@ -97,7 +97,7 @@ def recurrent_direction(
     """
     d = layer.directions[number]
     H, P, G = layer.hidden_size, layer.output_size, len(layer.gates)
-    rows = unit_rows(H, G)
+    rows = unit_rows(H, G, code.kernels)
     ih = c_matrix(f"{name}_ih", d.ih, None, rows, code.kernels)
     hh = c_matrix(f"{name}_hh", d.matrix_hh, d.pre_shift, rows, code.kernels)
     code.matrix(ih)
@@ -146,7 +146,7 @@ def _cell(
     """Add the ``qrnn_cell`` of a direction."""
     shifts, peephole, peephole_shift = layer.shifts(d), "NULL", "NULL"
     if d.peephole is not None:
-        rows = unit_rows(layer.hidden_size, len(layer.gates))
+        rows = unit_rows(layer.hidden_size, len(layer.gates), code.kernels)
         code.features.add("QRNN_USE_PEEPHOLE")
         peephole, peephole_shift = f"{name}_peephole", f"{name}_peephole_shift"
         for kind, array_name, values in (
@@ -182,7 +182,7 @@ def _projection(code: Code, layer: QuantRecurrentDefinition, d: QuantDirection, 
     p = d.projection
     assert p is not None
     P = layer.output_size
-    matrix = c_matrix(f"{name}_projection", p.matrix, p.pre_shift, plain_rows(P), code.kernels)
+    matrix = c_matrix(f"{name}_projection", p.matrix, p.pre_shift, plain_rows(P, code.kernels), code.kernels)
     code.matrix(matrix)
     code.define(f"static const qrnn_matrix {name}_projection = {matrix.initializer};")
     code.headers |= {"qrnn_dense.h", "qrnn_projection.h"}
