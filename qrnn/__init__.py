@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from qrnn.hybrid.cut_data import cut_data
     from qrnn.hybrid.file import load, save
     from qrnn.hybrid.model import HybridModel
+    from qrnn.keras_import import load_keras
     from qrnn.lab.budgets import Budgets
     from qrnn.lab.sweep import sweep
     from qrnn.lab.sweep_result import SweepResult
@@ -90,6 +91,7 @@ _HOMES = {
     "qrnn.model.codes": ("CodeFormat", "code_format"),
     "qrnn.model.float_model": ("FloatModel",),
     "qrnn.model.quant_model": ("QuantModel",),
+    "qrnn.keras_import": ("load_keras",),
     "qrnn.onnx_import": ("cut_onnx", "load_onnx"),
     "qrnn.quantization.scheme": ("Scheme",),
     "qrnn.conversion": ("quantize",),
@@ -138,6 +140,7 @@ __all__ = [
     "export_model",
     "from_torch",
     "load",
+    "load_keras",
     "load_onnx",
     "load_target",
     "quantize",

@@ -32,6 +32,8 @@ ORDER = (
     "export",
     "devices",
     "onnx_import",  # the doors: models of other formats, and this package as a backend of ONNX
+    "keras_import",
+    "trained_files",  # which of the two a file needs
     "hybrid",  # models with parts in float, and their files
     "torch_import",
     "onnx_backend",
@@ -42,8 +44,8 @@ ORDER = (
 )
 """The packages and modules of qrnn. Each may import those before it and none after it, wherever in a file the import stands."""
 
-MODULES = {"errors", "targets", "torch_import", "onnx_backend", "__init__", "__main__"}
-"""The files that lie in no package: the errors, the targets, and doors under their public names."""
+MODULES = {"errors", "targets", "torch_import", "trained_files", "onnx_backend", "__init__", "__main__"}
+"""The files that lie in no package: the errors, the targets, and doors."""
 
 
 def upward(graph: Graph) -> list[str]:

@@ -56,7 +56,9 @@ def run_onnxruntime(model: FloatModel, path: str | bytes | os.PathLike[str], bat
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     try:
-        session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            path if isinstance(path, bytes) else os.fspath(path), options, providers=["CPUExecutionProvider"]
+        )
         return _run_all(model, session, batch)
     except Exception as error:  # its errors have no common base but Exception
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -209,20 +209,20 @@ def _number(text: str) -> bool | int | float | None:
 def load_source(
     path: Path, model: QuantModel, state: list[str] | None = None, values: list[str] | None = None
 ) -> FloatModel:
-    """Return the float model of the ONNX file that ``model`` was converted from, with the same memory, window and cuts.
+    """Return the float model of the file that ``model`` was converted from, with the same memory, window and cuts.
 
     ``state`` is what the option ``--state`` holds, and ``values`` what ``--set`` does, beside those that ``model`` was converted with.
     """
     from qrnn.model.kinds.running_norm import QuantRunningNorm
     from qrnn.model.states import check_same_source
-    from qrnn.onnx_import import load_onnx
+    from qrnn.trained_files import load_trained
 
     fixed = {**model.provenance.values, **values_set(values)}
     stream = all(layer.memory for layer in model.recurrent_layers)
     window = next((layer.steps for layer in model.layers if isinstance(layer, QuantRunningNorm)), None)
     cut = model.provenance.section
     ends = ((), ()) if cut is None else (cut.cut_from, cut.cut_to)
-    source = load_onnx(path, stream, states_named(state), fixed, None, window, *ends)
+    source = load_trained(path, stream, states_named(state), fixed, None, window, *ends)
     check_same_source(source, model)  # before data are read, which may not fit another model
     return source
 

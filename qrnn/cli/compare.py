@@ -31,7 +31,7 @@ from qrnn.cli.parts import cut_arrays, cut_of, shares_text
 
 def compare(
     onnx: Annotated[
-        Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX file that the model was converted from.")
+        Path, typer.Argument(metavar="SOURCE", help="The ONNX or Keras file that the model was converted from.")
     ],
     model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="The .qrnn file.")],
     data: Annotated[Path, typer.Option(help="DATA.npz: inputs, optionally lengths [N] and labels [N] or [N, T].")],
@@ -59,6 +59,7 @@ def compare(
     from qrnn.hybrid.file import load
     from qrnn.hybrid.model import HybridModel
     from qrnn.system.atomic import destination, write_atomically
+    from qrnn.trained_files import runtime_model
 
     inputs = (onnx, model, data)
     json = None if json is None else check_output(json, inputs)
@@ -80,7 +81,7 @@ def compare(
     else:
         cut = cut_of(onnx, quantized, cuts)
         float_model = load_source(onnx, quantized, state, fixed)
-        content: Path | bytes = onnx
+        content = runtime_model(onnx)
         if cut is None:
             arrays = read_arrays(data, float_model.inputs)
         else:

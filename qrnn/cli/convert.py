@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
 
 def convert(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="ONNX file with LSTM, GRU or RNN layers.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="ONNX or Keras file (.onnx, .keras, .h5) with LSTM, GRU or RNN layers."),
+    ],
     calibration: Annotated[
         str, typer.Option(help="DATA.npz of typical inputs, batch first; or the word random, for trials only.")
     ],
@@ -100,13 +103,13 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Convert a trained ONNX model into an integer-only model."""
+    """Convert a trained model, of ONNX or Keras, into an integer-only model."""
     from qrnn.conversion import RANDOM, quantize
     from qrnn.model.file import save
-    from qrnn.onnx_import import load_onnx
     from qrnn.onnx_import.parts.cut import cut_onnx, import_cut
     from qrnn.quantization.scheme import Scheme
     from qrnn.targets import load_target
+    from qrnn.trained_files import load_trained
 
     output = check_output(output, (model, Path(calibration), *target_file(target)))
     device = load_target(target)
@@ -136,7 +139,7 @@ def convert(
         others = other_files(cut, output, (model, Path(calibration)))
         float_model = import_cut(cut, *options, shapes, window_of(window))
     else:
-        float_model = load_onnx(model, *options, shapes, window_of(window))
+        float_model = load_trained(model, *options, shapes, window_of(window))
     if calibration == RANDOM:
         data = RANDOM
     elif cut is not None:

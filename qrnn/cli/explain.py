@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def explain(
     onnx: Annotated[
-        Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX file that the model was converted from.")
+        Path, typer.Argument(metavar="SOURCE", help="The ONNX or Keras file that the model was converted from.")
     ],
     model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="The .qrnn file.")],
     data: Annotated[

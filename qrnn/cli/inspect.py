@@ -27,7 +27,10 @@ from qrnn.system.sizes import size_text
 
 def inspect(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A .qrnn file, or an .onnx file, of which a conversion is foretold.")
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A .qrnn file, or an ONNX or Keras file, of which a conversion is foretold."
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     stream: StreamOption = False,
@@ -38,14 +41,14 @@ def inspect(
 ) -> None:
     """Show every tensor of a model: width, scale, range, where it is rounded and saturated, bytes, proof.
 
-    Of an .onnx file, also of one that is refused: what inputs, outputs and their axes were taken for, layers, what is refused, whether it can
-    be streamed, and the calibration file to write.
+    Of an ONNX or Keras file, also of one that is refused: what inputs, outputs and their axes were taken for, layers, what is refused,
+    whether it can be streamed, and the calibration file to write.
     """
-    if model.suffix.lower() == ".onnx":
-        from qrnn.onnx_import.inspection import inspect_onnx
+    from qrnn.trained_files import inspect_trained, is_trained
 
+    if is_trained(model):
         cuts = (tensors_named(cut_from), tensors_named(cut_to))
-        found = inspect_onnx(model, stream, states_named(state), values_set(fixed), *cuts)
+        found = inspect_trained(model, stream, states_named(state), values_set(fixed), *cuts)
         if json:
             print_json(found)
         else:
@@ -53,8 +56,8 @@ def inspect(
         return
     if stream or state or fixed or cut_from or cut_to:
         raise DataError(
-            f"{model}: --stream, --state, --set, --from and --to are about an .onnx file; a .qrnn file has its memory, its fixed values and "
-            "its cuts in it"
+            f"{model}: --stream, --state, --set, --from and --to are about an ONNX or Keras file; a .qrnn file has its memory, its fixed "
+            "values and its cuts in it"
         )
     from qrnn.hybrid.compare import shares
     from qrnn.hybrid.file import load

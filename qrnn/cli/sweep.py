@@ -13,7 +13,10 @@ from qrnn.cli.common import SetOption, StreamOption, console, progress, read_arr
 
 
 def sweep(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="ONNX file with LSTM, GRU or RNN layers.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="ONNX or Keras file (.onnx, .keras, .h5) with LSTM, GRU or RNN layers."),
+    ],
     calibration: Annotated[Path, typer.Option(metavar="DATA.npz", help="Typical inputs, as for convert.")],
     data: Annotated[
         Path, typer.Option(metavar="DATA.npz", help="What to measure on: inputs, optionally lengths, labels.")
@@ -63,8 +66,8 @@ def sweep(
     from qrnn.lab.results import check_folder
     from qrnn.lab.sweep import configurations
     from qrnn.lab.sweep import sweep as measure
-    from qrnn.onnx_import import load_onnx
     from qrnn.targets import load_target
+    from qrnn.trained_files import load_trained
 
     device = load_target(target)
     axes = parse_axes(vary) if vary else None
@@ -77,7 +80,7 @@ def sweep(
         raise DataError("--jobs and --dask are both given; expected one of them")
     count = len(configurations(device, axes, wanted, limit))
     check_folder(output)
-    source = load_onnx(model, stream, values=values_set(fixed), shapes=array_shapes(calibration))
+    source = load_trained(model, stream, values=values_set(fixed), shapes=array_shapes(calibration))
     graph_inputs = source.inputs
     arrays = read_arrays(calibration, graph_inputs), read_arrays(data, graph_inputs)
     with nullcontext() if dask is None else dask_client(dask) as client, progress(f"{count} configurations") as report:

@@ -23,7 +23,10 @@ from qrnn.cli.common import (
 
 
 def tune(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="ONNX file with LSTM, GRU or RNN layers.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="ONNX or Keras file (.onnx, .keras, .h5) with LSTM, GRU or RNN layers."),
+    ],
     calibration: Annotated[Path, typer.Option(metavar="DATA.npz", help="Typical inputs, as for convert.")],
     data: Annotated[
         Path, typer.Option(metavar="DATA.npz", help="What to measure on: inputs, optionally lengths, labels.")
@@ -60,8 +63,8 @@ def tune(
     from qrnn.lab.budgets import ORDER, Budgets, parse_amount
     from qrnn.lab.tune import tune as search
     from qrnn.model.file import save
-    from qrnn.onnx_import import load_onnx
     from qrnn.targets import load_target
+    from qrnn.trained_files import load_trained
 
     least = next((name for name in ORDER if name == cheapest), None)
     if least is None:
@@ -83,7 +86,7 @@ def tune(
                 "--output and --json both go to stdout; leave out --json, or give --output the name of a file"
             )
     device = load_target(target)
-    float_model = load_onnx(model, stream, values=values_set(fixed), shapes=array_shapes(calibration))
+    float_model = load_trained(model, stream, values=values_set(fixed), shapes=array_shapes(calibration))
     graph_inputs = float_model.inputs
     arrays = read_arrays(calibration, graph_inputs), read_arrays(data, graph_inputs)
     with progress("searching") as report:

@@ -50,7 +50,7 @@ def sweep(
     (done, all) of the configurations and their latencies. Raises DataError, QuantizationError or TargetError for what does not fit; nothing is
     then written.
     """
-    from qrnn.onnx_import import load_onnx
+    from qrnn.trained_files import load_trained
 
     device = load_target(target) if isinstance(target, str) else target
     known_figures([], front_of)
@@ -58,7 +58,7 @@ def sweep(
         raise DataError(f"jobs={jobs}, expected at least 1")
     schemes = configurations(device, vary, only_with, limit)
     path = None if isinstance(model, FloatModel) else model
-    float_model = model if isinstance(model, FloatModel) else load_onnx(model, stream, values=values)
+    float_model = model if isinstance(model, FloatModel) else load_trained(model, stream, values=values)
     make_batch(float_model.inputs, calibration)
     batch = make_batch(float_model.inputs, data)
     setting = Setting(float_model, dict(calibration), dict(data), device)

@@ -41,7 +41,7 @@ def tune(
     ``latency``, which is measured. ``progress`` is called with (done, all at most). Raises DataError for budgets and data that do not fit
     (a drop of accuracy needs labels), and DeviceError for a budget of instructions where nothing can tell them.
     """
-    from qrnn.onnx_import import load_onnx
+    from qrnn.trained_files import load_trained
 
     if cheapest not in get_args(Cheapest):
         raise DataError(f"cheapest={cheapest!r}, expected one of {', '.join(get_args(Cheapest))}")
@@ -52,7 +52,7 @@ def tune(
         raise DataError(
             "--max-accuracy-drop needs labels in the data; expected labels [N] or [N, T], or use --min-sqnr"
         )
-    float_model = model if isinstance(model, FloatModel) else load_onnx(model, stream)
+    float_model = model if isinstance(model, FloatModel) else load_trained(model, stream)
     make_batch(float_model.inputs, calibration)
     setting = with_reference(Setting(float_model, dict(calibration), dict(data), device))
     found = space(float_model)

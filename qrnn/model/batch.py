@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from qrnn.errors import DataError
 from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.pad_values import is_padded, left_out
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.time import TIME, Axis, LengthRule, TimeAxis
 from qrnn.system.brief import Brief
@@ -322,8 +323,9 @@ def make_batch(
     """Check ``data`` against the graph inputs, and return it as a batch; DataError names the array that does not fit.
 
     States may be left out; they then start at zero or at the model's own values. ``lengths`` [N] counts the valid steps of each sequence;
-    for a model with several time axes it maps their names to such arrays. With ``keep_float32``, features that are float32 are not copied
-    into float64, for consumers whose arithmetic is float64 by itself.
+    for a model with several time axes it maps their names to such arrays. Where an input has a value of steps that pad it
+    (`GraphInput.padding`), such steps at the end of a sequence are left out as well. With ``keep_float32``, features that are float32 are
+    not copied into float64, for consumers whose arithmetic is float64 by itself.
     """
     check_names(graph_inputs, data)
     data, _ = with_time_axis(graph_inputs, data)
@@ -353,7 +355,10 @@ def make_batch(
             store = features if graph_input.kind == "features" else states
             store[name] = real.reshape(*lead, graph_input.features)
         sizes[name] = lead
-    first, *others = checked_axes(graph_inputs, sizes, counts).items()
+    axes = checked_axes(graph_inputs, sizes, counts)
+    if is_padded(graph_inputs):
+        axes = left_out(graph_inputs, {**features, **tokens}, axes)
+    first, *others = axes.items()
     return Batch(features, tokens, states, first[1].lengths, first[1].steps, first[0], dict(others))
 
 

@@ -43,6 +43,9 @@ class GraphInput:
     [N, *shape] or [N, 1, *shape]."""
     axis: str = field(default=TIME, metadata=LEFT_OUT)
     """The name of the time axis of an input with ``has_time``; for one of kind ``lengths``, the name of the axis whose lengths it holds."""
+    padding: float | None = field(default=None, metadata=LEFT_OUT)
+    """The value of steps that only pad a sequence, for an input with ``has_time``: steps all of whose features have it, at the end of a
+    sequence, take no part, as if lengths said so (`qrnn.model.pad_values`). None where only given lengths say which steps these are."""
 
     @property
     def features(self) -> int:

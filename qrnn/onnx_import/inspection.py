@@ -20,12 +20,11 @@ from qrnn.model.lateness import stream_facts
 from qrnn.model.layer_sizes import kind_text, multiply_adds, parameters
 from qrnn.model.states import initial_states, state_pairs
 from qrnn.onnx_import.control import FixedValue
-from qrnn.onnx_import.graph import import_checked
 from qrnn.onnx_import.parts.cut import Cut, cut_model, import_cut
 from qrnn.onnx_import.parts.whole import Whole
-from qrnn.onnx_import.problems import DEFAULT_DOMAINS, written
+from qrnn.onnx_import.problems import DEFAULT_DOMAINS
 from qrnn.onnx_import.roles import InputRole
-from qrnn.onnx_import.source import read_onnx
+from qrnn.onnx_import.source import Source, operators_of, read_onnx
 
 CALIBRATION_FILE = "calibration.npz"
 
@@ -46,12 +45,23 @@ def inspect_onnx(
     cut_from: Sequence[str] = (),
     cut_to: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what there is to know of an .onnx file before it is converted, as plain values for JSON.
+    """Return what there is to know of an .onnx file before it is converted; see `inspect_source`."""
+    return inspect_source(read_onnx(path), stream, state, values, cut_from, cut_to)
+
+
+def inspect_source(
+    source: Source,
+    stream: bool = False,
+    state: Mapping[str, str] | None = None,
+    values: Mapping[str, FixedValue] | None = None,
+    cut_from: Sequence[str] = (),
+    cut_to: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what there is to know of the file of a trained model before it is converted, as plain values for JSON.
 
     Options are as for `load_onnx`; with cuts it is the part between them that is described. A file that is refused is described as far as
     it was understood, with all problems under ``refused``. Raises `ModelFileError` for a file that is missing or damaged.
     """
-    source = read_onnx(path)
     cut = cut_model(Whole(source), cut_from, cut_to) if cut_from or cut_to else None
     graph = (source.model if cut is None else cut.model.model).graph
     model: FloatModel | None = None
@@ -59,7 +69,7 @@ def inspect_onnx(
     roles: Mapping[str, InputRole] = {}
     try:
         if cut is None:
-            model = import_checked(source.model, source.name, source.sha256, source.budget, stream, state, values)
+            model = source.imported(stream, state, values)
         else:
             model = import_cut(cut, stream, state, values)
     except UnsupportedError as error:
@@ -71,7 +81,7 @@ def inspect_onnx(
         "opset": next((int(o.version) for o in source.model.opset_import if o.domain in DEFAULT_DOMAINS), None),
         "supported": model is not None,
         "refused": list(refused),
-        "operators": dict(Counter(written(node) for node in graph.node).most_common()),
+        "operators": source.operators if cut is None else operators_of(graph),
         **({} if cut is None else {"cut": _cut(cut, model)}),
     }
     given = _graph_inputs(graph)

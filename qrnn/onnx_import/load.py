@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import.control import FixedValue
-from qrnn.onnx_import.graph import import_checked
 from qrnn.onnx_import.parts.cut import cut_model, import_cut
 from qrnn.onnx_import.parts.whole import Whole
 from qrnn.onnx_import.source import read_onnx
@@ -53,6 +52,4 @@ def load_onnx(
     if cut_from or cut_to:
         cut = cut_model(Whole(source), cut_from, cut_to)
         return import_cut(cut, stream, state, values, shapes, window)
-    return import_checked(
-        source.model, source.name, source.sha256, source.budget, stream, state, values, shapes, window
-    )
+    return source.imported(stream, state, values, shapes, window)

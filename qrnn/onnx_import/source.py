@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +14,19 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from qrnn.errors import ModelFileError
+from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import.budget import Budget
+from qrnn.onnx_import.control import FixedValue
 from qrnn.onnx_import.external import LARGEST_FILE, load_external_data
+from qrnn.onnx_import.graph import import_checked
 from qrnn.onnx_import.node import DAMAGE, first_line
+from qrnn.onnx_import.problems import written
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.wire import check_wire
 from qrnn.system.files import read_regular
+
+KERAS = (b"PK\x03\x04", b"\x89HDF\r\n\x1a\n")
+"""How Keras's files begin, which are zips and HDF5."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +38,34 @@ class Source:
     sha256: str
     budget: Budget
 
+    @property
+    def operators(self) -> dict[str, int]:
+        """Return how many nodes of each operator the file has, most frequent first."""
+        return operators_of(self.model.graph)
+
+    def imported(
+        self,
+        stream: bool = False,
+        state: Mapping[str, str] | None = None,
+        values: Mapping[str, FixedValue] | None = None,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        window: int | None = None,
+    ) -> FloatModel:
+        """Import the graph; arguments and errors are those of `qrnn.load_onnx`. It is imported once, since its budget is used up."""
+        return import_checked(self.model, self.name, self.sha256, self.budget, stream, state, values, shapes, window)
+
+
+def operators_of(graph: onnx.GraphProto) -> dict[str, int]:
+    """Return how many nodes of each operator a graph has, most frequent first."""
+    return dict(Counter(written(node) for node in graph.node).most_common())
+
 
 def read_onnx(path: str | os.PathLike[str]) -> Source:
     """Read an .onnx file with its external data; errors are those of `qrnn.load_onnx`, as far as they are not about the graph."""
     file = Path(path)
     content = _content(file)
+    if content.startswith(KERAS):
+        raise ModelFileError(f"'{file}' is a Keras file, where an ONNX file is expected; qrnn.load_keras reads it, and cuts are made of ONNX files alone")
     size = len(content)
     budget = Budget(size)
     digest = hashlib.sha256(content)

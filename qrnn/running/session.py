@@ -32,6 +32,7 @@ from qrnn.model.batch import (
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.in_words import port_lines
 from qrnn.model.needed_steps import steps_for
+from qrnn.model.pad_values import is_padded, without_padding
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.device_stream import DeviceStream
@@ -106,6 +107,7 @@ class Session(Described):
         self._states = ModelStates(model)
         self._limits = StepLimits(model)
         self._forgetful = frozenset(layer.name for layer in model.recurrent_layers if not layer.memory)
+        self._padded = is_padded(model.inputs)
         self._widest = max(fmt.features for fmt in model.tensors.values())
         self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
         self._timed_input = next((i.name for i in model.inputs if i.has_time and i.kind in ("features", "tokens")), "")
@@ -158,7 +160,8 @@ class Session(Described):
             if i.kind == "lengths":
                 inputs[i.name] = np.full(batch, steps, np.int64)
             else:
-                inputs[i.name] = np.zeros((*lead, *i.shape), np.int64 if i.kind == "tokens" else np.float64)
+                real = 0.0 if i.padding is None else i.padding + 1  # steps that are no padding
+                inputs[i.name] = np.full((*lead, *i.shape), real, np.int64 if i.kind == "tokens" else np.float64)
         self.run(inputs, integers=False)
 
     def initial_state(self, size: int, states: Mapping[str, FloatArray] | None = None) -> State:
@@ -185,7 +188,8 @@ class Session(Described):
 
         ``inputs`` maps graph input names to arrays, batch first ([N, T, …]; rows [N, …] or [N, 1, …] of a model without memory, whose
         outputs then have as many axes); ``lengths`` [N] masks padding exactly, and maps the names of time axes to such arrays where the
-        model has several; ``state`` carries on from an earlier call (graph state inputs in ``inputs`` start from values instead).
+        model has several; where an input has a value of steps that pad it, as Keras's masks are, these are left out without lengths;
+        ``state`` carries on from an earlier call (graph state inputs in ``inputs`` start from values instead).
         ``progress`` is called with (done, all) sequences; the batch is then run in more pieces. With ``end`` False the sequences go on in a
         later call, so that a layer with a delay holds back what it cannot give yet. ``integers`` True or False takes and gives integers or
         real numbers, whichever the session does. Raises DataError for what does not fit.
@@ -194,12 +198,14 @@ class Session(Described):
         and the result's outputs and state lie there too (docs/cuda.md).
         """
         if (formats := self._formats_of(integers)) is not None:
+            self._require_lengths(lengths, "integers do not tell it")
             return formats.of_result(self.run(formats.reals(inputs), lengths, state, progress, end, integers=False))
         if type(inputs) is not dict:
             check_mapping(inputs)
         if (self.model.uneven or self.model.waits) and (state is not None or not end):
             check_streamable(self.model)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
+            self._require_lengths(lengths, "arrays on the device are not read for it")
             return self._run_on_device(inputs, lengths, state, one_step=False, end=end)
         if self.model.rows:
             inputs, without = with_time_axis(self.model.inputs, inputs)
@@ -215,13 +221,16 @@ class Session(Described):
         state: State | None,
         progress: Callable[[int, int], Any] | None,
         end: bool,
+        as_step: bool = False,
     ) -> RunResult:
-        """Run arrays of the host with all of their axes; see `run`."""
+        """Run arrays of the host with all of their axes; see `run`. With ``as_step`` they are a step of streams, which is never padding."""
         if state is not None:
             state = self._of_host(state)
-        if lengths is None and progress is None and (found := self._run_whole(inputs, state, end)) is not None:
+        whole = lengths is None and progress is None and (as_step or not self._padded)
+        if whole and (found := self._run_whole(inputs, state, end)) is not None:
             return found
-        batch = make_batch(self.model.inputs, inputs, lengths, keep_float32=True)
+        declared = without_padding(self.model.inputs) if as_step else self.model.inputs
+        batch = make_batch(declared, inputs, lengths, keep_float32=True)
         if state is not None:
             self._check_one_state(batch.states)
             self.check_state(state, batch.size)
@@ -259,6 +268,15 @@ class Session(Described):
         if self._limits:
             self._limits.check(started, found.lengths, self.engine.to_host, end)
         return RunResult(found.outputs, State(found.states), output_lengths(self.model, found.lengths))
+
+    def _require_lengths(self, lengths: Any, why: str) -> None:
+        """Raise DataError where the value of padding says how long sequences are, and nothing else does; ``why`` it cannot be looked for."""
+        if lengths is None and (
+            named := next((i for i in self.model.inputs if i.padding is not None and i.kind == "features"), None)
+        ):
+            raise DataError(
+                f"input {named.name!r}: steps of {named.padding:g} at the end of a sequence are padding, and {why}; give lengths"
+            )
 
     def _check_one_state(self, given: Mapping[str, FloatArray]) -> None:
         """Raise DataError where states are given beside ``state=``."""
@@ -356,7 +374,11 @@ class Session(Described):
         return result
 
     def _step_as_run(self, inputs: Mapping[str, Any], state: State | None) -> RunResult:
-        result = self.run(one_step(self.model, inputs), state=state, end=False, integers=False)
+        given = one_step(self.model, inputs)
+        if self._padded:
+            result = self._run(given, None, state, None, end=False, as_step=True)
+        else:
+            result = self.run(given, state=state, end=False, integers=False)
         return replace(result, outputs=of_one_step(self.model, result))
 
     def finish(self, state: State, integers: bool | None = None) -> RunResult:

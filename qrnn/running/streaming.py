@@ -19,6 +19,7 @@ from qrnn.errors import DataError
 from qrnn.model.batch import Batch, as_array, check_mapping, make_batch, time_axes
 from qrnn.model.in_words import counted
 from qrnn.model.lateness import needs_whole
+from qrnn.model.pad_values import without_padding
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.stored_states import StoredStates
@@ -122,7 +123,7 @@ class StreamIO:
                 raise DataError(
                     f"input {graph_input.name!r} of kind {graph_input.kind} has no place in a stream's step; give states when it is opened"
                 )
-        return make_batch(self.model.inputs, given)
+        return make_batch(without_padding(self.model.inputs), given)
 
     def state(self, rows: slice | IndexArray) -> State:
         """Return the states of those rows, copied."""
@@ -275,7 +276,8 @@ class _SessionStreams(StreamRows):
     def run(self, count: int) -> bool:
         """Take one step of the first ``count`` rows; return False, with no state changed, where an input is out of its range."""
         try:
-            batch = make_batch(self.model.inputs, one_step(self.model, {k: v[:count] for k, v in self.inputs.items()}))
+            given = one_step(self.model, {k: v[:count] for k, v in self.inputs.items()})
+            batch = make_batch(without_padding(self.model.inputs), given)
         except DataError:
             return False
         rows = self.rows[:count]
