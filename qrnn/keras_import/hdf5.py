@@ -1,175 +1,221 @@
-"""Read datasets of an HDF5 file in memory, each checked before anything is allocated for it: its links, type, shape, storage and filters."""
+"""Read datasets and attributes of an HDF5 file in memory, each checked before anything is allocated for it."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from qrnn.errors import ModelFileError, QrnnError, UnsupportedError
+from qrnn.errors import ModelFileError, UnsupportedError
+from qrnn.keras_import.hdf5_blocks import (
+    ATTRIBUTE,
+    ATTRIBUTE_INFO,
+    DATASPACE,
+    DATATYPE,
+    EXTERNAL,
+    LAYOUT,
+    UNDEFINED,
+    Blocks,
+    Message,
+    Piece,
+)
 from qrnn.onnx_import.budget import Budget
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MOST_NAMES = 100_000
+"""The most texts in an attribute."""
 
-FILTERS = frozenset([1, 2, 3])
-"""The filters of HDF5 that are read: deflate, shuffle and the checksum of Fletcher. All are a part of the library itself."""
+INTEGER, FLOAT, STRING, OPAQUE, VARIABLE = 0, 1, 3, 5, 9
+"""The classes of types that are read."""
 
-MOST_MEMBERS = 100_000
-"""The most members of a group, and the most names in an attribute."""
-
-LARGEST_CHUNK = 1 << 20
-"""Bytes of a chunk that may be larger than its dataset."""
-
-DAMAGE = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-    IndexError,
-    NotImplementedError,
-)
-"""What h5py raises for a file that is damaged."""
+FLOATS = {(2, 5, 10): "f2", (4, 8, 23): "f4", (8, 11, 52): "f8", (2, 8, 7): "bfloat16"}
+"""Bytes, bits of the exponent and bits of the mantissa of each type of real numbers."""
 
 
-def require_h5py() -> Any:
-    """Return the module h5py, or say how to install it."""
-    try:
-        import h5py
-    except ImportError:
-        raise QrnnError("Keras models are read by h5py: pip install h5py, or pip install 'qrnn[keras]'") from None
-    return h5py
+class Kind:
+    """The type of a dataset or an attribute: ``dtype`` of numbers, None for texts; ``size`` in bytes; whether texts have any length."""
+
+    def __init__(self, blocks: Blocks, content: Piece) -> None:
+        head = content.number(1)
+        bits = content.number(3)
+        self.kind, self.size = head & 15, content.number(4)
+        self.variable = self.kind == VARIABLE and bits & 15 == 1
+        self.dtype: str | None = None
+        order = ">" if bits & 1 else "<"
+        if self.kind == INTEGER and self.size in (1, 2, 4, 8):
+            self.dtype = f"{order}{'i' if bits & 8 else 'u'}{self.size}"
+        elif self.kind == FLOAT:
+            exponent, mantissa = content.skip(5).number(1), content.skip(1).number(1)
+            name = FLOATS.get((self.size, exponent, mantissa))
+            self.dtype = name if name in (None, "bfloat16") else order + name
+        elif self.kind == OPAQUE and self.size == 2:
+            self.dtype = "bfloat16"
+        if self.size == 0 or (self.variable and self.size != 16):
+            raise blocks.damaged("a type without a size")
 
 
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    try:
-        yield
-    except DAMAGE as error:
-        raise ModelFileError(f"{what} is damaged ({str(error)[:120]}); save the model again") from error
+@dataclass(frozen=True)
+class _Attribute:
+    """The type, the shape and the data of an attribute."""
+
+    kind: Piece
+    space: Piece
+    data: Piece
 
 
 class Datasets:
     """An HDF5 file of ``content``, whose datasets are read by path. ``budget`` counts what they take."""
 
     def __init__(self, content: bytes, what: str, budget: Budget) -> None:
-        h5py = require_h5py()
-        self._what, self._budget, self._h5py = what, budget, h5py
-        with _told(what):
-            self._file = h5py.File(io.BytesIO(content), "r")
+        self._what, self._budget = what, budget
+        self._blocks = Blocks(content, what, budget)
+        self._links: dict[int, dict[str, int | None]] = {}
+        self._root = self._blocks.root
+        self._members(self._root)
 
-    def close(self) -> None:
-        """Close the file."""
-        with _told(self._what):
-            self._file.close()
+    def _members(self, address: int) -> dict[str, int | None]:
+        if address not in self._links:
+            self._links[address] = self._blocks.links(address)
+        return self._links[address]
 
-    def _find(self, path: str) -> Any:
-        """Return the object at a path; None where there is none. Links that are not plain ones are refused, not followed."""
-        at = self._file
+    def _find(self, path: str) -> int | None:
+        """Return the address of the object at a path; None where there is none. Links that are not plain ones are refused, not followed."""
+        at = self._root
         for part in path.strip("/").split("/") if path.strip("/") else ():
-            if not isinstance(at, self._h5py.Group):
+            members = self._members(at)
+            if part not in members:
                 return None
-            link = at.get(part, getlink=True)
-            if link is None:
-                return None
-            if not isinstance(link, self._h5py.HardLink):
+            target = members[part]
+            if target is None:
                 raise ModelFileError(
-                    f"{self._what}: '{path[:200]}' is a link of the kind {type(link).__name__}, which is not followed; save the model again"
+                    f"{self._what}: '{path[:200]}' is a link to elsewhere, which is not followed; save the model again"
                 )
-            at = at.get(part)
+            at = target
         return at
 
     def names(self, path: str) -> list[str]:
         """Return the names of a group's members; none where there is no such group."""
-        with _told(f"{self._what}: group '{path[:200]}'"):
-            group = self._find(path)
-            if not isinstance(group, self._h5py.Group):
-                return []
-            if len(group) > MOST_MEMBERS:
-                raise ModelFileError(
-                    f"{self._what}: group '{path[:200]}' has {len(group)} members; save the model again"
-                )
-            return [str(name) for name in group]
+        address = self._find(path)
+        return [] if address is None else list(self._members(address))
 
     def texts(self, path: str, attribute: str) -> list[str] | None:
         """Return an attribute of texts of a group, which may be in pieces under numbered names; None where there is none."""
-        with _told(f"{self._what}: attribute '{attribute}' of '{path[:200]}'"):
-            group = self._find(path)
-            if group is None:
-                return None
-            if attribute in group.attrs:
-                return [_text(value) for value in np.asarray(self._attribute(group, attribute)).reshape(-1)]
-            found: list[str] = []
-            for k in range(MOST_MEMBERS):
-                if f"{attribute}{k}" not in group.attrs:
-                    break
-                found += [_text(v) for v in np.asarray(self._attribute(group, f"{attribute}{k}")).reshape(-1)]
-            return found or None
+        address = self._find(path)
+        if address is None:
+            return None
+        attributes = self._attributes(address)
+        if attribute in attributes:
+            return self._texts(attributes[attribute], attribute)
+        found: list[str] = []
+        for k in range(MOST_NAMES):
+            if f"{attribute}{k}" not in attributes:
+                break
+            found += self._texts(attributes[f"{attribute}{k}"], attribute)
+        return found or None
 
     def text(self, attribute: str, path: str = "") -> str | None:
         """Return an attribute that is one text; None where there is none."""
-        with _told(f"{self._what}: attribute '{attribute}'"):
-            at = self._find(path)
-            if at is None or attribute not in at.attrs:
-                return None
-            return _text(self._attribute(at, attribute))
+        found = self.texts(path, attribute)
+        return found[0] if found else None
 
-    def _attribute(self, group: Any, name: str) -> Any:
-        found = group.attrs.get_id(name)
-        count = int(np.prod(found.shape, dtype=object)) if found.shape else 1
-        if count > MOST_MEMBERS or found.dtype.itemsize > 1 << 26:
-            raise ModelFileError(
-                f"{self._what}: attribute '{name}' has {count} values of {found.dtype}; save the model again"
-            )
-        self._budget.hold(f"{self._what}: attribute '{name}'", count * found.dtype.itemsize)
-        return group.attrs[name]
+    def _attributes(self, address: int) -> dict[str, _Attribute]:
+        """Return the attributes of an object by name."""
+        found: dict[str, _Attribute] = {}
+        for message in self._blocks.messages(address):
+            content = message.content
+            if message.kind == ATTRIBUTE_INFO:
+                flags = content.skip(1).number(1)
+                if content.skip(2 if flags & 1 else 0).number(8) != UNDEFINED:
+                    raise self._blocks.foreign("attributes in a heap of their own")
+            if message.kind != ATTRIBUTE:
+                continue
+            version = content.number(1)
+            if version not in (1, 2, 3):
+                raise self._blocks.damaged(f"an attribute of version {version}")
+            sizes = [content.skip(1).number(2), content.number(2), content.number(2)]
+            content.skip(1 if version == 3 else 0)
+            parts = []
+            for size in sizes:
+                parts.append(Piece(self._blocks, content.at, size))
+                content.skip(
+                    -(-size // 8) * 8 if version == 1 else size
+                )  # the first version fills parts up to multiples of 8
+            found[self._blocks.text(parts[0].take(sizes[0]))] = _Attribute(parts[1], parts[2], content)
+        return found
+
+    def _texts(self, attribute: _Attribute, name: str) -> list[str]:
+        """Return the texts of an attribute, of a fixed length or of any."""
+        kind, shape = Kind(self._blocks, attribute.kind), self._shape(attribute.space)
+        count = math.prod(shape)
+        if not count:
+            return []
+        if count > MOST_NAMES or kind.kind not in (STRING, VARIABLE) or (kind.kind == VARIABLE and not kind.variable):
+            raise ModelFileError(f"{self._what}: attribute '{name}' is no text; save the model again")
+        found = []
+        for _ in range(count):
+            self._blocks.count()
+            if kind.variable:
+                length, heap, index = (attribute.data.number(size) for size in (4, 8, 4))
+                content = self._blocks.heap_object(heap, index)[:length] if length else b""
+            else:
+                content = attribute.data.take(kind.size)
+            found.append(self._blocks.text(content))
+        return found
 
     def read(self, path: str, where: str) -> np.ndarray[Any, Any]:
         """Return a dataset of real numbers as float64, as all of the importer's values are."""
         what = f"{where}: weight '{path[:200]}' of {self._what}"
-        with _told(what):
-            found = self._find(path)
-            if not isinstance(found, self._h5py.Dataset):
-                raise ModelFileError(f"{what} is missing; save the model again")
-            dtype = found.dtype
-            bfloat16 = dtype.kind == "V" and dtype.itemsize == 2 and str(found.attrs.get("dtype", "")) == "bfloat16"
-            if dtype.kind not in "fiu" and not bfloat16:
-                raise UnsupportedError(f"{what} is of type {dtype}, expected real numbers; save the model in float32")
-            if dtype.itemsize > 8:
-                raise UnsupportedError(
-                    f"{what} is of type {dtype}, expected at most float64; save the model in float32"
-                )
-            size = int(np.prod(found.shape, dtype=object)) if found.shape is not None else 0
-            self._check_storage(found, size * dtype.itemsize, what)
-            self._budget.value(what, size, scratch=size)
-            raw = found[()]
-            if bfloat16:
-                raw = (np.asarray(raw).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-            return np.asarray(raw, dtype=np.float64)
-
-    def _check_storage(self, found: Any, size: int, what: str) -> None:
-        """Refuse data that lie in other files, filters that are no part of the library, and chunks larger than their dataset."""
-        settings = found.id.get_create_plist()
-        if found.is_virtual or settings.get_external_count():
+        address = self._find(path)
+        if address is None:
+            raise ModelFileError(f"{what} is missing; save the model again")
+        messages = {m.kind: m for m in self._blocks.messages(address)}
+        if not {DATASPACE, DATATYPE, LAYOUT} <= messages.keys():
+            raise ModelFileError(f"{what} is no dataset; save the model again")
+        if EXTERNAL in messages:
             raise ModelFileError(f"{what} has its data in other files, which are not read; save the model again")
-        filters = {settings.get_filter(k)[0] for k in range(settings.get_nfilters())}
-        if filters - FILTERS:
+        shape, kind = self._shape(messages[DATASPACE].content), Kind(self._blocks, messages[DATATYPE].content)
+        if kind.dtype is None:
             raise UnsupportedError(
-                f"{what} is stored by the filter {min(filters - FILTERS)} of HDF5; save the model with gzip or none"
+                f"{what} holds no numbers, or of a type that is not supported; save the model in float32"
             )
-        if found.chunks is not None:
-            chunk = int(np.prod(found.chunks, dtype=object)) * found.dtype.itemsize
-            if chunk > size + LARGEST_CHUNK:
-                raise ModelFileError(
-                    f"{what} has chunks of {chunk} bytes for {size} bytes of data; save the model again"
-                )
+        count = math.prod(shape)
+        data = self._data(messages[LAYOUT], count * kind.size, what)
+        self._budget.value(what, count, scratch=count)
+        if kind.dtype == "bfloat16":
+            raw = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        else:
+            raw = np.frombuffer(data, kind.dtype)
+        return raw.astype(np.float64).reshape(shape)
 
+    def _shape(self, content: Piece) -> tuple[int, ...]:
+        version, rank, flags = content.number(1), content.number(1), content.number(1)
+        if version not in (1, 2) or rank > 32:
+            raise self._blocks.damaged(f"a dataspace of version {version} and {rank} axes")
+        none = version == 2 and content.number(1) == 2
+        if version == 1:
+            content.skip(5)
+        if none:
+            raise self._blocks.damaged("an array of nothing where a weight is expected")
+        shape = tuple(content.number(8) for _ in range(rank))
+        if flags & ~3 or math.prod(shape) > len(self._blocks.content):
+            raise self._blocks.damaged(f"an array of shape {list(shape)}, more than the file has bytes")
+        return shape
 
-def _text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    def _data(self, message: Message, size: int, what: str) -> bytes:
+        """Return the bytes of a dataset, which lie in one piece or in its header."""
+        content = message.content
+        version, layout = content.number(1), content.number(1)
+        if version not in (3, 4) or layout not in (0, 1):
+            raise UnsupportedError(
+                f"{what} is stored in chunks or otherwise than Keras stores weights; save the model again with Keras"
+            )
+        if layout == 0:
+            piece = Piece(self._blocks, content.at + 2, content.number(2))
+        elif size:
+            piece = Piece(self._blocks, content.number(8), content.number(8))
+        else:
+            return b""
+        if piece.left < size:
+            raise ModelFileError(f"{what} has {piece.left} bytes, expected {size} by its shape; save the model again")
+        return piece.take(size)

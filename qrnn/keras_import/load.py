@@ -17,8 +17,8 @@ from qrnn.keras_import.archive import SIGNATURE as ZIP
 from qrnn.keras_import.archive import open_archive
 from qrnn.keras_import.config import LayerConfig, layer_config, parse_json
 from qrnn.keras_import.graph import Graph
-from qrnn.keras_import.hdf5 import SIGNATURE as HDF5
 from qrnn.keras_import.hdf5 import Datasets
+from qrnn.keras_import.hdf5_blocks import SIGNATURE as HDF5
 from qrnn.keras_import.models import MODELS, write_model
 from qrnn.keras_import.settings import short
 from qrnn.keras_import.tensors import Mask, Value
@@ -50,8 +50,8 @@ def load_keras(
     A Masking layer, or an Embedding with mask_zero, on an input leaves out the steps at the end of a sequence that have the mask's value, as
     lengths do; `qrnn.Session` and the commands find these lengths in the data.
 
-    Raises `ModelFileError` when the file is missing, damaged or inconsistent, `UnsupportedError` with every layer and setting that is not
-    supported, and `QrnnError` where h5py is not installed.
+    Raises `ModelFileError` when the file is missing, damaged or inconsistent, and `UnsupportedError` with every layer and setting that is
+    not supported.
     """
     return read_keras(path).imported(stream, state, values, shapes, window)
 
@@ -131,10 +131,7 @@ def read_keras(path: str | os.PathLike[str]) -> KerasSource:
         raise ModelFileError(
             f"{what} is no Keras model: neither a .keras nor an HDF5 file; save it with model.save('NAME.keras')"
         )
-    try:
-        return _written(config, version if isinstance(version, str) else "", weights, name, digest, budget)
-    finally:
-        datasets.close()
+    return _written(config, version if isinstance(version, str) else "", weights, name, digest, budget)
 
 
 def _written(

@@ -179,7 +179,7 @@ def _shape(shape: Any) -> Shape | None:
     if not isinstance(shape, (list, tuple)) or not 1 < len(shape) <= 8:
         return None
     sizes = [None if size is None else size for size in shape]
-    if any(size is not None and (type(size) is not int or size < 1) for size in sizes):
+    if any(size is not None and (type(size) is not int or not 1 <= size < 1 << 31) for size in sizes):
         return None
     return (None, *sizes[1:])
 

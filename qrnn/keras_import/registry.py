@@ -33,6 +33,15 @@ class Call:
             self.settings.refuse(f"it is called with {len(self.inputs)} values, expected one")
         return self.inputs[0]
 
+    @property
+    def first(self) -> Value:
+        """Return the first value that the layer reads, a sequence [N, T, features]."""
+        if not self.inputs or self.inputs[0].rank != 3:
+            self.settings.refuse(
+                f"it is called with {', '.join(x.text() for x in self.inputs) or 'nothing'}, expected [N, T, features]"
+            )
+        return self.inputs[0]
+
     def argument(self, name: str, default: Any = None) -> Any:
         """Return an argument of the call that is no value."""
         return self.arguments.get(name, default)

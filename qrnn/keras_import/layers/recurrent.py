@@ -124,7 +124,7 @@ def _sequence_mask(call: Call, own: Layer) -> Mask | None:
 def recurrent(graph: Graph, call: Call) -> Sequence[Value]:
     """Write a layer in one direction; a stack of cells is as many layers."""
     call.only("initial_state")
-    x = call.inputs[0]
+    x = call.first
     own = read_layer(call.layer, call.settings, call.weights, x.features, graph.keras_version)
     _remember(graph, call, own)
     mask = _sequence_mask(call, own)
@@ -147,7 +147,7 @@ def recurrent(graph: Graph, call: Call) -> Sequence[Value]:
 def bidirectional(graph: Graph, call: Call) -> Sequence[Value]:
     """Write a layer in both directions, and what joins their results."""
     call.only("initial_state")
-    settings, x = call.settings, call.inputs[0]
+    settings, x = call.settings, call.first
     forward, backward = _directions(graph, call)
     merge = settings.choice("merge_mode", ("concat", "sum", "ave", "mul", None), "concat")
     for own in (forward, backward):
