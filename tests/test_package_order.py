@@ -44,7 +44,7 @@ ORDER = (
 )
 """The packages and modules of qrnn. Each may import those before it and none after it, wherever in a file the import stands."""
 
-MODULES = {"errors", "targets", "torch_import", "trained_files", "onnx_backend", "__init__", "__main__"}
+MODULES = {"errors", "targets", "trained_files", "onnx_backend", "__init__", "__main__"}
 """The files that lie in no package: the errors, the targets, and doors."""
 
 
