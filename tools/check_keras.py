@@ -83,7 +83,7 @@ def make(folder: Path) -> None:
 
 
 def error_of(path: Path, arrays: Any) -> str:
-    """Return the largest difference of what qrnn imports, or why it does not import it."""
+    """Return the largest difference of what qrnn imports, or that it is refused; stderr says why."""
     import qrnn
 
     try:
@@ -92,7 +92,8 @@ def error_of(path: Path, arrays: Any) -> str:
         own = {i.name: i for i in model.inputs}
         got = qrnn.run_oracle(model, {name: data[name] for name in own}).outputs
     except qrnn.QrnnError as error:
-        return f"refused: {error}"
+        print(f"{path.name}: {error}", file=sys.stderr)
+        return "refused"
     want = {key[4:]: arrays[key] for key in arrays if key.startswith("out.")}
     pairs = (
         [(got[key], value) for key, value in want.items()]

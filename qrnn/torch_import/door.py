@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
+
+import onnx
 
 from qrnn.errors import DataError, QrnnError
 from qrnn.model.float_model import FloatModel
@@ -15,7 +17,7 @@ from qrnn.onnx_import.graph import Constants, find_roles, import_checked, live_n
 from qrnn.onnx_import.inputs import declared_inputs
 from qrnn.onnx_import.structure import check_structure
 from qrnn.torch_import.check import check
-from qrnn.torch_import.export import OPSET, Axes, export, has_onnxscript
+from qrnn.torch_import.export import OPSET, Axes, ExportError, export, has_onnxscript
 from qrnn.torch_import.projected import projected
 from qrnn.torch_import.surroundings import evaluation
 from qrnn.torch_import.values import Called, call_of
@@ -58,9 +60,10 @@ def from_torch(
     while the module is exported too, so that it may choose between branches in Python.
 
     ``exporter`` is ``"torchscript"`` (PyTorch's older exporter, which needs no further package), ``"dynamo"`` (the newer one, which needs
-    onnxscript), or ``"auto"``: the older one, and the newer one where that fails. Steps in a Python loop (torch.nn.LSTMCell and others) are
-    written out over the steps of the example, and found again by their equation; an LSTM with proj_size inside of a module has its projection
-    multiplied into its recurrent matrix, and alone it keeps it. Packed sequences are those of lengths, in any order.
+    onnxscript), or ``"auto"``: the older one, and the newer one where that cannot write the module. Steps in a Python loop
+    (torch.nn.LSTMCell and others) are written out over the steps of the example, and found again by their equation; an LSTM with proj_size
+    inside of a module has its projection multiplied into its recurrent matrix, and alone it keeps it. Packed sequences are those of
+    lengths, in any order.
 
     The module is left as it was, in training mode where it was. Finally both are run, on the example and on one twice as large in batch
     and time, and must agree; with ``window``, which makes another function, they are not.
@@ -98,43 +101,40 @@ def _plain(value: Any) -> Any:
 
 def _exported(called: Called, options: Options, exporter: Exporter) -> FloatModel:
     """Return the model of the first way to export the module whose graph is imported and agrees with it; the first error where none does."""
-    first: QrnnError | None = None
-    for graph in _graphs(called, exporter):
-        try:
-            model = _imported(graph(), called, options)
-            if options.window is None:
-                check(called, model)
-        except DataError:
-            raise
-        except QrnnError as error:
-            first = first or error
-        else:
-            return model
-    assert first is not None
-    raise first
+    errors: list[QrnnError] = []
+    for way in ("torchscript", "dynamo") if exporter == "auto" else (exporter,):
+        if errors and not (has_onnxscript() and all(isinstance(error, ExportError) for error in errors)):
+            break  # the newer exporter is for what the older one cannot write
+        for graph in _graphs(called, way):
+            try:
+                model = _imported(graph(), called, options)
+                if options.window is None:
+                    check(called, model)
+            except DataError:
+                raise
+            except QrnnError as error:
+                errors.append(error)
+            else:
+                return model
+    raise errors[0]
 
 
-def _graphs(called: Called, exporter: Exporter) -> Iterator[Any]:
-    """Iterate over functions that export the module: batch and time open, the batch alone, no size open; by each exporter."""
-    exporters = ["torchscript", *(["dynamo"] if has_onnxscript() else [])] if exporter == "auto" else [exporter]
-    for way in exporters:
-        found: list[Axes] = []
+def _graphs(called: Called, exporter: str) -> Iterator[Callable[[], onnx.ModelProto]]:
+    """Iterate over functions that export the module: with batch and time open, with the batch alone, and with the sizes of the example."""
+    found: list[Axes] = []
 
-        def both(way: str = way, found: list[Axes] = found) -> Any:
-            found.append(_roles(called, way))
-            return export(called, way, found[0])
+    def both() -> onnx.ModelProto:
+        found.append(_roles(called, exporter))
+        return export(called, exporter, found[0])
 
-        def batch(way: str = way, found: list[Axes] = found) -> Any:
-            axes = {
-                key: {axis: label for axis, label in own.items() if label == "N"}
-                for key, own in (found or [{}])[0].items()
-            }
-            return export(called, way, axes)
+    def batch() -> onnx.ModelProto:
+        axes = {key: {axis: label for axis, label in own.items() if label == "N"} for key, own in found[0].items()}
+        return export(called, exporter, axes)
 
-        yield both
-        if found:
-            yield batch
-        yield lambda way=way: export(called, way, {})
+    yield both
+    if found:
+        yield batch
+    yield lambda: export(called, exporter, {})
 
 
 def _roles(called: Called, exporter: str) -> Axes:
@@ -157,7 +157,7 @@ def _roles(called: Called, exporter: str) -> Axes:
     return found
 
 
-def _imported(graph: Any, called: Called, options: Options) -> FloatModel:
+def _imported(graph: onnx.ModelProto, called: Called, options: Options) -> FloatModel:
     """Import a graph, with what the caller asks for that is not fixed in it already."""
     budget = Budget(0)
     for tensor in check_structure(graph, called.name, budget).tensors:

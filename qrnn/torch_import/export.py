@@ -7,6 +7,7 @@ import importlib.util
 import io
 import logging
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +23,14 @@ OPSET = 17
 NEWER_OPSET = 18
 """The opset of the newer exporter, which writes no older one."""
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
 Axes = Mapping[str, Mapping[int, str]]
 """The axes of each input whose size is left open, with a name."""
+
+
+class ExportError(UnsupportedError):
+    """An exporter of PyTorch cannot write a module."""
 
 
 def has_onnxscript() -> bool:
@@ -43,7 +50,8 @@ def export(called: Called, exporter: str, axes: Axes) -> onnx.ModelProto:
     except Exception as error:  # the exporters' errors have no common base but Exception
         if isinstance(cause := _cause(error), QrnnError):
             raise cause from error
-        raise UnsupportedError(f"PyTorch cannot export module '{called.name}': {first_line(error)[:300]}") from error
+        why = _COLOURS.sub("", first_line(error))[:300]
+        raise ExportError(f"PyTorch cannot export module '{called.name}': {why}") from error
 
 
 def _cause(error: BaseException) -> BaseException:
