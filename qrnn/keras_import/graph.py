@@ -107,10 +107,6 @@ class Graph:
         """Remember that this layer reads several steps of ``x`` at once."""
         self.mixed.append((self.layer, x))
 
-    def masked(self) -> set[str]:
-        """Return the graph inputs that a mask is about."""
-        return {x.mask.source for _, x in self.mixed if x.mask is not None}
-
     def model(self, outputs: Sequence[tuple[str, Value]]) -> onnx.ModelProto:
         """Return the model with these outputs, by name."""
         for info in self.inputs:

@@ -54,7 +54,7 @@ def test_as_keras_computes(name: str, suffix: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(own, want, rtol=0, atol=1e-3 if name in HALF else 2e-6)
 
 
-def test_an_installed_keras_agrees() -> None:
+def test_the_golden_cases_are_those_of_the_tool() -> None:
     """The golden cases are those of tools/keras_cases.py."""
     import keras_cases
 

@@ -39,8 +39,6 @@ def read_layer(config: LayerConfig, settings: Settings, weights: Weights, featur
         settings.flag(key, False)
         for key in ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask")
     ]
-    for key in ("return_runtime", "reset_state"):
-        settings.take(key)
     cells: list[Cell] = []
     if config.kind in KINDS:
         cells.append(read_cell(KINDS[config.kind], settings, weights.child("cell"), features, version))
@@ -104,7 +102,7 @@ def _state_rows(call: Call, layers: Sequence[Layer], given: Sequence[Value]) -> 
 
 
 def _remember(graph: Graph, call: Call, own: Layer) -> None:
-    graph.stateful[call.layer.name] = own.stateful
+    graph.stateful[call.layer.name] = own.stateful or graph.stateful.get(call.layer.name, False)
     graph.mixes_steps(call.inputs[0])
 
 
