@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keyword
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any

@@ -65,7 +65,9 @@ def read_onnx(path: str | os.PathLike[str]) -> Source:
     file = Path(path)
     content = _content(file)
     if content.startswith(KERAS):
-        raise ModelFileError(f"'{file}' is a Keras file, where an ONNX file is expected; qrnn.load_keras reads it, and cuts are made of ONNX files alone")
+        raise ModelFileError(
+            f"'{file}' is a Keras file, where an ONNX file is expected; qrnn.load_keras reads it, and cuts are made of ONNX files alone"
+        )
     size = len(content)
     budget = Budget(size)
     digest = hashlib.sha256(content)
