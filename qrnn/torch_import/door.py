@@ -128,12 +128,16 @@ def _graphs(called: Called, exporter: str) -> Iterator[Callable[[], onnx.ModelPr
         return export(called, exporter, found[0])
 
     def batch() -> onnx.ModelProto:
-        axes = {key: {axis: label for axis, label in own.items() if label == "N"} for key, own in found[0].items()}
-        return export(called, exporter, axes)
+        known = found[0] if found else {}
+        axes = {
+            key: {axis: label for axis, label in known.get(key, {}).items() if label == "N"} for key in called.inputs
+        }
+        # where no batch was found, the first axis most likely is one
+        first = {key: {0: "N"} for key, value in called.inputs.items() if value.dim()}
+        return export(called, exporter, {key: own or first.get(key, {}) for key, own in axes.items()})
 
     yield both
-    if found:
-        yield batch
+    yield batch
     yield lambda: export(called, exporter, {})
 
 
