@@ -48,11 +48,13 @@ if TYPE_CHECKING:
     from qrnn.lab.sweep_result import SweepResult
     from qrnn.lab.tune import tune
     from qrnn.lab.tune_result import TuneResult
+    from qrnn.model.choosing import Sampling
     from qrnn.model.codes import CodeFormat, code_format
     from qrnn.model.float_model import FloatModel
     from qrnn.model.quant_model import QuantModel
     from qrnn.onnx_import import cut_onnx, load_onnx
     from qrnn.quantization.scheme import Scheme
+    from qrnn.running.generated import Generated
     from qrnn.running.pool import StreamPool
     from qrnn.running.session import Session
     from qrnn.running.state import RunResult, State
@@ -89,12 +91,14 @@ _HOMES = {
     "qrnn.hybrid.file": ("load", "save"),
     "qrnn.hybrid.model": ("HybridModel",),
     "qrnn.model.codes": ("CodeFormat", "code_format"),
+    "qrnn.model.choosing": ("Sampling",),
     "qrnn.model.float_model": ("FloatModel",),
     "qrnn.model.quant_model": ("QuantModel",),
     "qrnn.keras_import": ("load_keras",),
     "qrnn.onnx_import": ("cut_onnx", "load_onnx"),
     "qrnn.quantization.scheme": ("Scheme",),
     "qrnn.conversion": ("quantize",),
+    "qrnn.running.generated": ("Generated",),
     "qrnn.running.session": ("Session",),
     "qrnn.running.state": ("RunResult", "State"),
     "qrnn.running.pool": ("StreamPool",),
@@ -114,12 +118,14 @@ __all__ = [
     "Difference",
     "Explanation",
     "FloatModel",
+    "Generated",
     "HybridModel",
     "ModelFileError",
     "QrnnError",
     "QuantModel",
     "QuantizationError",
     "RunResult",
+    "Sampling",
     "Scheme",
     "Session",
     "State",

@@ -15,6 +15,7 @@ from contract_to_c import Callee
 
 from qrnn.arithmetic import (
     cells,
+    choices,
     codes,
     fixedpoint,
     gates,
@@ -125,6 +126,8 @@ PLACE = (-running_softmax.LARGEST_PLACE, running_softmax.LARGEST_PLACE)
 """The bounds of a score times log2(e)."""
 WEIGHTED = (-running_softmax.WEIGHTED_MAX, running_softmax.WEIGHTED_MAX + INT32[1])
 """The bounds of a weighted sum that is joined of its parts."""
+WORD = (0, (1 << 32) - 1)
+"""The bounds of an unsigned number of 32 bits."""
 INPUTS = {"from_frac": bits(*FRAC), "to_frac": bits(*FRAC)}
 GRU = {"z": lane(GATE), "n": lane(GATE), "h": lane(STATE), "z_frac": bits(*FRAC), "n_shift": bits(*FRAC)}
 CELL = {
@@ -172,6 +175,10 @@ SCALARS: tuple[Function, ...] = (
     Function(
         fixedpoint.saturate, 2, {"x": long(WIDE), "low": Argument("int64_t", WIDE[0], WIDE[0], fixed=True), "high": long(WIDE)}, "at_most64",
         "int64_t", note="There is no lower end.",
+    ),
+    Function(
+        fixedpoint.saturate, 2, {"x": long(WIDE), "low": long(WIDE), "high": Argument("int64_t", WIDE[1], WIDE[1], fixed=True)}, "at_least64",
+        "int64_t", note="There is no upper end.",
     ),
     Function(fixedpoint.saturate, 2, {"x": long(WIDE), "low": long(WIDE), "high": long(WIDE)}, "saturate64", "int64_t"),
     Function(fixedpoint.saturate16, 2, {"x": signed(INT32)}, only_if="!defined(QRNN_HAS_SSAT)"),
@@ -372,6 +379,31 @@ SCALARS: tuple[Function, ...] = (
         },
         note="shift + 30 is the place of the leading bit of weight.",
     ),
+    Function(
+        choices.choice_distance, 12,
+        {
+            "top": long((-(1 << 32), 1 << 32)), "score": long((-(1 << 32), 1 << 32)), "probabilities": bits(0, 1),
+            "logs": TableArgument("int32_t", 0, logarithms.LN2),
+        },
+        facts={"choose(top < 1, 1, top)": (1, 1 << 32), "choose(score < 1, 1, score)": (1, 1 << 32)},
+    ),
+    Function(
+        choices.choice_weight, 12,
+        {
+            "distance": signed((-1, INT32[1])), "multiplier": signed((1, INT32[1])), "shift": bits(0, 62),
+            "powers": TableArgument("int32_t", 1 << running_softmax.POWER_BITS, 2 << running_softmax.POWER_BITS),
+        },
+    ),
+    Function(choices.product_high, 12, {"a": long(WORD), "b": long(WORD)}, result="int64_t"),
+    Function(choices.product_low, 12, {"a": long(WORD), "b": long(WORD)}, result="int64_t"),
+    Function(choices.weight_share, 12, {"total": long((0, (1 << 40) - 1)), "word": long(WORD)}, result="int64_t"),
+    Function(
+        choices.fed_value, 12,
+        {
+            "q": signed(INT16), "multiplier": long((0, (1 << 46) - 1)), "bias": long((1 - (1 << 61), (1 << 61) - 1)), "shift": bits(0, 62),
+            "limit": signed((1, 32767)),
+        },
+    ),
 )  # fmt: skip
 """The functions of qrnn_contract.h, each after those it calls."""
 
@@ -470,6 +502,7 @@ CALLS: dict[type[Scalar], dict[Any, list[Callee]]] = {
         "qrnn_piecewise_linear_log",
         "qrnn_natural_log",
         "qrnn_divide_sum",
+        "qrnn_power_mantissa",
     ),
     Lanes: callees(VECTORS, "qrnn_piecewise_linear16", "qrnn_piecewise_linear32"),
 }

@@ -4,9 +4,9 @@ The file holds integer inputs, weights and states with the outputs of the refere
 and for every backend here. Its layout is described in the file itself, under ``about``. The vectors of normalizations stand in a second file,
 norms-1.0.json (tools/golden_norms.py), those of offsets in a third, offsets-1.1.json (tools/golden_offsets.py), those of sums and means in
 a fourth, reductions-1.1.json (tools/golden_reductions.py), those of elementwise layers in a fifth, elementwise-1.1.json
-(tools/golden_elementwise.py), those of attention pooling in a sixth, attention-1.1.json (tools/golden_attention.py), and those of a
-converter's codes in a seventh, codes-1.1.json (tools/golden_codes.py). Each file is named after the version of the contract since which its
-vectors hold; later versions keep them::
+(tools/golden_elementwise.py), those of attention pooling in a sixth, attention-1.1.json (tools/golden_attention.py), those of a
+converter's codes in a seventh, codes-1.1.json (tools/golden_codes.py), and those of choices in an eighth, choices-1.1.json
+(tools/golden_choices.py). Each file is named after the version of the contract since which its vectors hold; later versions keep them::
 
     python tools/make_golden.py            write the files
     python tools/make_golden.py --check    compare them with the reference backend; exit status 1 when they differ
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import golden_attention
+import golden_choices
 import golden_codes
 import golden_elementwise
 import golden_norms
@@ -74,6 +75,7 @@ GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / f"contract-{
 NORMS = GOLDEN.with_name(f"norms-{golden_norms.SINCE}.json")
 OFFSETS = GOLDEN.with_name(f"offsets-{golden_offsets.SINCE}.json")
 REDUCTIONS = GOLDEN.with_name(f"reductions-{golden_reductions.SINCE}.json")
+CHOICES = GOLDEN.with_name(f"choices-{golden_choices.SINCE}.json")
 ATTENTION = GOLDEN.with_name(f"attention-{golden_attention.SINCE}.json")
 CODES = GOLDEN.with_name(f"codes-{golden_codes.SINCE}.json")
 ELEMENTWISE = GOLDEN.with_name(f"elementwise-{golden_elementwise.SINCE}.json")
@@ -292,6 +294,12 @@ def check_attention(path: Path = ATTENTION) -> int:
     return _compared(path, lambda committed: golden_attention.with_results(committed) | head)
 
 
+def check_choices(path: Path = CHOICES) -> int:
+    """Compare the vectors of choices with what the contract's functions make of their inputs."""
+    head = _without(golden_choices.make_document(), "functions", "choices")
+    return _compared(path, lambda committed: golden_choices.with_results(committed) | head)
+
+
 def check_elementwise(path: Path = ELEMENTWISE) -> int:
     """Compare the vectors of elementwise layers with what the contract's functions make of their inputs."""
     head = _without(golden_elementwise.make_document(), "functions", "octaves")
@@ -332,7 +340,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     path: Path = options.path or GOLDEN
     if options.check:
-        every = (check_norms, check_offsets, check_reductions, check_elementwise, check_attention, check_codes)
+        every = (
+            check_norms,
+            check_offsets,
+            check_reductions,
+            check_elementwise,
+            check_attention,
+            check_codes,
+            check_choices,
+        )
         others = every if options.path is None else ()
         return max([check(path), *(other() for other in others)])
     documents = {path: make_document()}
@@ -340,6 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         documents |= {NORMS: golden_norms.make_document(), OFFSETS: golden_offsets.make_document()}
         documents |= {REDUCTIONS: golden_reductions.make_document(), ELEMENTWISE: golden_elementwise.make_document()}
         documents |= {ATTENTION: golden_attention.make_document(), CODES: golden_codes.make_document()}
+        documents |= {CHOICES: golden_choices.make_document()}
     for place, document in documents.items():
         text = to_text(document)
         place.parent.mkdir(parents=True, exist_ok=True)

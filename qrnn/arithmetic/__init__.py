@@ -9,6 +9,7 @@ from typing import Any
 
 from qrnn.arithmetic import (
     cells,
+    choices,
     codes,
     fixedpoint,
     gates,
@@ -92,5 +93,11 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     running_softmax.joined_sum,
     running_softmax.weighted_sum,
     running_softmax.weighted_mean,
+    choices.choice_distance,
+    choices.choice_weight,
+    choices.product_high,
+    choices.product_low,
+    choices.weight_share,
+    choices.fed_value,
 )
 """Every function of the contract, each after those it calls."""

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from qrnn.errors import BackendError
 from qrnn.model.batch import shortest, time_axes
 from qrnn.model.boundary import dequantize_array, quantize_array
-from qrnn.model.definitions import run_row_loops, run_step_loop
+from qrnn.model.definitions import PLAIN, plain, run_row_loops, run_step_loop
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
+from qrnn.model.layer_facts import RowLoop
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.stored_states import StateLayout, StoredStates
@@ -27,6 +28,10 @@ from qrnn.model.time import TimeAxis
 LayerState = tuple[npt.NDArray[Any], ...]
 """The arrays of a layer's state, [N, *shape] each, in the order of `QuantLayer.states`. A recurrent layer has h [N, D, P] int16 and c
 [N, D, H] int32, which has no elements for cells without c."""
+
+
+Choose = Callable[[Int64Array, npt.NDArray[np.uint32]], Int64Array]
+"""A function (scores [M, V], words of draws [M, 4]) → tokens [M]; see `qrnn.model.choosing.choose_rows`."""
 
 
 class DeviceResult(NamedTuple):
@@ -276,6 +281,20 @@ class Engine(ABC):
         """
         given = dict(zip(layer.inputs, inputs, strict=True))
         return run_row_loops(layer.row_loops(), given, len(inputs[0]), self.features_of(layer.output))
+
+    def chooser(self, loop: RowLoop, count: int) -> Choose:
+        """Return a function that chooses among ``count`` tokens by the definition `qrnn.model.choosing.choice_loop`, for one thread at a time.
+
+        Here it runs on Python's integers. A backend that compiles definitions overrides this.
+        """
+        rows, parameters = loop.make(PLAIN), [plain(value) for value in loop.parameters]
+
+        def choose(scores: Int64Array, words: npt.NDArray[np.uint32]) -> Int64Array:
+            out = np.zeros((len(scores), 1), object)
+            rows(0, len(scores), *parameters, plain(scores), plain(words), out)
+            return out[:, 0].astype(np.int64)
+
+        return choose
 
     def run_on_device(
         self,

@@ -18,6 +18,7 @@ from qrnn.cli import (
     export,
     fit,
     gates,
+    generate,
     inspect,
     run,
     sweep,
@@ -38,6 +39,7 @@ app = typer.Typer(
 for _command in (
     convert.convert,
     run.run,
+    generate.generate,
     compile.compile,
     compare.compare,
     explain.explain,

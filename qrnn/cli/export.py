@@ -9,7 +9,17 @@ import typer
 
 from qrnn.cli.codes import CODES, NAMES
 from qrnn.cli.common import check_folder_output, console, read_arrays, target_file
-from qrnn.errors import QrnnError
+from qrnn.cli.generating import (
+    BlankOption,
+    FeedOption,
+    OneHotOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    feed_of,
+    sampling_of,
+)
+from qrnn.errors import DataError, QrnnError
 from qrnn.export.packages import package_names
 from qrnn.system.sizes import size_text
 
@@ -81,20 +91,47 @@ def export(
             help="The version of the library, 1.0.0 when left out; MAJOR is its interface's.",
         ),
     ] = None,
+    generate: Annotated[
+        bool,
+        typer.Option(
+            "--generate", help="Add functions that choose tokens and feed an output back; the options below say how."
+        ),
+    ] = False,
+    temperature: TemperatureOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    feed: FeedOption = None,
+    one_hot: OneHotOption = False,
+    blank: BlankOption = None,
 ) -> None:
     """Write a model as C99 for a device."""
     from qrnn.cli.codes import choices
     from qrnn.export.folder import export_model
+    from qrnn.export.generation import Generation
     from qrnn.export.packages import load_package
     from qrnn.model.codes import codes_within
     from qrnn.model.file import load
     from qrnn.targets import load_target
 
     check_folder_output(output, (model, *target_file(target), *(() if data is None else (data,))))
+    generation = None
+    if generate:
+        sampling = sampling_of(temperature, top_k, top_p)
+        generation = Generation(sampling, feed_of(feed), True if one_hot else None, blank)
+    elif any(option is not None for option in (temperature, top_k, top_p, feed, blank)) or one_hot:
+        raise DataError(
+            "--temperature, --top-k, --top-p, --feed, --one-hot and --blank say how --generate does; give it, too"
+        )
     hardware, laid_out = load_target(target), load_package(package)
     quantized = load(model)
     if library:
-        others: dict[str, object] = {"--data": data, "--codes": codes, "--names": names, "--measure": measure or None}
+        others: dict[str, object] = {
+            "--data": data,
+            "--codes": codes,
+            "--names": names,
+            "--measure": measure or None,
+            "--generate": generate or None,
+        }
         others |= {
             "--package": None if package == "folder" else package,
             "--scratch": None if scratch == "stack" else scratch,
@@ -109,7 +146,7 @@ def export(
     arrays = read_arrays(data, quantized.inputs) if data is not None else None
     own = name or model.stem
     measured = _measured(quantized, hardware, chosen) if measure else None
-    exported = export_model(quantized, hardware, output, own, arrays, chosen, package, measured)
+    exported = export_model(quantized, hardware, output, own, arrays, chosen, package, measured, generation)
     out = console()
     kind = "step by step" if exported.whole is None else f"whole sequences, for {exported.whole.why}"
     out.print(f"wrote {output}: {exported.name}.c for {hardware.name}, {kind}", soft_wrap=True)

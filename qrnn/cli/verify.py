@@ -63,6 +63,7 @@ def verify(
                 "compiler": result.compiler,
                 "sequences": result.sequences,
                 "steps": result.steps,
+                **({"generated": result.generated} if result.generated else {}),
                 **(counted if hardware.emulation is not None else {}),
             }
         )
@@ -70,6 +71,8 @@ def verify(
         out = console()
         amount = f"{result.steps} rows" if found.model.rows else f"{result.sequences} sequences, {result.steps} steps"
         what = f"{amount} on {hardware.name} ({result.compiler})"
+        if result.generated:
+            what = f"{what}, {result.generated} generated steps"
         out.print(f"{what}: {'every output and state is equal' if equal else result.difference}", soft_wrap=True)
         if hardware.emulation is not None:
             out.print(

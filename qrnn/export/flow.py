@@ -44,6 +44,10 @@ def code_of(model: QuantModel, layer: QuantLayer) -> type[AnyCode]:
     return steps_code(layer, [model.tensors[tensor].features for tensor in (*layer.inputs, layer.output)])
 
 
+GENERATION_WORDS = ("choice", "draws", "choose", "generate", "transduce")
+"""What the names of public things end with that `qrnn.export.generation_code` adds."""
+
+
 class Flow:
     """The C functions of a model: layers are emitted into ``code``, then the functions that call them; ``name`` begins all public names."""
 
@@ -52,7 +56,7 @@ class Flow:
 
     def __init__(self, model: QuantModel, name: str, code: Code) -> None:
         self.model, self.name, self.code = model, name, code
-        public = [f"{name}_{word}" for word in PUBLIC]
+        public = [f"{name}_{word}" for word in (*PUBLIC, *GENERATION_WORDS)]
         ports = Names(LOCALS, (f"{name}_", "qrnn_"))
         self.inputs = tuple(input_port(i, ports) for i in model.inputs if i.kind in ("features", "tokens"))
         self.outputs = tuple(output_port(model, o, ports) for o in model.outputs)

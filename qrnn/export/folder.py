@@ -18,11 +18,15 @@ from qrnn.errors import DataError, ModelFileError
 from qrnn.export import golden
 from qrnn.export.choices import Choices, read_choices
 from qrnn.export.expected import host_results, integer_sequences, random_sequences
+from qrnn.export.generation import Generation
+from qrnn.export.generation_golden import golden_arrays, selftest_function
+from qrnn.export.generation_replay import cases_of, host_generated
 from qrnn.export.info import Measured, info_header
 from qrnn.export.names import model_identifier
 from qrnn.export.packages import FOLDER, NAME, Layout, load_package, readme_template, substituted
 from qrnn.export.readme import readme_fields
 from qrnn.export.real_functions import float_header
+from qrnn.export.replay import Vectors
 from qrnn.export.source import Exported, export_source
 from qrnn.model.file import load, save
 from qrnn.model.integers_only import check_integers
@@ -38,6 +42,9 @@ MOST_BYTES = 1 << 24
 
 MOST_PARTS = 8
 """The most folders and names in the path of a file of an exported folder."""
+
+MOST_GENERATED = 2
+"""The golden sequences from which the self-test generates."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,14 @@ def export_model(
     choices: Choices | None = None,
     package: str = FOLDER,
     measured: Measured | None = None,
+    generation: Generation | None = None,
 ) -> Exported:
     """Write ``model`` as C for ``target`` to ``folder``, which must be new, empty, or made by an earlier export.
 
     ``name`` begins all names in C. The golden vectors are of random numbers, and of the first sequences of ``data`` where it is given.
     ``choices`` are what the C has beside the model's own functions, ``package`` the layout of the folder, ``measured`` what is known of
-    the model on the target. Raises UnsupportedError for what C cannot hold, and DataError for a folder that holds something else.
+    the model on the target; ``generation`` asks for functions that feed an output back (docs/decoding.md). Raises UnsupportedError for what
+    C cannot hold, and DataError for a folder that holds something else, and for a model that does not generate.
     """
     check_integers(model, "export")
     place, laid_out = _place(folder), load_package(package)
@@ -85,7 +94,13 @@ def export_model(
             f"the name {name!r} has {len(name)} characters, and package {package} takes {laid_out.longest_name}; give a shorter one (--name)"
         )
     exported = export_source(
-        model, name, target.core.kernels, [f"{name}: made by qrnn for {target.name}"], _purpose(target), choices
+        model,
+        name,
+        target.core.kernels,
+        [f"{name}: made by qrnn for {target.name}"],
+        _purpose(target),
+        choices,
+        generation,
     )
     lengths: tuple[int, ...] = golden.RANDOM_LENGTHS
     if golden.wants_long(exported):
@@ -101,11 +116,12 @@ def export_model(
         sequences += [{k: v[:steps] if k in timed else v for k, v in s.items()} for s in real]
     results = host_results(model, exported, sequences, "reference")
     layout, runtime = _filled(laid_out.layout, name), targets_folder() / "runtime"
+    arrays, again = _generated(model, exported, sequences)
     tests = {
-        f"{name}_golden.h": golden.golden_header(exported, sequences, results),
+        f"{name}_golden.h": golden.golden_header(exported, sequences, results, arrays),
         f"{name}_selftest.h": golden.selftest_header(name, laid_out.prints),
         f"{name}_selftest.c": golden.selftest_source(
-            exported, sequences, _upwards(layout), model if laid_out.prints else None
+            exported, sequences, _upwards(layout), model if laid_out.prints else None, again
         ),
         **({"main.c": golden.main_source(name)} if layout.test_main else {}),
     }
@@ -143,6 +159,7 @@ def export_model(
                 "contract": model.contract,
                 "package": package,
                 "choices": exported.choices.to_dict(),
+                **({} if generation is None else {"generate": generation.to_dict()}),
                 "files": {file: _digest(made / file) for file in _files(made)},
             }
             _write(made / MANIFEST, json.dumps(manifest, indent=2) + "\n")
@@ -190,12 +207,13 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
     choices = read_choices(manifest.get("choices"), model)
     if choices is None:
         raise ModelFileError(f"{path}: not a manifest of qrnn export; export the model again")
+    generation = Generation.from_dict(manifest["generate"], str(path)) if "generate" in manifest else None
     return ExportedFolder(
         folder,
         name,
         target or _own_target(path, manifest),
         model,
-        export_source(model, name, kernels, choices=choices),
+        export_source(model, name, kernels, choices=choices, generation=generation),
         folder / own[".c"],
         folder / own[".h"],
     )
@@ -203,6 +221,15 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
 
 OF_MODEL = (".c", ".h", ".qrnn")
 """The ends of the names of the files that a model's folder has in any layout."""
+
+
+def _generated(model: QuantModel, exported: Exported, sequences: Sequence[Vectors]) -> tuple[list[str], list[str]]:
+    """Return the arrays and the function of the self-test that generate, or nothing where the model's C does not."""
+    if exported.generates is None:
+        return [], []
+    cases = cases_of(exported, sequences[:MOST_GENERATED])
+    generated = host_generated(model, exported, cases, "reference")
+    return golden_arrays(exported, cases, generated), selftest_function(exported, cases, generated)
 
 
 def _of_model(name: str, files: Mapping[str, object]) -> dict[str, Path]:

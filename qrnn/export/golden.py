@@ -33,8 +33,10 @@ def wants_long(model: Exported) -> bool:
     return model.counts_rows or (model.whole is not None and model.whole.filling_steps > min(RANDOM_LENGTHS))
 
 
-def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequence[Replayed]) -> str:
-    """Return the header with the inputs, outputs and final states of all sequences, one array each."""
+def golden_header(
+    model: Exported, sequences: Sequence[Vectors], results: Sequence[Replayed], generated: Sequence[str] = ()
+) -> str:
+    """Return the header with the inputs, outputs and final states of all sequences, one array each, and the arrays ``generated``."""
     lines = [
         *LICENCE,
         "/* Sequences with the outputs and states that qrnn's reference gives. */",
@@ -65,7 +67,7 @@ def golden_header(model: Exported, sequences: Sequence[Vectors], results: Sequen
         array(f.kind, f"golden_state_{f.name}", np.concatenate([r.state[f.name] for r in results]))
         for f in model.compared_state
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *generated]) + "\n"
 
 
 def _coded(model: Exported) -> list[tuple[Port, str, npt.NDArray[np.int64], npt.NDArray[np.int16]]]:
@@ -100,12 +102,16 @@ def _rows(model: Exported, result: Replayed) -> int:
 
 
 def selftest_source(
-    model: Exported, sequences: Sequence[Vectors], include: str = "../", quantized: QuantModel | None = None
+    model: Exported,
+    sequences: Sequence[Vectors],
+    include: str = "../",
+    quantized: QuantModel | None = None,
+    generating: Sequence[str] = (),
 ) -> str:
     """Return the source of ``int NAME_selftest(void)``.
 
     ``include`` is where NAME.h lies, seen from there. With the model itself, ``quantized``, there is also ``int NAME_golden(print)``, which
-    does the same and prints what came of each sequence.
+    does the same and prints what came of each sequence. ``generating`` is the definition of ``generate_again``, if there is one.
     """
     name, lengths = model.name, [sequence_length(model, s) for s in sequences]
     steps = max(lengths)
@@ -170,6 +176,7 @@ def selftest_source(
             "    return found;",
             "}",
             "",
+            *generating,
             *head,
             "{",
             *(f"    {line}" for line in (*out, *room, *model.scratch_variable, f"static {name}_state state;")),
@@ -187,6 +194,7 @@ def selftest_source(
             f"        {name}_reset(&state);",
             *(f"        {line}" for line in (*sets, *calls, *checks, *told, *ends)),
             "    }",
+            *(["    wrong |= generate_again();"] if generating else []),
             "    return (wrong == 0) ? 0 : 1;",
             "}",
             *end,

@@ -25,7 +25,7 @@ def calling_fields(model: QuantModel, exported: Exported) -> dict[str, str]:
     """Return how a model's functions are called, and a table of the formats of their arguments, by ``calling`` and ``formats``."""
     counted = exported.counts_rows
     return {
-        "calling": "\n\n".join([_calling(exported), *_given(exported)]),
+        "calling": "\n\n".join([_calling(exported), *_given(exported), *_generating(exported)]),
         "formats": "\n".join(
             ["| | type | elements | scale | offset | limit |", "|---|---|---|---|---|---|"]
             + [line for port in exported.inputs for line in _rows(model, port, "length")]
@@ -193,6 +193,34 @@ def _given(exported: Exported) -> list[str]:
         f"one of them is out of its range it returns 1 and changes nothing. {begins}. `{name}_get_{state}` reads the state back as it is, "
         f"and `{name}_clear_{state}` makes it again what it is after `{name}_reset`."
     ]
+
+
+def _generating(exported: Exported) -> list[str]:
+    """Return what the functions do that feed an output back; nothing where there are none."""
+    code, name = exported.generates, exported.name
+    if code is None:
+        return []
+    fed = f"`{code.read.name}` is fed back to `{code.fed.name}`"
+    if code.kind == "values":
+        return [
+            f"`{name}_generate` goes on by itself: {fed}, each step as it is. It is given the first steps of `{code.fed.name}` and writes as "
+            f"many of `{code.read.name}` as you ask for, which have that output's format."
+        ]
+    how = "the largest score, of equal ones the first"
+    if code.draws:
+        upper = name.upper()
+        how = (
+            f"the largest score with `{upper}_LARGEST`, or one that is drawn with `{upper}_CHOICE` or another `{name}_choice`. A "
+            f"`{name}_draws` holds the seed of a sequence and how many tokens it has drawn: begin with a seed and zeros"
+        )
+    found = [f"`{name}_choose` chooses a token by the scores `{code.read.name}` of a step: {how}."]
+    if code.plan.blank is not None:
+        found.append(
+            f"`{name}_transduce` decodes the frames of a transducer: {fed}, and at the blank, {code.plan.blank}, the state stays what it was."
+        )
+    else:
+        found.append(f"`{name}_generate` goes on by itself: {fed}, until a stop token or as many as you ask for.")
+    return [" ".join(found)]
 
 
 def _whole(exported: Exported, whole: Whole) -> str:

@@ -13,6 +13,8 @@ from qrnn.export.choices import Choices
 from qrnn.export.code import Code
 from qrnn.export.counted_flow import CountedFlow
 from qrnn.export.flow import Flow, code_of
+from qrnn.export.generation import Generation, PlannedGeneration
+from qrnn.export.generation_code import GenerationCode
 from qrnn.export.given_states import StatePort, header_lines, macro_lines
 from qrnn.export.given_states import functions as state_functions
 from qrnn.export.layout import VECTORS
@@ -83,6 +85,8 @@ class Exported:
     choices: Choices = field(default_factory=Choices)
     scratch: Scratch | None = None
     """The room that functions take from their caller; None where they work on the stack."""
+    generates: GenerationCode | None = None
+    """The functions that feed an output back, if they were asked for."""
 
     @property
     def last_arguments(self) -> list[str]:
@@ -123,18 +127,24 @@ def export_source(
     remarks: Sequence[str] = (),
     target: str = "",
     choices: Choices | None = None,
+    generation: Generation | None = None,
 ) -> Exported:
     """Return the C of ``model``, whose functions and types begin with ``name``; ``remarks`` go to the top of both files.
 
     ``target`` says in words what the C is for and how to compile it. A compiler for a core without the kernels' instructions prints it.
-    ``choices`` are what there is beside the model's own functions.
-    Raises UnsupportedError for what C cannot hold.
+    ``choices`` are what there is beside the model's own functions, and ``generation`` asks for functions that feed an output back. Raises
+    UnsupportedError for what C cannot hold, and DataError where the model does not generate.
     """
     _check(model)
+    if generation is not None and choices is not None and choices.scratch:
+        raise UnsupportedError("functions that generate work on the stack; leave out --scratch argument, or --generate")
+    plan = None if generation is None else PlannedGeneration(model, generation)
     _check_axes(model)
     name, code, chosen = model_identifier(name), Code(kernels), choices or Choices()
     flow = _flow(model, name, code)
     functions, reset = flow.functions(), flow.initial()
+    generates = None if plan is None else _generation(flow, code, plan)
+    functions += [] if generates is None else generates.functions()
     beside = [*state_functions(name, code, flow.fields, flow.given), *code_functions(name, flow.inputs, chosen)]
     room = None
     if chosen.scratch:
@@ -147,7 +157,7 @@ def export_source(
     return Exported(
         name=name,
         kernels=kernels,
-        header="\n".join([*top, *_header(model, flow, chosen, room)]) + "\n",
+        header="\n".join([*top, *_header(model, flow, chosen, room, generates)]) + "\n",
         source="\n".join(
             [*top, *_core_check(name, runtime, target), *_source(name, code, runtime, reset, [*beside, *functions])]
         )
@@ -166,7 +176,18 @@ def export_source(
         finishes=flow.streams and any(layer.steps_past_end > 0 for layer in flow.layers),
         choices=chosen,
         scratch=room,
+        generates=generates,
     )
+
+
+def _generation(flow: Flow, code: Code, plan: PlannedGeneration) -> GenerationCode:
+    """Return the functions that feed an output back."""
+    if type(flow) is not Flow:
+        raise UnsupportedError(
+            f"output {plan.feedback.output.name} is fed back, and other outputs of the model do not come out of every step; export a model "
+            "without these"
+        )
+    return GenerationCode(flow, code, plan)
 
 
 def _flow(model: QuantModel, name: str, code: Code) -> Flow:
@@ -227,7 +248,9 @@ def _runtime(code: Code) -> tuple[str, ...]:
     return (*RUNTIME_BASE, *lanes, *products, *(h for h in first if h in found), *rest)
 
 
-def _header(model: QuantModel, flow: Flow, choices: Choices, room: Scratch | None) -> list[str]:
+def _header(
+    model: QuantModel, flow: Flow, choices: Choices, room: Scratch | None, generates: GenerationCode | None
+) -> list[str]:
     name, guard = flow.name, f"{flow.name.upper()}_H"
     steps = "rows" if flow.counts_rows else "length"
     lines = [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", "", *BEGIN_C]
@@ -283,6 +306,7 @@ def _header(model: QuantModel, flow: Flow, choices: Choices, room: Scratch | Non
         lines += [f"/* {step}", f" * {unwanted} */", prototypes[0], "", f"/* {steps} */", prototypes[1]]
     elif isinstance(flow, WholeFlow):
         lines += _whole_prototypes(model, flow, prototypes, unwanted)
+    lines += [] if generates is None else generates.header()
     return [*lines, "", *END_C, "#endif"]
 
 

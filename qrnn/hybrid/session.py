@@ -202,6 +202,10 @@ class HybridSession(Session):
         """Refuse, since float parts run on the host."""
         raise DataError(self.hybrid.refusal("device_stream"))
 
+    def generate(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise DataError: tokens are chosen by integers alone."""
+        raise DataError(self.hybrid.refusal("generate"))
+
     def run_batch(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: only models of integers alone are looked into layer by layer."""
         raise DataError(self.hybrid.refusal("run_batch"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -174,8 +174,17 @@ class HybridPool(StreamPool):
         """Return the number of streams that there is room for."""
         return self._first.capacity
 
-    def open(self, state: State | None = None) -> int:
-        """Open a stream; see `StreamPool.open`."""
+    def choose(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise DataError: tokens are chosen by integers alone."""
+        raise DataError(self.hybrid.hybrid.refusal("choose"))
+
+    def drawn(self, stream: int) -> int:
+        """Return 0: no token is ever drawn."""
+        self._first.check_open([stream])
+        return 0
+
+    def open(self, state: State | None = None, seed: int = 0, drawn: int = 0) -> int:
+        """Open a stream; see `StreamPool.open`. ``seed`` and ``drawn`` serve nothing, as no token is drawn."""
         if state is None:
             state = self.hybrid.initial_state(1)
         self.hybrid.check_state(state, 1)

@@ -10,8 +10,11 @@ import numpy.typing as npt
 
 from qrnn.errors import DataError
 from qrnn.model.batch import as_array
+from qrnn.model.choosing import Sampling
+from qrnn.model.feedback import find_scored
 from qrnn.model.in_words import counted, port_lines
 from qrnn.model.parts import IndexArray
+from qrnn.running.choosing import Chooser, check_each_step, checked_blank, checked_draws
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
 from qrnn.running.streaming import StreamIO
@@ -35,6 +38,8 @@ class StreamPool(Described):
         self._io = StreamIO(session, capacity)
         self._generation = np.zeros(capacity, np.int64)  # odd while the row's stream is open
         self._last_seen = np.zeros(capacity, np.int64)
+        self._draws = np.zeros((capacity, 2), np.uint64)  # seeds, and how many draws there were
+        self._choosers: dict[tuple[Sampling | None, str | None], Chooser] = {}
         self._free = list(range(capacity - 1, -1, -1))
         self._count = 0
         self._start = session.initial_state(1)
@@ -53,18 +58,21 @@ class StreamPool(Described):
         """Return the number of streams that there is room for."""
         return len(self._generation)
 
-    def open(self, state: State | None = None) -> int:
+    def open(self, state: State | None = None, seed: int = 0, drawn: int = 0) -> int:
         """Open a stream that begins with ``state``, or with the model's own start, and return its number.
 
-        Raises DataError for a state that does not fit.
+        ``seed`` is that of the tokens that `choose` draws for it, and ``drawn`` the number of draws that it has had before. Raises DataError
+        for what does not fit.
         """
         if state is not None:
             self._session.check_state(state, 1)
+        draws = checked_draws(seed, drawn, 1)
         if not self._free:
             self._grow()
         row = self._free.pop()
         self._generation[row] += 1
         self._io.set_state(slice(row, row + 1), state or self._start)
+        self._draws[row] = draws[0]
         return int(self._generation[row]) << _ROW_BITS | row
 
     def close(self, stream: int) -> None:
@@ -104,6 +112,51 @@ class StreamPool(Described):
         outputs = self._io.step(inputs, count)
         return outputs if integers is None else integers.of_outputs(outputs)
 
+    def choose(
+        self,
+        streams: Sequence[int] | IndexArray,
+        inputs: Mapping[str, Any],
+        sampling: Sampling | None = None,
+        output: str | None = None,
+        blank: int | None = None,
+    ) -> IndexArray:
+        """Take one time step of ``streams``, and return the token [n] that is chosen for each by its output, as `Session.generate` chooses.
+
+        ``output`` names the output of scores; without it, it is the one that fits the model's tokens. A token of a stream is the largest score,
+        or with ``sampling`` drawn by the stream's seed. Where it is ``blank``, the stream's state stays what it was before the step. DataError
+        for what does not fit; no state is changed then.
+        """
+        chooser = self._chooser(sampling, output)
+        if blank is not None:
+            blank = checked_blank(blank, chooser.scored)
+        rows = self._rows(streams)
+        if not len(rows):
+            return np.zeros(0, np.int64)
+        before = None if blank is None else self._io.state(rows)
+        if self._integers is not None:
+            inputs = self._integers.reals(inputs)
+        self._io.streams.rows[: len(rows)] = rows
+        self._count = len(rows)
+        values = self._io.step(inputs, len(rows))[chooser.scored.output.name].reshape(len(rows), -1)
+        tokens = chooser.tokens(values, self._draws, rows)
+        if chooser.draws:
+            self._draws[rows, 1] += np.uint64(1)
+        if before is not None and (at_blank := tokens == blank).any():
+            self._io.set_state(rows[at_blank], before.rows(at_blank))
+        return tokens
+
+    def drawn(self, stream: int) -> int:
+        """Return how many tokens `choose` has drawn for a stream, those before it was opened too."""
+        return int(self._draws[self._rows([stream])[0], 1])
+
+    def _chooser(self, sampling: Sampling | None, output: str | None) -> Chooser:
+        key = (sampling, output)
+        if key not in self._choosers:
+            scored = find_scored(self._session.model, output)
+            check_each_step(self._session.model, scored.output)
+            self._choosers[key] = Chooser(self._session.engine, scored, sampling)
+        return self._choosers[key]
+
     @property
     def lengths(self) -> dict[str, IndexArray]:
         """Return how many steps of each output came out in the latest call of `step`, [n] for its n streams; see `Stream.lengths`."""
@@ -142,4 +195,5 @@ class StreamPool(Described):
                 new[:size] = array
         self._generation = np.concatenate([self._generation, np.zeros(size, np.int64)])
         self._last_seen = np.zeros(2 * size, np.int64)
+        self._draws = np.concatenate([self._draws, np.zeros((size, 2), np.uint64)])
         self._free = list(range(2 * size - 1, size - 1, -1))

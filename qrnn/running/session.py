@@ -29,6 +29,7 @@ from qrnn.model.batch import (
     with_time_axis,
     without_time_axis,
 )
+from qrnn.model.choosing import Sampling
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.in_words import port_lines
 from qrnn.model.needed_steps import steps_for
@@ -36,6 +37,8 @@ from qrnn.model.pad_values import is_padded, without_padding
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.device_stream import DeviceStream
+from qrnn.running.generated import Generated
+from qrnn.running.generating import MOST_SYMBOLS, Generator, Wanted
 from qrnn.running.integers import Integers
 from qrnn.running.model_states import ModelStates, streams_of
 from qrnn.running.pool import StreamPool
@@ -394,6 +397,45 @@ class Session(Described):
         outputs = {name: v[:, : timed[name]] if name in timed else v for name, v in result.outputs.items()}
         formats = self._formats_of(integers)
         return replace(result, outputs=outputs if formats is None else formats.of_outputs(outputs))
+
+    def generate(
+        self,
+        inputs: Mapping[str, Any],
+        lengths: Any = None,
+        *,
+        steps: int | None = None,
+        sampling: Sampling | None = None,
+        seed: Any = 0,
+        stop: Any = (),
+        state: State | None = None,
+        feed: Mapping[str, str] | None = None,
+        one_hot: bool | None = None,
+        blank: int | None = None,
+        most_symbols: int = MOST_SYMBOLS,
+        scores: bool = False,
+        drawn: Any = 0,
+        integers: bool | None = None,
+    ) -> Generated:
+        """Feed an output back to an input, and return the tokens or values that follow each prompt (docs/decoding.md).
+
+        ``inputs`` holds a prompt of at least one step for the input that is fed, [N, P, …], with ``lengths`` [N] of them where they differ,
+        and every other input: those over time have a row for each step of the prompt and each further step but the last. ``feed`` names the
+        pair, as in ``{"tokens": "logits"}``, where it is not the only one that fits; ``one_hot`` says that an input of features is fed 1 at
+        the place of a token.
+
+        At most ``steps`` tokens follow, or fewer where one of ``stop`` is chosen, which is the last. Without ``sampling`` the largest score is
+        chosen, of equal ones the first. With it, the draws of sequence n are those of the seed ``seed`` + n, or ``seed``[n], whatever the
+        batch is; ``drawn`` says how many of them were taken before. ``scores`` asks for log probabilities.
+
+        With ``blank``, the model is the prediction and joint network of a transducer, and the other inputs over time are its frames,
+        ``lengths`` of them: a token is chosen in the same frame again until it is the blank, at which the state stays what it was and the next
+        frame follows; at most ``most_symbols`` are given in a frame. ``integers`` is as in `run`. Raises DataError for what does not fit.
+        """
+        formats = self._formats_of(integers)
+        if formats is not None:
+            inputs = formats.reals(inputs)
+        wanted = Wanted(steps, sampling, seed, drawn, stop, feed, one_hot, blank, most_symbols, scores)
+        return Generator(self, inputs, lengths, state, wanted).run(formats)
 
     def stream(self, size: int = 1, state: State | None = None, integers: bool | None = None) -> Stream:
         """Return ``size`` streams that keep their state, which take a step at the least cost; ``integers`` is as in `run`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -102,6 +102,17 @@ class Runner(Protocol):
 
     def check_state(self, state: State, size: int, on_device: bool = False) -> None:
         """Raise DataError for a state that is not of ``size`` streams of the model."""
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        lengths: Any = None,
+        state: State | None = None,
+        progress: Callable[[int, int], Any] | None = None,
+        end: bool = True,
+        integers: bool | None = None,
+    ) -> RunResult:
+        """Run whole sequences, and return their outputs and final state."""
 
     def finish(self, state: State, integers: bool | None = None) -> RunResult:
         """Return what the layers of streams that end in ``state`` still hold back."""

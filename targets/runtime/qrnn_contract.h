@@ -47,6 +47,13 @@ static inline int64_t qrnn_at_most64(int64_t x, int64_t high)
 }
 
 /* Clamp x to [low, high].
+ * Section 2 of docs/arithmetic.md. Here x -2^62 ... 2^62, low -2^62 ... 2^62. There is no upper end. */
+static inline int64_t qrnn_at_least64(int64_t x, int64_t low)
+{
+    return (x < low) ? low : x;
+}
+
+/* Clamp x to [low, high].
  * Section 2 of docs/arithmetic.md. Here x -2^62 ... 2^62, low -2^62 ... 2^62, high -2^62 ... 2^62. */
 static inline int64_t qrnn_saturate64(int64_t x, int64_t low, int64_t high)
 {
@@ -571,6 +578,62 @@ static inline int32_t qrnn_weighted_mean(int64_t total, int64_t weight, uint32_t
     const int32_t shift = (by16 + qrnn_leading_bit((int32_t)(upper >> (uint32_t)by16))) + 1;
     const int64_t numerator = qrnn_saturate64(total >> (uint32_t)shift, INT64_C(-2147483647), INT64_C(2147483647));
     return (int32_t)qrnn_divide_sum(numerator * INT64_C(32768), (weight_ >> (uint32_t)shift) << down, up);
+}
+
+/* Return how far a score is below the largest one, top, 0 ... 2^31 - 1; -1 for a probability of 0, which is never chosen.
+ * With probabilities 1 both are probabilities of any one unit, at most 32767, and the distance is ln(top) - ln(score) with 24
+ * fraction bits, from the table of natural_log. With 0 it is top - score, at most 2^31 - 1.
+ * Section 12 of docs/arithmetic.md. Here top -2^32 ... 2^32, score -2^32 ... 2^32, probabilities 0 ... 1,
+ * entries of logs 0 ... 11629080. */
+static inline int32_t qrnn_choice_distance(int64_t top, int64_t score, uint32_t probabilities, const int32_t *logs)
+{
+    return (probabilities < 1U) ? (int32_t)qrnn_saturate64(top - score, INT64_C(0), INT64_C(2147483647)) : ((score < INT64_C(1))
+        ? (-1) : (qrnn_natural_log((top < INT64_C(1)) ? INT64_C(1) : top, logs) - qrnn_natural_log(score, logs)));
+}
+
+/* Return the weight of a token, 2^23 * e^(-distance / temperature) rounded, 0 ... 2^23; 0 for a distance below 0.
+ * 2^-distance' with distance' = distance * multiplier / 2^(20 + shift): the multiplier, 1 ... 2^31 - 1, and shift, 0 ... 62, hold
+ * the unit of the distance, log2(e) and the temperature. powers is the table of power_mantissa.
+ * Section 12 of docs/arithmetic.md. Here distance -1 ... 2^31 - 1, multiplier 1 ... 2^31 - 1, shift 0 ... 62,
+ * entries of powers 2^23 ... 2^24. */
+static inline int32_t qrnn_choice_weight(int32_t distance, int32_t multiplier, uint32_t shift, const int32_t *powers)
+{
+    const int64_t place = qrnn_at_least64(qrnn_shift_right_round64(((int64_t)(-distance)) * multiplier, shift),
+        INT64_C(-68719476735));
+    const int32_t fall = qrnn_saturate((int32_t)(-(place >> 20U)), 0, 30);
+    return (distance < 0) ? 0 : qrnn_shift_right_round(qrnn_power_mantissa(place, powers), (uint32_t)fall);
+}
+
+/* Return floor(a * b / 2^32) for a and b in 0 ... 2^32 - 1, within 49 bits on the way.
+ * Section 12 of docs/arithmetic.md. Here a 0 ... 2^32 - 1, b 0 ... 2^32 - 1. */
+static inline int64_t qrnn_product_high(int64_t a, int64_t b)
+{
+    return (((a * (b & INT64_C(65535))) >> 16U) + (a * (b >> 16U))) >> 16U;
+}
+
+/* Return a * b modulo 2^32 for a and b in 0 ... 2^32 - 1, within 49 bits on the way.
+ * Section 12 of docs/arithmetic.md. Here a 0 ... 2^32 - 1, b 0 ... 2^32 - 1. */
+static inline int64_t qrnn_product_low(int64_t a, int64_t b)
+{
+    const int64_t low = a * (b & INT64_C(65535));
+    return ((((low >> 16U) + (a * (b >> 16U))) & INT64_C(65535)) << 16U) + (low & INT64_C(65535));
+}
+
+/* Return floor(total * word / 2^32) for total in 0 ... 2^40 - 1 and word in 0 ... 2^32 - 1: 0 ... total - 1, or 0 for total 0.
+ * Section 12 of docs/arithmetic.md. Here total 0 ... 2^40 - 1, word 0 ... 2^32 - 1. */
+static inline int64_t qrnn_weight_share(int64_t total, int64_t word)
+{
+    return (((total >> 16U) * word) + (((total & INT64_C(65535)) * word) >> 16U)) >> 16U;
+}
+
+/* Return clamp(floor((q * multiplier + bias) / 2^shift), +-limit): the integer of an input that is given a value of an output.
+ * q int16, multiplier 0 ... 2^46 - 1, |bias| < 2^61, shift 0 ... 62, limit 1 ... 32767. Whoever makes the numbers proves for every
+ * q that this is what the boundary (docs/arithmetic.md, section 7) makes of the output's real value.
+ * Section 12 of docs/arithmetic.md. Here q -2^15 ... 2^15 - 1, multiplier 0 ... 2^46 - 1, bias -(2^61 - 1) ... 2^61 - 1,
+ * shift 0 ... 62, limit 1 ... 2^15 - 1. */
+static inline int32_t qrnn_fed_value(int32_t q, int64_t multiplier, int64_t bias, uint32_t shift, int32_t limit)
+{
+    return (int32_t)qrnn_saturate64(((q * multiplier) + bias) >> shift, (int64_t)(-limit), (int64_t)limit);
 }
 
 #endif

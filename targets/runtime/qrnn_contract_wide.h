@@ -545,4 +545,49 @@ static inline int64_t qrnn_wide_weighted_mean(int64_t total, int64_t weight, int
     return qrnn_wide_divide_sum(numerator * INT64_C(32768), (weight >> shift) * (INT64_C(1) << down), up);
 }
 
+/* Return how far a score is below the largest one, top, 0 ... 2^31 - 1; -1 for a probability of 0, which is never chosen. */
+static inline int64_t qrnn_wide_choice_distance(int64_t top, int64_t score, int64_t probabilities, const int32_t *logs)
+{
+    if (probabilities < 1) {
+        return qrnn_wide_saturate(top - score, 0, INT64_C(2147483647));
+    }
+    if (score < 1) {
+        return -1;
+    }
+    return qrnn_wide_natural_log((top < 1) ? 1 : top, logs) - qrnn_wide_natural_log((score < 1) ? 1 : score, logs);
+}
+
+/* Return the weight of a token, 2^23 * e^(-distance / temperature) rounded, 0 ... 2^23; 0 for a distance below 0. */
+static inline int64_t qrnn_wide_choice_weight(int64_t distance, int64_t multiplier, int64_t shift, const int32_t *powers)
+{
+    int64_t place = qrnn_wide_score_place(0 - distance, multiplier, shift);
+    int64_t fall = qrnn_wide_saturate(0 - qrnn_wide_power_exponent(place), 0, 30);
+    return (distance < 0) ? 0 : qrnn_wide_shift_right_round(qrnn_wide_power_mantissa(place, powers), fall);
+}
+
+/* Return floor(a * b / 2^32) for a and b in 0 ... 2^32 - 1, within 49 bits on the way. */
+static inline int64_t qrnn_wide_product_high(int64_t a, int64_t b)
+{
+    return (((a * (b & INT64_C(65535))) >> 16) + (a * (b >> 16))) >> 16;
+}
+
+/* Return a * b modulo 2^32 for a and b in 0 ... 2^32 - 1, within 49 bits on the way. */
+static inline int64_t qrnn_wide_product_low(int64_t a, int64_t b)
+{
+    int64_t low = a * (b & INT64_C(65535));
+    return ((((low >> 16) + (a * (b >> 16))) & INT64_C(65535)) * INT64_C(65536)) + (low & INT64_C(65535));
+}
+
+/* Return floor(total * word / 2^32) for total in 0 ... 2^40 - 1 and word in 0 ... 2^32 - 1: 0 ... total - 1, or 0 for total 0. */
+static inline int64_t qrnn_wide_weight_share(int64_t total, int64_t word)
+{
+    return (((total >> 16) * word) + (((total & INT64_C(65535)) * word) >> 16)) >> 16;
+}
+
+/* Return clamp(floor((q * multiplier + bias) / 2^shift), +-limit): the integer of an input that is given a value of an output. */
+static inline int64_t qrnn_wide_fed_value(int64_t q, int64_t multiplier, int64_t bias, int64_t shift, int64_t limit)
+{
+    return qrnn_wide_saturate(((q * multiplier) + bias) >> shift, 0 - limit, limit);
+}
+
 #endif

@@ -284,6 +284,8 @@ def test_what_makes_no_sense_is_refused(small: tuple[Path, HybridModel], tmp_pat
         lambda: session.run({"x": x}, integers=True),
         lambda: session.stream(integers=True),
         lambda: session.device_stream(),
+        lambda: session.generate({"x": x}, steps=2),
+        lambda: session.pool().choose([], {}),
         lambda: export_model(model, load_target("generic"), tmp_path / "c", "m"),  # type: ignore[arg-type]
     ):
         with pytest.raises(QrnnError, match=r"has float parts, with 'front' at their border.*--from and --to"):

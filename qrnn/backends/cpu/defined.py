@@ -14,10 +14,11 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from qrnn import arithmetic
-from qrnn.backends.base import ModelRows
-from qrnn.backends.cpu.calls import Call
+from qrnn.backends.base import Choose, ModelRows
+from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.layer_calls import Flow, LayerCalls, SequenceCalls, StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.tasks import ROWS, Reused, Tasks
@@ -153,6 +154,36 @@ class _Loop:
         how = Reused(self._key, self.call, 1 + len(self._parameters))
         work = _work(self._parameters, sum(a[0].size for a in arrays) if len(arrays[0]) else 0)
         self._tasks.in_tasks(arrays, how, work, self._tasks.tuning.task_macs)
+
+
+FEW_CHOICES = 16
+"""The most tokens chosen at once by a call that is laid out beforehand, for arrays of its own: to lay one out takes longer than to make it."""
+
+
+def choice_call(loop: RowLoop, tasks: Tasks) -> Call:
+    """Return a call of a choice for arrays of one score: what every choice needs compiled."""
+    arrays = [np.zeros((1, 1), np.int64), np.zeros((1, 4), np.uint32), np.zeros((1, 1), np.int64)]
+    return _Loop(loop, (), tasks).call(np.zeros(3, np.int64), arrays)
+
+
+def chooser(loop: RowLoop, count: int, tasks: Tasks) -> Choose:
+    """Return the compiled choice of tokens among ``count`` scores; see `Engine.chooser`."""
+    compiled = _Loop(loop, ("choice", *(p for p in loop.parameters if isinstance(p, int))), tasks)
+    scores_of, words_of = np.zeros((FEW_CHOICES, count), np.int64), np.zeros((FEW_CHOICES, 4), np.uint32)
+    chosen, control = np.zeros((FEW_CHOICES, 1), np.int64), np.zeros(3, np.int64)
+    few = CallList((compiled.call(control, [scores_of, words_of, chosen]),), control, tasks.code)
+
+    def choose(scores: Int64Array, words: npt.NDArray[np.uint32]) -> Int64Array:
+        rows = len(scores)
+        if rows > FEW_CHOICES:
+            out = np.empty((rows, 1), np.int64)
+            compiled.run([np.ascontiguousarray(scores), np.ascontiguousarray(words), out])
+            return out[:, 0]
+        scores_of[:rows], words_of[:rows] = scores, words
+        few.run(0, rows)
+        return chosen[:rows, 0].copy()
+
+    return choose
 
 
 class DefinedRows(LayerRun):

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.backends.base import Engine, LayerState, Trace, steps_of_tensors
+from qrnn.backends.base import Choose, Engine, LayerState, Trace, steps_of_tensors
 from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.defined import chooser
 from qrnn.backends.cpu.isa import choose_isa, find_isa
 from qrnn.backends.cpu.kinds import run_of
 from qrnn.backends.cpu.layer_calls import flows_of
@@ -22,6 +23,7 @@ from qrnn.backends.cpu.tasks import Reused, Tasks
 from qrnn.backends.cpu.threads.pool import core_count
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.layer import QuantLayer
+from qrnn.model.layer_facts import RowLoop
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
 
@@ -94,6 +96,10 @@ class CpuEngine(Engine):
     def rows(self, layer: QuantLayer, *inputs: Int16Array | IndexArray) -> Int16Array:
         """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         return self.layer_runs[layer.name].rows(*inputs)
+
+    def chooser(self, loop: RowLoop, count: int) -> Choose:
+        """Return the choice of tokens, compiled; see `Engine.chooser`."""
+        return chooser(loop, count, self.tasks)
 
     def steps(
         self,

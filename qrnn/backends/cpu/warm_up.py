@@ -8,12 +8,14 @@ from copy import copy
 import numpy as np
 
 from qrnn.backends.cpu.calls import Call
+from qrnn.backends.cpu.defined import choice_call
 from qrnn.backends.cpu.layer_run import LayerRunner
 from qrnn.backends.cpu.matrix import GROUP_LEAST
 from qrnn.backends.cpu.native import Collector
 from qrnn.backends.cpu.sequences import CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
 from qrnn.backends.cpu.wanted import Wanted
+from qrnn.model.choosing import ChoiceNumbers, choice_loop
 
 REAL = (np.float32, np.float64)
 """Types of real values, as a user may give them."""
@@ -39,6 +41,8 @@ def wanted_by(
         collector.addresses([wanted for call in _padded(own) for wanted in call.wanted])
     if stepped and forward and not engine.model.rows:
         CpuStreams(own, 1)
+        if any(i.kind == "tokens" and i.has_time for i in engine.model.inputs):  # which may be fed what is drawn
+            collector.addresses(choice_call(choice_loop(ChoiceNumbers(1), False), engine.tasks).wanted)
     extra = [call for run in engine.layer_runs.values() for call in run.ahead(runs, stepped and forward)]
     collector.addresses([wanted for call in extra for wanted in call.wanted])
     return list(collector.wanted)
