@@ -36,8 +36,8 @@ def _one(op: str, attributes: dict[str, Any], constants: tuple[str, ...] = (), *
     return make_model(op, _arrays(op, **more), outputs, every, constants=(*WEIGHTS, *constants))
 
 
-def _two(first_reads: str = "", second_reads: str = "", second_starts: str = "") -> onnx.ModelProto:
-    """Return two RNN nodes in a row, the second on the first one's Y, with sequence_lens and an initial state by name."""
+def _two(first_reads: str = "", second_reads: str = "") -> onnx.ModelProto:
+    """Return two RNN nodes in a row, the second on the first one's Y, with sequence_lens by name."""
     arrays = _arrays("RNN")
     weights = [numpy_helper.from_array(arrays["W"], "W"), numpy_helper.from_array(arrays["R"], "R")]
     weights.append(numpy_helper.from_array(arrays["R"], "W2"))
@@ -53,7 +53,7 @@ def _two(first_reads: str = "", second_reads: str = "", second_starts: str = "")
         helper.make_node("Squeeze", ["Y1", "axes"], ["sequence"], name="squeeze"),
         helper.make_node(
             "RNN",
-            ["sequence", "W2", "R", "", second_reads, second_starts],
+            ["sequence", "W2", "R", "", second_reads],
             ["Y"],
             name="second",
             hidden_size=H,
@@ -91,4 +91,3 @@ def refused_models() -> Iterator[tuple[str, onnx.ModelProto]]:
         make_model("RNN", _arrays("RNN"), OUTPUTS[:2], {"hidden_size": H}, weights_are_inputs=True),
     )
     yield "two inputs of sequence lengths", _two("lengths", "others")
-    yield "an initial state that another layer computes", _two(second_starts="state")

@@ -305,6 +305,10 @@ SCALARS: tuple[Function, ...] = (
         {"value": long((0, NORM_VARIANCE)), "before": bits(0, 62), "multiplier": signed((1 << 30, INT32[1])), "shift": bits(16, 62)},
     ),
     Function(
+        cells.begin_state, 4,
+        {"x": long(INT32), "left_shift": bits(0, 30), "right_shift": bits(0, 30), "low": long(INT32), "high": long(INT32)},
+    ),
+    Function(
         roots.sum_of_squares, 5, SQUARES, result="int64_t", facts={"a * a": (0, 1 << 30), "b * b": (0, 1 << 30)},
         note="The squares are at most 2^61, which is checked for every layer.",
     ),

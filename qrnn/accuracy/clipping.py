@@ -69,7 +69,7 @@ def narrowed_values(
             yield replace(found, values=real)
         if isinstance(layer, QuantRecurrent):
             own = batch.paced(model.length_rules[layer.input])
-            begin = layer.starts(start, TimeAxis(own.lengths, own.steps))[0]
+            begin = layer.starts(start, tensors, TimeAxis(own.lengths, own.steps))[0]
             own = grouped(layer.grouping, own)
             for number, d in enumerate(layer.directions):
                 yield from _states(layer, number, d, own, trace, begin[:, number])

@@ -99,7 +99,7 @@ def compare(
         model=quant_model.name,
         backend=backend,
         sequences=batch.size,
-        steps=int(batch.lengths.sum()),
+        steps=batch.step_count,
         outputs=outputs,
         onnxruntime=runtime if oracle.usable else {},
         onnxruntime_note=oracle.note,

@@ -109,7 +109,7 @@ def explain(
         model=model.name,
         output=output,
         sequences=batch.size,
-        steps=int(batch.lengths.sum()),
+        steps=batch.step_count,
         random_data=random_data,
         sqnr_db=whole.sqnr_db,
         sqnr_about_mean_db=whole.about_mean_db,

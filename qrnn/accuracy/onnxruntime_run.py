@@ -75,13 +75,15 @@ def _run_all(model: FloatModel, session: Any, batch: Batch) -> dict[str, FloatAr
     for output in model.outputs:
         lead = (batch.size, batch.along(_rule(model, output)).steps) if output.has_time else (batch.size,)
         outputs[output.name] = np.zeros((*lead, *output.shape))
-    for length in np.unique(batch.lengths):
-        members = np.nonzero(batch.lengths == length)[0]
+    every = np.stack([axis.lengths for axis in batch.axes.values()], axis=1)
+    for own in np.unique(every, axis=0):
+        members = np.nonzero((every == own).all(axis=1))[0]
+        lengths = dict(zip(batch.axes, own.tolist(), strict=True))
         for group in _groups(members, fixed):
-            results = _run_group(model, session, declared, batch, group, int(length))
+            results = _run_group(model, session, declared, batch, group, lengths)
             for output in model.outputs:
                 if output.has_time:
-                    steps = int(_rule(model, output).of({batch.axis: int(length)}))
+                    steps = int(_rule(model, output).of(lengths))
                     outputs[output.name][group, :steps] = results[output.name][:, :steps]
                 else:
                     outputs[output.name][group] = results[output.name]
@@ -106,22 +108,28 @@ def _rule(model: FloatModel, output: GraphOutput) -> LengthRule:
 
 
 def _run_group(
-    model: FloatModel, session: Any, declared: dict[str, Any], batch: Batch, group: np.ndarray[Any, Any], length: int
+    model: FloatModel,
+    session: Any,
+    declared: dict[str, Any],
+    batch: Batch,
+    group: np.ndarray[Any, Any],
+    lengths: dict[str, int],
 ) -> dict[str, FloatArray]:
     feeds: dict[str, Any] = {}
-    if length == 0 and all(i.kind != "lengths" for i in model.inputs):
+    counted = {i.axis for i in model.inputs if i.kind == "lengths"}
+    if any(length == 0 and axis not in counted for axis, length in lengths.items()):
         raise ValueError("a sequence of no steps, in a graph without sequence_lens")
-    steps = max(length, 1)
+    steps = max(lengths[batch.axis], 1)
     for graph_input in model.inputs:
         name = graph_input.name
         if graph_input.kind == "lengths":
-            feeds[name] = np.full(len(group), length)
+            feeds[name] = np.full(len(group), lengths[graph_input.axis])
         elif graph_input.kind == "state":
             given = batch.states.get(name, np.zeros((batch.size, graph_input.features)))[group]
             feeds[name] = given.reshape(len(group), *graph_input.shape)
         else:
             values = batch.features[name] if graph_input.kind == "features" else batch.tokens[name]
-            piece = values[group, :steps] if graph_input.has_time else values[group]
+            piece = values[group, : max(lengths[graph_input.axis], 1)] if graph_input.has_time else values[group]
             feeds[name] = piece.reshape(*piece.shape[: 2 if graph_input.has_time else 1], *graph_input.shape)
     names = [o.name for o in model.outputs]
     by_name = {i.name: i for i in model.inputs}

@@ -61,6 +61,7 @@ CONTRACT: tuple[Callable[..., Any], ...] = (
     cells.lstm_hidden_state,
     cells.gru_hidden_state,
     cells.rnn_hidden_state,
+    cells.begin_state,
     norms.norm_variance,
     norms.norm_exponent,
     norms.norm_scale,

@@ -66,3 +66,11 @@ def gru_hidden_state(z: int, n: int, h: int, z_frac: int, n_shift: int) -> int:
 def rnn_hidden_state(activated: int, shift: int) -> int:
     """Return h = f(pre-activation), rounded from the function's fraction bits to those of h; shift = out_frac - h_frac ≥ 0."""
     return saturate(shift_right_round(activated, shift), -STATE_LIMIT, STATE_LIMIT)
+
+
+def begin_state(x: int, left_shift: int, right_shift: int, low: int, high: int) -> int:
+    """Return an initial state that is computed: x in the state's format, rounded half up or shifted left, within low … high.
+
+    x int32; one of the shifts is 0, the other 0 … 30: ``left_shift`` goes to more fraction bits, ``right_shift`` to fewer.
+    """
+    return saturate(shift_right_round(x * (1 << left_shift), right_shift), low, high)

@@ -391,13 +391,14 @@ class Engine(ABC):
                 tensors[layer.output] = np.repeat(tensors[layer.repeated][:, None], steps, axis=1)
                 ran[layer.output] = np.full_like(ran[read], steps) if layer.repeats else ran[read]
             elif isinstance(layer, QuantRecurrent):
-                y, after = self._recurrent(layer, tensors[read], states, ran[read], trace)
+                y, after = self._recurrent(layer, tensors, states, ran[read], trace)
                 tensors[layer.output], ran[layer.output] = y, ran[read]
                 for name, state in zip(layer.outputs[1:], after, strict=False):
                     tensors[name] = stepped(state.reshape(len(state), -1), ran[read])
                     ran[name] = np.minimum(ran[read], 1)
                 if layer.states():
-                    final[layer.name] = after if layer.memory else states[layer.name]
+                    before = states[layer.name]
+                    final[layer.name] = layer.after(after, before, ran[read]) if layer.memory else before
             elif layer.by_rows:
                 tensors[layer.output] = self._by_rows(layer, tensors)
                 ran[layer.output] = ran[read]
@@ -443,15 +444,16 @@ class Engine(ABC):
     def _recurrent(
         self,
         layer: QuantRecurrent,
-        x: Int16Array,
+        tensors: Mapping[str, Any],
         states: Mapping[str, LayerState],
         lengths: IndexArray,
         trace: Trace | None,
     ) -> tuple[Int16Array, LayerState]:
-        """Return the output of a recurrent layer, [N, T, F], and its states after the last step; a ``trace`` has the cell's own sequences."""
+        """Return the output of a recurrent layer, [N, T, F], and h and c after the last step; a ``trace`` has the cell's own sequences."""
+        x = tensors[layer.input]
         group, given, size = layer.grouping, TimeAxis(lengths, x.shape[1]), len(x)
         run = self.recurrent if layer.memory else self._forgetful
-        y, after = run(layer, group.apart(x), layer.starts(states, given), group.axis(given).lengths, trace)
+        y, after = run(layer, group.apart(x), layer.starts(states, tensors, given), group.axis(given).lengths, trace)
         return group.together(y, size), tuple(group.states_together(state, size) for state in after)
 
     def _forgetful(

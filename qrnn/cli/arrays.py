@@ -203,7 +203,7 @@ def _check_fits(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Dec
     """Refuse arrays that `make_batch` would refuse, as far as names, shapes and types tell."""
     import numpy as np
 
-    from qrnn.model.batch import check_fits, check_names, check_sizes, check_type, with_time_axis
+    from qrnn.model.batch import check_fits, check_names, check_sizes, check_type, time_axes, with_time_axis
 
     check_names(graph_inputs, declared)
     declared, _ = with_time_axis(graph_inputs, declared, lambda _, array: array)
@@ -215,13 +215,17 @@ def _check_fits(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Dec
             sizes[name] = check_fits(known[name], array, kind)
         else:
             check_type(name, array.dtype, np.integer)
-    count, steps = check_sizes(sizes)
+    count, _ = check_sizes({name: size[:1] for name, size in sizes.items()})
+    steps = [
+        check_sizes(own)[1]
+        for axis in time_axes(graph_inputs)
+        if (own := {name: size for name, size in sizes.items() if len(size) > 1 and known[name].axis == axis})
+    ] or [1]
     for name, array in declared.items():
-        fits = array.shape == (count,) or (name == "labels" and array.shape == (count, steps))
+        fits = array.shape == (count,) or (name == "labels" and array.shape in [(count, own) for own in steps])
         if name not in sizes and not fits:
-            expected = (
-                f"[{count}] or [{count}, {steps}]" if name == "labels" else f"integers [{count}], one per sequence"
-            )
+            each = "".join(f" or [{count}, {own}]" for own in dict.fromkeys(steps))
+            expected = f"[{count}]{each}" if name == "labels" else f"integers [{count}], one per sequence"
             raise DataError(f"{name}: shape {list(array.shape)}, expected {expected}")
 
 

@@ -34,7 +34,7 @@ def run(
     from qrnn.errors import DataError
     from qrnn.hybrid.file import load
     from qrnn.hybrid.model import HybridModel
-    from qrnn.model.batch import RESERVED, make_batch
+    from qrnn.model.batch import is_beside, make_batch
     from qrnn.running.input_ranges import inputs_beyond
     from qrnn.running.session import Session
     from qrnn.system.atomic import write_atomically
@@ -48,11 +48,11 @@ def run(
     batch = make_batch(quantized.inputs, arrays)
     start = time.perf_counter()
     with progress("running") as report:
-        inputs = {name: value for name, value in arrays.items() if name not in RESERVED}
-        result = session.run(inputs, batch.lengths, progress=report)
+        inputs = {name: value for name, value in arrays.items() if not is_beside(quantized.inputs, name)}
+        result = session.run(inputs, batch.given_lengths, progress=report)
     seconds = time.perf_counter() - start
     write_atomically(output, npz_bytes(result.outputs))
-    steps = int(batch.lengths.sum())
+    steps = batch.step_count
     beyond = [] if isinstance(quantized, HybridModel) else inputs_beyond(quantized, batch)
     if json:
         shapes = {name: list(value.shape) for name, value in result.outputs.items()}

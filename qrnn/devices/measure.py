@@ -20,7 +20,7 @@ from qrnn.export.expected import random_sequences
 from qrnn.export.folder import ExportedFolder
 from qrnn.export.ports import ELEMENT_BYTES, Port, state_bytes
 from qrnn.export.readme import OPTIMIZATION
-from qrnn.export.replay import PHASES, PHASES_HEADER, Counts, decode_sequences, encode_sequences
+from qrnn.export.replay import PHASES, PHASES_HEADER, Counts, decode_sequences, encode_sequences, sequence_steps
 from qrnn.export.source import Exported
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
@@ -210,7 +210,7 @@ def _footprint(exported: Exported, calls: bool) -> str:
     """Return the source of a program that the linker cannot shorten, with no variables of its own beside a pointer."""
     name = exported.name
     arguments = ["state", *("anywhere" for _ in exported.inputs)]
-    arguments += [] if exported.streams else ["1U"]
+    arguments += [] if exported.streams else ["1U" for _ in exported.lengths]
     arguments += [*("anywhere" for _ in exported.outputs), *([] if exported.streams else ["anywhere"])]
     arguments += [] if exported.scratch is None else ["anywhere"]
     verb = "step" if exported.streams else "run"
@@ -242,4 +242,5 @@ def _count(
     done = run(image, target, encode_sequences(folder.exported, sequences))
     if done.status != 0:
         raise DeviceError(f"the program ended with status {done.status}, expected 0")
-    return decode_sequences(folder.exported, [STEPS], done.output)[1]
+    steps = [sequence_steps(folder.exported, s) for s in sequences]
+    return decode_sequences(folder.exported, steps, done.output)[1]

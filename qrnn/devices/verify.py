@@ -17,7 +17,15 @@ from qrnn.export.expected import first_difference, host_results
 from qrnn.export.folder import ExportedFolder
 from qrnn.export.generation_replay import cases_of, decode_cases, encode_cases, generation_source, host_generated
 from qrnn.export.readme import OPTIMIZATION
-from qrnn.export.replay import Counts, Vectors, decode_sequences, encode_sequences, replay_source, sequence_length
+from qrnn.export.replay import (
+    Counts,
+    Vectors,
+    decode_sequences,
+    encode_sequences,
+    replay_source,
+    sequence_length,
+    sequence_steps,
+)
 from qrnn.targets import Target
 
 SECONDS_PER_STEP = 0.5
@@ -56,10 +64,11 @@ def verify(
         raise DataError("no sequence has a step; expected data with at least one")
     lengths = [sequence_length(folder.exported, s) for s in sequences]
     stdin, timeout = encode_sequences(folder.exported, sequences), 60 + SECONDS_PER_STEP * sum(lengths)
+    steps = [sequence_steps(folder.exported, s) for s in sequences]
     done, compiler = _run(folder, target, family, replay_source(folder.exported, max(lengths)), stdin, timeout)
     if done.status != 0:
         raise DeviceError(f"target {target.name}: the program ended with status {done.status}, expected 0")
-    found, counts = decode_sequences(folder.exported, lengths, done.output)
+    found, counts = decode_sequences(folder.exported, steps, done.output)
     difference = first_difference(host_results(folder.model, folder.exported, sequences), found)
     generated = 0
     if folder.exported.generates is not None and difference is None:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from qrnn.backends import create_engine
 from qrnn.export.ports import Port
-from qrnn.export.replay import KINDS, Replayed, Vectors, read_back, sequence_length
+from qrnn.export.replay import KINDS, Replayed, Vectors, read_back, sequence_length, sequence_steps
 from qrnn.export.source import Exported
-from qrnn.model.batch import Batch, make_batch
+from qrnn.model.batch import Batch, make_batch, time_axes
 from qrnn.model.boundary import quantize_array
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
@@ -43,10 +43,14 @@ def integer_sequences(
             for k in pieces
         ]
     found: list[Vectors] = []
-    for n, length in enumerate(batch.lengths.tolist()):
-        if length == 0 or (most is not None and len(found) >= most):
+    axis_of = {i.name: i.axis for i in model.inputs}
+    for n in range(batch.size):
+        lengths = {axis: int(own.lengths[n]) for axis, own in batch.axes.items()}
+        if not any(lengths.values()) or (most is not None and len(found) >= most):
             continue
-        inputs = {p.name: _of_port(arrays[p.graph_name][n], p, length) for p in exported.inputs}
+        inputs = {
+            p.name: _of_port(arrays[p.graph_name][n], p, lengths.get(axis_of[p.graph_name], 0)) for p in exported.inputs
+        }
         found.append(inputs | {name: values[n] for name, values in states.items()})
     return found
 
@@ -65,13 +69,23 @@ def _states(exported: Exported, batch: Batch) -> dict[str, npt.NDArray[Any]]:
 
 
 def random_sequences(model: QuantModel, exported: Exported, lengths: Sequence[int], seed: int) -> list[Vectors]:
-    """Return random integers of each input's whole range, with its ends more often than chance would have them."""
+    """Return random integers of each input's whole range, with its ends more often than chance would have them.
+
+    Where there are several time axes, the first has these ``lengths``, and each further one those of the sequence behind; one more sequence has
+    no step of the first axis.
+    """
     rng = np.random.default_rng(seed)
     found: list[Vectors] = []
-    for length in lengths:
+    first, *others = exported.lengths
+    every = [
+        {name: lengths[(n + k) % len(lengths)] for k, name in enumerate(exported.lengths)} for n in range(len(lengths))
+    ]
+    every += [{first: 0, **dict.fromkeys(others, lengths[0])}] if others else []
+    for own in every:
+        length = own[first]
         inputs: dict[str, npt.NDArray[Any]] = {}
         for p in exported.inputs:
-            shape = (length, p.count) if p.has_time else (p.count,)
+            shape = (own[p.steps], p.count) if p.has_time else (p.count,)
             if p.kind.startswith("u"):
                 vocabulary = next(i.vocabulary for i in model.inputs if i.name == p.graph_name)
                 values = rng.integers(0, vocabulary, shape)
@@ -95,22 +109,32 @@ def host_results(
     engine, session = create_engine(backend, model), Session(model, "reference")
     found = []
     for inputs in sequences:
-        length = sequence_length(exported, inputs)
+        own, length = sequence_steps(exported, inputs), sequence_length(exported, inputs)
         apart = any(s.port.has_time for s in exported.given)  # each step begins with a state of its own
         size, steps = (length, 1) if apart else (1, length)
         batch: dict[str, npt.NDArray[Any]] = {}
         for p in exported.inputs:
             tokens = p.kind.startswith("u")
             values = inputs[p.name].astype(np.int64 if tokens else np.int16)
-            values = values.reshape(size, steps, p.count) if p.has_time else np.tile(values, (size, 1))
+            if p.has_time and len(own) > 1:
+                values = np.zeros((1, max(1, own[p.steps]), p.count), values.dtype)
+                values[0, : own[p.steps]] = inputs[p.name]
+            else:
+                values = values.reshape(size, steps, p.count) if p.has_time else np.tile(values, (size, 1))
             batch[p.graph_name] = values[..., 0] if tokens else values
         states = session.initial_state(size).layers
         for s in exported.given:
             s.fill(states, inputs[s.port.name].reshape(-1, s.port.count))
-        tensors, final, came = engine.run(batch, states, np.full(size, steps, np.int64))
+        axes = {
+            i.axis: own[p.steps] for p in exported.inputs for i in model.inputs if i.name == p.graph_name and i.has_time
+        }
+        lengths: Any = np.full(size, steps, np.int64)
+        if len(own) > 1:
+            lengths = {axis: np.array([axes[axis]]) for axis in time_axes(model.inputs)}
+        tensors, final, came = engine.run(batch, states, lengths)
         outputs = {}
         for output, port in zip(model.outputs, exported.outputs, strict=True):
-            rows = int(came[output.parts[0][0]][0]) if exported.counts_rows else length
+            rows = int(came[output.parts[0][0]][0]) if exported.counts_rows else own.get(port.steps, length)
             value = np.zeros((rows, port.count) if port.has_time else port.count, KINDS[port.kind])
             for tensor, indices, positions in output.parts:
                 read = tensors[tensor]

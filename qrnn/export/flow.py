@@ -19,7 +19,7 @@ from qrnn.export.given_states import WORDS, given_states
 from qrnn.export.kinds import own_code
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.names import LOCALS, Names
-from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, output_port
+from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, length_names, output_port
 from qrnn.export.steps_code import StepsCode
 from qrnn.export.tensors import Site, Tensors
 from qrnn.export.translated import RowsCode, steps_code
@@ -58,12 +58,16 @@ class Flow:
         self.model, self.name, self.code = model, name, code
         public = [f"{name}_{word}" for word in (*PUBLIC, *GENERATION_WORDS)]
         ports = Names(LOCALS, (f"{name}_", "qrnn_"))
-        self.inputs = tuple(input_port(i, ports) for i in model.inputs if i.kind in ("features", "tokens"))
-        self.outputs = tuple(output_port(model, o, ports) for o in model.outputs)
+        self.lengths = length_names(model, ports)
+        """The parameters that say how many steps each time axis has, by the axis."""
+        given = [i for i in model.inputs if i.kind in ("features", "tokens")]
+        self.inputs = tuple(input_port(i, ports, self.lengths) for i in given)
+        self.outputs = tuple(output_port(model, o, ports, self.lengths) for o in model.outputs)
         self.given = given_states(model, ports, model.rows and self.streams)
         public += [f"{name}_{word}_{s.port.name}" for s in self.given for word in WORDS]
         public += [f"{name}_{function}" for p in (*self.inputs, *self.outputs) for function in functions_of(p)]
         named = [p.name for p in (*self.inputs, *self.outputs, *(s.port for s in self.given))]
+        named += [name for name in self.lengths.values() if name not in LOCALS]
         code.names.take([*public, *named])  # parameters would hide what has their names
         self.tensors = Tensors(model, Names([*LOCALS, *named], (f"{name}_", "qrnn_")))
         kinds = [self.code_of(layer) for layer in model.layers]
@@ -231,7 +235,7 @@ class Flow:
     def parameters(self, run: bool = False) -> str:
         """Return the parameters of a public function, which take whole sequences with ``run``, else one step."""
         found = [f"{self.name}_state *state", *(f"const {p.kind} *{p.name}" for p in self.inputs)]
-        found += ["uint32_t length"] if run else []
+        found += [f"uint32_t {name}" for name in self.lengths.values()] if run else []
         found += [f"{p.kind} *{p.name}" for p in self.outputs]
         return ", ".join(found + (["int16_t *work"] if run and not self.streams else []))
 

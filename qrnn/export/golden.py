@@ -11,7 +11,7 @@ from qrnn.export import report
 from qrnn.export.boundary import CODE_TYPES
 from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, array
 from qrnn.export.ports import Port
-from qrnn.export.replay import Replayed, Vectors, read_back, sequence_length
+from qrnn.export.replay import Replayed, Vectors, read_back, sequence_length, sequence_steps
 from qrnn.export.source import Exported
 from qrnn.model.codes import RANGES
 from qrnn.model.quant_model import QuantModel
@@ -43,7 +43,9 @@ def golden_header(
         "#include <stdint.h>",
         "",
     ]
-    lines.append(array("uint16_t", "golden_length", np.array([sequence_length(model, s) for s in sequences])))
+    for steps in model.lengths:
+        counts = np.array([sequence_steps(model, s)[steps] for s in sequences])
+        lines.append(array("uint16_t", f"golden_{steps}", counts))
     for port in model.inputs:
         values = np.concatenate([s[port.name].reshape(-1) for s in sequences])
         lines.append(array(port.kind, f"golden_in_{port.name}", values))
@@ -123,12 +125,12 @@ def selftest_source(
     arguments = [
         "&state",
         *(_golden("in", p) for p in model.inputs),
-        "length",
+        *model.lengths,
         *(f"got_{p.name}" for p in model.outputs),
     ]
     calls = [f"{name}_run({', '.join([*arguments, *(['work'] if room else []), *model.last_arguments])});"]
     counted = model.counts_rows and any(p.has_time for p in model.outputs)
-    checks, ends = [], ["first += length;"]
+    checks, ends = [], [f"{_first(steps)} += {steps};" for steps in model.lengths]
     if model.counts_rows:
         calls = [f"{'rows = ' if counted else '(void)'}{calls[0]}"]
         calls += [f"{'rows += ' if counted else '(void)'}{_finish(model)}"] if model.finishes else []
@@ -152,7 +154,7 @@ def selftest_source(
     if quantized is not None:
         head = [report.PUT, f"int {name}_golden(void (*print)(const char *line))"]
         begin = ["const int before = wrong;"]
-        printed = report.statements(quantized, model, "rows" if counted else "length")
+        printed = report.statements(quantized, model, "rows" if counted else "")
         told = ["if (print != NULL) {", *(f"    {line}" if line else "" for line in printed), "}", "wrong |= before;"]
         end = ["", f"int {name}_selftest(void)", "{", f"    return {name}_golden(NULL);", "}"]
         sets = ["wrong = 0;", *sets]
@@ -180,14 +182,14 @@ def selftest_source(
             *head,
             "{",
             *(f"    {line}" for line in (*out, *room, *model.scratch_variable, f"static {name}_state state;")),
-            "    uint32_t first = 0U; /* the sequence's first step */",
+            *(f"    uint32_t {_first(steps)} = 0U; /* the sequence's first step */" for steps in model.lengths),
             *(["    uint32_t first_row = 0U; /* and its first row of outputs */"] if counted else []),
             "    int wrong = 0;",
             "",
             *(f"    {line}" for line in _code_checks(model)),
             f"    {name}_init(&state);",
             f"    for (uint32_t n = 0U; n < {len(lengths)}U; n++) {{",
-            "        const uint32_t length = golden_length[n];",
+            *(f"        const uint32_t {steps} = golden_{steps}[n];" for steps in model.lengths),
             *(f"        {line}" for line in begin),
             *(["        uint32_t rows;"] if counted else []),
             "",
@@ -232,12 +234,17 @@ def _finish(model: Exported) -> str:
     return f"{model.name}_finish({', '.join([*arguments, *model.last_arguments])});"
 
 
+def _first(steps: str) -> str:
+    """Return the variable that counts the steps of the sequences so far, of the axis with this parameter."""
+    return "first" if steps == "length" else f"first_{steps}"
+
+
 def _golden(way: str, port: Port, counted: bool = False) -> str:
     """Return where the sequence's values begin; ``counted`` for those of outputs whose rows are counted."""
-    first = ("first_row" if counted else "first") if port.has_time else "n"
+    first = ("first_row" if counted else _first(port.steps)) if port.has_time else "n"
     return f"&golden_{way}_{port.name}[{port.count}U * {first}]"
 
 
 def _count(port: Port, counted: bool = False) -> str:
-    rows = "golden_rows[n]" if counted else "length"
+    rows = "golden_rows[n]" if counted else port.steps
     return f"{port.count}U * {rows}" if port.has_time else f"{port.count}U"

@@ -14,6 +14,7 @@ from qrnn.errors import DataError, TargetError, UnsupportedError
 from qrnn.export.c_text import LICENCE, comment
 from qrnn.export.names import model_identifier
 from qrnn.export.source import Exported, export_source
+from qrnn.model.batch import time_axes
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target, load_target
 
@@ -88,6 +89,11 @@ def library_version(text: str) -> str:
 
 def library_source(model: QuantModel, target: Target, name: str, version: str) -> LibrarySource:
     """Return the C of a library of ``model`` for ``target``; UnsupportedError for what C cannot hold."""
+    if len(axes := time_axes(model.inputs)) > 1:
+        raise UnsupportedError(
+            f"inputs go over {len(axes)} time axes, {' and '.join(axes)}, and a library takes one number of steps; export the model as C, "
+            "without a library"
+        )
     name = model_identifier(name)
     targets = _targets(target)
     variants = tuple(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from qrnn.export.names import Names
+from qrnn.model.batch import time_axes
 from qrnn.model.float_model import GraphInput, GraphOutput
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.time import Axis
 
 Element = Literal["int16_t", "int32_t", "uint16_t", "uint32_t"]
 ELEMENT_BYTES: dict[Element, int] = {"int16_t": 2, "int32_t": 4, "uint16_t": 2, "uint32_t": 4}
@@ -42,6 +44,8 @@ class Port:
     kind: Element
     count: int
     has_time: bool
+    steps: str = "length"
+    """The parameter of C that says how many steps there are: ``length``, or of several time axes the one of the port's own."""
 
     @property
     def over_time(self) -> Place:
@@ -75,18 +79,28 @@ def state_bytes(fields: Sequence[StateField]) -> int:
     return max(-(-size // most) * most, 1)
 
 
-def input_port(graph_input: GraphInput, names: Names) -> Port:
+def length_names(model: QuantModel, names: Names) -> dict[str, str]:
+    """Return the parameter of C for the number of steps of each time axis: ``length``, or of several axes ``length_AXIS``."""
+    axes = time_axes(model.inputs)
+    return {axis: "length" if len(axes) == 1 else names.new(f"length_{axis}") for axis in axes}
+
+
+def input_port(graph_input: GraphInput, names: Names, lengths: Mapping[str, str]) -> Port:
     """Return the port of a graph input: features are int16_t; tokens are uint16_t where their vocabulary allows."""
+    steps = lengths.get(graph_input.axis, "length")
     kind: Element = "int16_t"
     if graph_input.kind == "tokens":
         kind = "uint16_t" if graph_input.vocabulary <= 1 << 16 else "uint32_t"
-    return Port(graph_input.name, names.new(graph_input.name), kind, graph_input.features, graph_input.has_time)
+    name = names.new(graph_input.name)
+    return Port(graph_input.name, name, kind, graph_input.features, graph_input.has_time, steps)
 
 
-def output_port(model: QuantModel, output: GraphOutput, names: Names) -> Port:
+def output_port(model: QuantModel, output: GraphOutput, names: Names, lengths: Mapping[str, str]) -> Port:
     """Return the port of a graph output: int16_t, or int32_t where any part is the state of LSTM cells."""
     kind: Element = "int32_t" if any(is_cell_tensor(model, tensor) for tensor, _, _ in output.parts) else "int16_t"
-    return Port(output.name, names.new(output.name), kind, output.features, output.has_time)
+    rule = model.length_rules[output.parts[0][0]] if output.has_time else None
+    steps = lengths[rule.name] if isinstance(rule, Axis) else "length"
+    return Port(output.name, names.new(output.name), kind, output.features, output.has_time, steps)
 
 
 def is_cell_tensor(model: QuantModel, tensor: str) -> bool:

@@ -28,8 +28,8 @@ def calling_fields(model: QuantModel, exported: Exported) -> dict[str, str]:
         "calling": "\n\n".join([_calling(exported), *_given(exported), *_generating(exported)]),
         "formats": "\n".join(
             ["| | type | elements | scale | offset | limit |", "|---|---|---|---|---|---|"]
-            + [line for port in exported.inputs for line in _rows(model, port, "length")]
-            + [line for port in exported.outputs for line in _rows(model, port, "rows" if counted else "length")]
+            + [line for port in exported.inputs for line in _rows(model, port, port.steps)]
+            + [line for port in exported.outputs for line in _rows(model, port, "rows" if counted else port.steps)]
             + [_state_row(state) for state in exported.given]
         ),
     }
@@ -144,7 +144,8 @@ def _example(exported: Exported) -> str:
         body = [f"{name}_init(&state);", "for (;;) {", "    /* fill the inputs */", f"    {call}", "}"]
     else:
         arrays.append(f"static int16_t work[{name.upper()}_WORK(LENGTH)];")
-        call = f"{name}_run({', '.join([*arguments, 'LENGTH', *outputs, 'work', *last])});"
+        lengths = ["LENGTH" for _ in exported.lengths]
+        call = f"{name}_run({', '.join([*arguments, *lengths, *outputs, 'work', *last])});"
         if exported.counts_rows:
             call = f"uint32_t rows = {call} /* how many rows of outputs came out */"
         body = [f"{name}_init(&state);", "/* fill the inputs */", call]

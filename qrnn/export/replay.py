@@ -1,11 +1,11 @@
 """A program runs an exported model on a board: sequences of integers go in; outputs, states, instructions and stack come out.
 
-Both streams are little-endian. In, for each sequence: its length (uint32), the inputs without a time axis, the states that are given, then its
-steps' inputs; where every step is a row by itself, its states come behind its inputs. Out, for each sequence: its steps' outputs, the outputs
-without a time axis, the members of the state, the states that can be given as they are read back. A model that streams is given and gives all
-of one step before the next; one that reads whole sequences is given and gives all of one input or output before the next. A model that counts
-rows gives how many come (uint32) before them: for each step and then for the end of the sequence, or for the whole sequence. The length
-0xFFFFFFFF ends the stream; `Counts` follow.
+Both streams are little-endian. In, for each sequence: its length (uint32), or that of each time axis, the inputs without a time axis, the
+states that are given, then its steps' inputs; where every step is a row by itself, its states come behind its inputs. Out, for each
+sequence: its steps' outputs, the outputs without a time axis, the members of the state, the states that can be given as they are read back.
+A model that streams is given and gives all of one step before the next; one that reads whole sequences is given and gives all of one input
+or output before the next. A model that counts rows gives how many come (uint32) before them: for each step and then for the end of the
+sequence, or for the whole sequence. The length 0xFFFFFFFF ends the stream; `Counts` follow.
 """
 
 from __future__ import annotations
@@ -68,30 +68,41 @@ class Replayed:
     state: dict[str, npt.NDArray[np.integer]]
 
 
+def sequence_steps(model: Exported, inputs: Vectors) -> dict[str, int]:
+    """Return the steps of a sequence on each time axis, by the parameter of C that says them; 1 where no input is over time."""
+    found = dict.fromkeys(model.lengths, 1)
+    return found | {p.steps: len(inputs[p.name]) for p in model.inputs if p.has_time}
+
+
 def sequence_length(model: Exported, inputs: Vectors) -> int:
-    """Return the steps of a sequence; 1 where no input is over time."""
-    return next((len(inputs[p.name]) for p in model.inputs if p.has_time), 1)
+    """Return the steps of a sequence, the most of a time axis; 1 where no input is over time."""
+    return max(sequence_steps(model, inputs).values())
 
 
 def encode_sequences(model: Exported, sequences: Sequence[Vectors]) -> bytes:
     """Return the input of the program."""
     parts: list[bytes] = []
     for inputs in sequences:
-        timed, length = [p for p in model.inputs if p.has_time], sequence_length(model, inputs)
+        timed, steps = [p for p in model.inputs if p.has_time], sequence_steps(model, inputs)
         states = [s.port for s in model.given]
         arrays = {p.name: np.ascontiguousarray(inputs[p.name], KINDS[p.kind]) for p in (*model.inputs, *states)}
         timed += [p for p in states if p.has_time]
-        parts.append(struct.pack("<I", length))
+        parts += [struct.pack("<I", steps[name]) for name in model.lengths]
         parts += [arrays[p.name].tobytes() for p in (*model.inputs, *states) if not p.has_time]
         if model.streams:
-            parts += [arrays[p.name][t].tobytes() for t in range(length) for p in timed]
+            parts += [arrays[p.name][t].tobytes() for t in range(steps["length"]) for p in timed]
         else:
             parts += [arrays[p.name].tobytes() for p in timed]
     return b"".join([*parts, struct.pack("<I", END)])
 
 
-def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> tuple[list[Replayed], Counts]:
-    """Read the program's output; DeviceError where it is not of the size that these sequences give."""
+def decode_sequences(
+    model: Exported, lengths: Sequence[int | Mapping[str, int]], output: bytes
+) -> tuple[list[Replayed], Counts]:
+    """Read the program's output; DeviceError where it is not of the size that these sequences give.
+
+    ``lengths`` has the steps of each sequence, or those of each of its time axes (`sequence_steps`).
+    """
     at = 0
 
     def take(kind: str, *shape: int) -> npt.NDArray[np.integer]:
@@ -105,7 +116,9 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
 
     found: list[Replayed] = []
     timed = [p for p in model.outputs if p.has_time]
-    for length in lengths:
+    for own in lengths:
+        steps_of = dict.fromkeys(model.lengths, own) if isinstance(own, int) else own
+        length = max(steps_of.values())
         outputs: dict[str, npt.NDArray[np.integer]] = {}
         if model.counts_rows:
             calls = []
@@ -117,7 +130,7 @@ def decode_sequences(model: Exported, lengths: Sequence[int], output: bytes) -> 
             steps = [[take(p.kind, p.count) for p in timed] for _ in range(length)]
             outputs = {p.name: np.stack([step[k] for step in steps]) for k, p in enumerate(timed)}
         else:
-            outputs = {p.name: take(p.kind, length, p.count) for p in timed}
+            outputs = {p.name: take(p.kind, steps_of[p.steps], p.count) for p in timed}
         outputs |= {p.name: take(p.kind, p.count) for p in model.outputs if not p.has_time}
         state = {f.name: take(f.kind, f.count) for f in model.compared_state}
         state |= {read_back(s): take(s.port.kind, s.port.count) for s in model.given}
@@ -138,17 +151,18 @@ def replay_source(model: Exported, most_steps: int) -> str:
     buffers += ["static uint32_t rows;"] if model.counts_rows else []
     if not model.streams:
         buffers.append(f"static int16_t work[{model.name.upper()}_WORK({steps})];")
-    timed_in = [_read(p, "1U" if model.streams else "length") for p in model.inputs if p.has_time]
-    written = "rows" if model.counts_rows else "1U" if model.streams else "length"
+    timed_in = [_read(p, "1U" if model.streams else p.steps) for p in model.inputs if p.has_time]
+    written = "rows" if model.counts_rows else "1U" if model.streams else ""
     timed_out = ["board_write(&rows, sizeof(rows));"] if model.counts_rows else []
-    timed_out += [_write(p, written) for p in model.outputs if p.has_time]
+    timed_out += [_write(p, written or p.steps) for p in model.outputs if p.has_time]
     verb = "step" if model.streams else "run"
     arguments = ["&state", *(f"port_{p.name}" for p in model.inputs)]
-    arguments += [] if model.streams else ["length"]
+    arguments += [] if model.streams else model.lengths
     arguments += [*(f"port_{p.name}" for p in model.outputs), *([] if model.streams else ["work"])]
     arguments += model.last_arguments
     filling = 1 if model.whole is None else min(model.whole.filling_steps, most_steps)
-    first = [f"{filling}U" if a == "length" else a for a in arguments]
+    first = [f"{filling}U" if a in model.lengths else a for a in arguments]
+    leading, *others = model.lengths
     result = "rows = " if model.counts_rows else ""
     call = f"{result}{model.name}_{verb}({', '.join(arguments)});"
     timed_in += [line for s in model.given if s.port.has_time for line in _set(model, s)]
@@ -197,7 +211,7 @@ def replay_source(model: Exported, most_steps: int) -> str:
             "",
             "int main(void)",
             "{",
-            "    uint32_t length;",
+            *(f"    uint32_t {name};" for name in model.lengths),
             "    uint32_t before;",
             "",
             f"    {model.name}_init(&state);",
@@ -206,8 +220,13 @@ def replay_source(model: Exported, most_steps: int) -> str:
             *(f"    {line}" for line in deepest),
             "    counts[5] = board_stack_used();",
             "    calibrate();",
-            f"    while ((board_read(&length, sizeof(length)) == sizeof(length)) && (length != 0x{END:X}U)) {{",
-            *([] if model.streams else [f"        if (length > {steps}) {{", "            return 2;", "        }"]),
+            f"    while ((board_read(&{leading}, sizeof({leading})) == sizeof({leading})) && ({leading} != 0x{END:X}U)) {{",
+            *(f"        (void)board_read(&{name}, sizeof({name}));" for name in others),
+            *(
+                line
+                for name in (() if model.streams else model.lengths)
+                for line in (f"        if ({name} > {steps}) {{", "            return 2;", "        }")
+            ),
             f"        {model.name}_reset(&state);",
             *(f"        {_read(p, '1U')}" for p in model.inputs if not p.has_time),
             *(f"        {line}" for s in model.given if not s.port.has_time for line in _set(model, s)),

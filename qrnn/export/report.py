@@ -48,7 +48,10 @@ def told_output(model: QuantModel, exported: Exported) -> Port | None:
 
 
 def statements(model: QuantModel, exported: Exported, rows: str) -> list[str]:
-    """Return the statements that print the line of sequence n; ``rows`` is how many rows of outputs over time it gave."""
+    """Return the statements that print the line of sequence n.
+
+    ``rows`` is how many rows of outputs over time it gave, where they are counted; else that is how many steps their time axis has.
+    """
     name, port = exported.name, told_output(model, exported)
     names = exported.choices.names.get(port.graph_name) if port is not None else None
     longest = max((len(text.encode()) for text in names or ()), default=0)
@@ -59,10 +62,12 @@ def statements(model: QuantModel, exported: Exported, rows: str) -> list[str]:
         "",
         "at = put_number(at, end, (int32_t)n);",
         'at = put(at, end, ": steps ");',
-        "at = put_number(at, end, (int32_t)length);",
+        f"at = put_number(at, end, (int32_t){exported.lengths[0]});",
     ]
+    for steps in exported.lengths[1:]:
+        lines += ['at = put(at, end, " and ");', f"at = put_number(at, end, (int32_t){steps});"]
     if port is not None:
-        lines += _result(model, name, port, names, rows)
+        lines += _result(model, name, port, names, rows or port.steps)
     lines.append('(void)put(at, end, (wrong == 0) ? ", every bit is right" : ", WRONG");')
     return [*lines, "print(line);"]
 

@@ -82,6 +82,8 @@ class Exported:
     """The most rows that come out past the end of a sequence."""
     finishes: bool = False
     """Whether there is a function for the end of a sequence."""
+    lengths: tuple[str, ...] = ("length",)
+    """The parameters of NAME_run that say how many steps there are, one for each time axis."""
     choices: Choices = field(default_factory=Choices)
     scratch: Scratch | None = None
     """The room that functions take from their caller; None where they work on the stack."""
@@ -139,7 +141,6 @@ def export_source(
     if generation is not None and choices is not None and choices.scratch:
         raise UnsupportedError("functions that generate work on the stack; leave out --scratch argument, or --generate")
     plan = None if generation is None else PlannedGeneration(model, generation)
-    _check_axes(model)
     name, code, chosen = model_identifier(name), Code(kernels), choices or Choices()
     flow = _flow(model, name, code)
     functions, reset = flow.functions(), flow.initial()
@@ -177,6 +178,7 @@ def export_source(
         choices=chosen,
         scratch=room,
         generates=generates,
+        lengths=tuple(flow.lengths.values()),
     )
 
 
@@ -224,16 +226,6 @@ def _check(model: QuantModel) -> None:
             raise UnsupportedError(f"tensor {name}: {fmt.features} features, an export takes at most {MOST_FEATURES}")
 
 
-def _check_axes(model: QuantModel) -> None:
-    """Raise UnsupportedError for inputs over several time axes: a step in C is one of all inputs."""
-    axes = {i.axis: i.name for i in model.inputs if i.has_time}
-    if len(axes) > 1:
-        (axis, a), (other, b) = list(axes.items())[:2]
-        raise UnsupportedError(
-            f"inputs {a} and {b} go over two time axes, {axis} and {other}, and a step in C is one of all inputs; export a model for each"
-        )
-
-
 def _runtime(code: Code) -> tuple[str, ...]:
     """Return the runtime's files, each after those it includes."""
     found = code.headers
@@ -252,14 +244,13 @@ def _header(
     model: QuantModel, flow: Flow, choices: Choices, room: Scratch | None, generates: GenerationCode | None
 ) -> list[str]:
     name, guard = flow.name, f"{flow.name.upper()}_H"
-    steps = "rows" if flow.counts_rows else "length"
     lines = [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", "", *BEGIN_C]
     for title, ports in (("Inputs", flow.inputs), ("Outputs", flow.outputs)):
         lines.append(f"/* {title}:")
         lines += [
             f" *   {line}"
             for port in ports
-            for line in _port_lines(model, port, steps if ports is flow.outputs else "length")
+            for line in _port_lines(model, port, "rows" if flow.counts_rows and ports is flow.outputs else port.steps)
         ]
         lines[-1] += " */"
     lines.append("")
@@ -338,10 +329,15 @@ def _counted_prototypes(flow: CountedFlow, prototypes: Sequence[str], unwanted: 
 def _whole_prototypes(model: QuantModel, flow: WholeFlow, prototypes: Sequence[str], unwanted: str) -> list[str]:
     """Return the declaration of the function of whole sequences."""
     lines = ["/* int16_t of room that a sequence of `length` steps needs. */"]
+    if len(flow.lengths) > 1:
+        lines = ["/* int16_t of room that sequences of at most `length` steps need. */"]
     lines += [f"#define {flow.name.upper()}_WORK(length) ({flow.whole.work.text('(length)')})", ""]
     what = ["A whole sequence: a layer that runs backwards begins at its end."]
     if model.rows:
         what = ["`length` rows, each by itself."]
+    elif len(flow.lengths) > 1:
+        what = ["A whole sequence of each time axis, from its first step to its last; one of no steps has no rows."]
+        what.append("Call reset before the next ones.")
     elif any(layer.counts_rows for layer in flow.layers):
         what = ["A whole sequence, from its first step to its last. Call reset before the next one."]
     if flow.counts_rows:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from qrnn.export.code import Code
 from qrnn.export.names import Names
 from qrnn.export.ports import Place, StateField
+from qrnn.model.batch import time_axes
 from qrnn.model.quant_model import QuantModel
 
 
@@ -58,6 +59,8 @@ class Site:
     def may_be_empty(self, tensor: str) -> bool:
         """Return whether a tensor over time may have no row, in a sequence that has a step."""
         rule = self.model.length_rules[tensor]
+        if len(time_axes(self.model.inputs)) > 1:
+            return True  # a step of one axis alone makes a sequence
         return rule.of(dict.fromkeys(rule.axes, 1)) == 0
 
     def is_read(self, tensor: str) -> bool:

@@ -18,6 +18,7 @@ from qrnn.export.loops.source import Absent, Named, Step, given_to_contract, mad
 from qrnn.export.loops.translator import WIDE_HEADER, Translator
 from qrnn.export.loops.values import Array, LoopError, number, type_of, type_of_dtype
 from qrnn.export.names import Names
+from qrnn.export.ports import Element
 from qrnn.export.steps_code import StepsCode
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop, StepLoop
@@ -133,8 +134,9 @@ def translate_rows(
                 )
                 named[key] = Array(token, "int64_t", (), (lead,), 0, tokens - 1)
             else:
-                heads.append(f"const int16_t *{text}")
-                named[key] = Array(text, "int16_t", (features[tensor],), (lead,))
+                kind: Element = "int32_t" if tensor in layer.reads_cells else "int16_t"
+                heads.append(f"const {kind} *{text}")
+                named[key] = Array(text, kind, (features[tensor],), (lead,))
         named[out] = Array("y", "int16_t", (features[layer.output],), (lead,), writable=True)
         around = Surroundings(own, array=parameters.array, dot=lambda weight, x: dot_function(code, prefix, weight, x))
         body = Translator(function, named, around).body(statements)

@@ -19,8 +19,9 @@ from qrnn.export.flow import Flow, Statements, code_of
 from qrnn.export.following import clocks
 from qrnn.export.ports import Place
 from qrnn.export.whole import Linear, Whole
+from qrnn.model.batch import time_axes
 from qrnn.model.quant_model import QuantModel
-from qrnn.model.time import LengthRule
+from qrnn.model.time import Axis, LengthRule
 
 MOST_STEPS = 1 << 31
 """No sequence is longer."""
@@ -28,6 +29,8 @@ MOST_STEPS = 1 << 31
 
 def why_whole(model: QuantModel) -> str | None:
     """Return in words why C cannot compute one time step after the other; None where it can."""
+    if len(axes := time_axes(model.inputs)) > 1:
+        return f"inputs go over {len(axes)} time axes, {' and '.join(axes)}"
     kinds = {layer.name: code_of(model, layer) for layer in model.layers}
     for layer in model.layers:
         if not kinds[layer.name].streams(layer):
@@ -78,6 +81,8 @@ class WholeFlow(Flow):
         self._rule = self._output_rule()
         self.whole = Whole(why, self._work(), self._rows(), filling_steps(model))
         rows = self.tensors.rows
+        if len(self.lengths) > 1:
+            rows.update({port.graph_name: port.steps for port in self.inputs if port.has_time})
         for layer in self.layers:
             output, timed = layer.layer.output, [t for t in layer.layer.inputs if t in model.length_rules]
             if layer.counts_rows:
@@ -117,7 +122,7 @@ class WholeFlow(Flow):
     def _output_rule(self) -> LengthRule | None:
         """Return the length rule of the outputs over time; None where there are none."""
         rules = {o.name: self.model.length_rules[o.parts[0][0]] for o in self.model.outputs if o.has_time}
-        if len(set(rules.values())) > 1:
+        if len(set(rules.values())) > 1 and not all(isinstance(rule, Axis) for rule in rules.values()):
             first, rule = next(iter(rules.items()))
             other = next(name for name, own in rules.items() if own != rule)
             raise UnsupportedError(
@@ -132,7 +137,8 @@ class WholeFlow(Flow):
         found = {}
         for layer in self.layers:
             tensor = layer.layer.output
-            if self.model.tensors[tensor].has_time and tensor not in self._written:
+            wanted = self._site.is_read(tensor) and tensor not in self._written
+            if self.model.tensors[tensor].has_time and wanted:
                 rate, more = self.model.length_rules[tensor].bound
                 found[tensor] = ceil(layer.features * rate), ceil(layer.features * (more + layer.spare_rows))
         return found
@@ -180,14 +186,19 @@ class WholeFlow(Flow):
 
     def _run(self) -> str:
         statements: list[Statements] = [(layer.outputs, layer.run()) for layer in self.layers]
-        rows = "length"
+        rows = next(iter(self.lengths.values()))
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
             lines = self.output(output, port)
             if output.has_time:
                 rows = self.tensors.rows_of(output.parts[0][0])
                 lines = loop(lines, rows) if lines else []
             statements.append((frozenset({output.name}), lines))
-        body = ["if (length == 0U) {", f"    return{' 0U' if self.counts_rows else ''};", "}"]
+        body = []
+        if len(self.lengths) > 1:
+            first, *others = self.lengths.values()
+            body.append(f"uint32_t length = {first}; /* the most steps of an axis */")
+            body += [line for name in others for line in ("", f"if ({name} > length) {{", f"    length = {name};", "}")]
+        body += ["if (length == 0U) {", f"    return{' 0U' if self.counts_rows else ''};", "}"]
         body += self.conditioned(statements)
         body += [f"return {rows};"] if self.counts_rows else []
         return self.function("run", self.parameters(run=True), body, self._kind)

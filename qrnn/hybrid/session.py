@@ -186,9 +186,18 @@ class HybridSession(Session):
         counted: dict[str, IndexArray] = {o.name: np.zeros(size, np.int64) for o in self.hybrid.outputs}
         return RunResult(outputs, state, counted)
 
-    def stream(self, size: int = 1, state: State | None = None, integers: bool | None = None) -> HybridStream:
-        """Return ``size`` streams that keep their state; see `Session.stream`."""
+    def stream(
+        self,
+        size: int = 1,
+        state: State | None = None,
+        integers: bool | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        lengths: Any = None,
+    ) -> HybridStream:
+        """Return ``size`` streams that keep their state; see `Session.stream`. Sequences that are given whole are refused."""
         self._no_integers(integers)
+        if inputs is not None:
+            raise DataError(self.hybrid.refusal("stream with inputs="))
         self.check_streamable()
         return HybridStream(self, size, state)
 

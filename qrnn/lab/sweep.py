@@ -98,7 +98,7 @@ def sweep(
         results.versions,
         setting.digests,
         batch.size,
-        int(batch.lengths.sum()),
+        batch.step_count,
         len(missing),
         stream,
         dict(float_model.values),

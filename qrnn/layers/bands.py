@@ -113,6 +113,10 @@ def _made(where: str, t: Tensor, bands: Any, make: Make) -> tuple[Tensor, Recurr
     handle = make(band)
     if not isinstance(handle, Recurrent):
         raise DataError(f"{where}: make returns {type(handle).__name__}, expected what lstm, gru and others return")
+    if handle.layer.is_started:
+        raise UnsupportedError(
+            f"{where}: the layer of one band begins with a computed state, {handle.layer.name or handle.layer.cell}; give it an array"
+        )
     if handle.input is not band or type(handle.layer) is not RecurrentLayer:
         raise DataError(f"{where}: the layer that make returns does not read the band that it is given")
     assert isinstance(handle.output.source, Node)

@@ -22,6 +22,7 @@ from qrnn.model.kinds.recurrent import Recurrent as RecurrentLayer
 from qrnn.model.kinds.recurrent.cells import CELLS
 from qrnn.model.kinds.recurrent.definition import CellKind, Direction, Forget, InitialState, Projection
 from qrnn.model.kinds.recurrent.direction import Norms
+from qrnn.model.kinds.recurrent.start import StartPart
 from qrnn.model.layer import Layer
 from qrnn.model.parts import FloatArray
 
@@ -174,9 +175,8 @@ def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None =
             f"{where}: forward reads {forward.input.name!r}, backward reads {backward.input.name!r}, expected the same tensor"
         )
     a, b = forward.layer, backward.layer
-    same = [
-        field.name for field in fields(a) if field.name not in ("name", "input", "output", "h_n", "c_n", "directions")
-    ]
+    own = ("name", "input", "output", "h_n", "c_n", "directions", "h_start", "c_start")
+    same = [field.name for field in fields(a) if field.name not in own]
     for key in (*same, "hidden_size", "output_size"):
         if getattr(a, key) != getattr(b, key):
             raise DataError(
@@ -187,7 +187,20 @@ def bidirectional(forward: Recurrent, backward: Recurrent, *, name: str | None =
     assert isinstance(node_a, Node)
     assert isinstance(node_b, Node)
     states = node_a.states + node_b.states
-    return _handle(replace(a, directions=a.directions + b.directions), name, forward.input, states)
+    reads = node_a.inputs + node_b.inputs[1:]
+    begun = len(node_a.inputs) - 1
+    joined = replace(
+        a,
+        directions=a.directions + b.directions,
+        h_start=(*a.h_start, *(_second(part, begun, a.output_size) for part in b.h_start)),
+        c_start=(*a.c_start, *(_second(part, begun, a.hidden_size) for part in b.c_start)),
+    )
+    return _handle(joined, name, tuple(t for t in reads if isinstance(t, Tensor)), states)
+
+
+def _second(part: StartPart, reads: int, size: int) -> StartPart:
+    """Return a part of an initial state as that of a second direction, behind ``reads`` tensors and ``size`` units of the first one."""
+    return replace(part, tensor=str(int(part.tensor) + reads), positions=part.positions + size)
 
 
 class Arrays(NamedTuple):
@@ -235,6 +248,13 @@ def recurrent_layer(
     P = H if fed_back is None else len(fed_back.bias)
     h_0, h_source = _initial(where, "h_0", initial[0], P, "[P]" if fed_back else "[H]")
     c_0, c_source = _initial(where, "c_0", initial[1], H, "[H]") if declared.has_cell_state else (None, None)
+    begins = tuple(dict.fromkeys(s for s in (h_source, c_source) if isinstance(s, Tensor)))
+    starts = [
+        (StartPart(str(1 + begins.index(s)), np.arange(s.features), np.arange(s.features)),)
+        if isinstance(s, Tensor)
+        else ()
+        for s in (h_source, c_source)
+    ]
     weight_hh = diagonal = None
     if declared.recurrence == "matrix":
         columns = "P" if fed_back else "H"
@@ -257,15 +277,16 @@ def recurrent_layer(
     )
     named = {**settings, "clip": clip_limit(where, settings["clip"])}
     layer = RecurrentLayer("", cell, "", "", "", "" if declared.has_cell_state else None, (direction,), **named)
+    layer = replace(layer, h_start=starts[0], c_start=starts[1])
     if (n := direction.norms) is not None:
         problem = declared.refuses_groups(layer, n.sums.groups, () if n.recurrent is None else n.recurrent.groups)
         if problem:
             raise UnsupportedError(f"{where}: {problem}")
-    return _handle(layer, name, x, tuple(s for s in (h_source, c_source) if s is not None))
+    return _handle(layer, name, (x, *begins), tuple(s for s in (h_source, c_source) if isinstance(s, State)))
 
 
-def _handle(layer: RecurrentLayer, name: str | None, x: Tensor, states: tuple[State, ...]) -> Recurrent:
-    """Return the handle of a layer whose tensors have no names yet."""
+def _handle(layer: RecurrentLayer, name: str | None, reads: tuple[Tensor, ...], states: tuple[State, ...]) -> Recurrent:
+    """Return the handle of a layer whose tensors have no names yet: computed initial states name their places among ``reads``."""
     directions = len(layer.directions)
     fed_back = directions * layer.output_size
     writes: dict[Slot, TensorInfo] = {"": TensorInfo(fed_back, True), "h_n": TensorInfo(fed_back, False)}
@@ -274,25 +295,37 @@ def _handle(layer: RecurrentLayer, name: str | None, x: Tensor, states: tuple[St
 
     def make(own: str, names: tuple[str, ...]) -> Layer:
         c_n = None if layer.c_n is None else tensor_name(own, "c_n")
-        return replace(layer, name=own, input=names[0], output=own, h_n=tensor_name(own, "h_n"), c_n=c_n)
+        h_start, c_start = (
+            tuple(replace(part, tensor=names[int(part.tensor)]) for part in parts)
+            for parts in (layer.h_start, layer.c_start)
+        )
+        h_n = tensor_name(own, "h_n")
+        return replace(layer, name=own, input=names[0], output=own, h_n=h_n, c_n=c_n, h_start=h_start, c_start=c_start)
 
-    node = Node(layer.cell, name, (x,), make, writes, states)
-    return Recurrent(node.tensor(), node.tensor("h_n"), node.tensor("c_n") if "c_n" in writes else None, layer, x)
+    node = Node(layer.cell, name, reads, make, writes, states)
+    return Recurrent(
+        node.tensor(), node.tensor("h_n"), node.tensor("c_n") if "c_n" in writes else None, layer, reads[0]
+    )
 
 
 def _kind(value: Any) -> Any:
     return value.kind if isinstance(value, Activation) else value
 
 
-def _initial(where: str, what: str, value: Any, size: int, meaning: str) -> tuple[InitialState, State | None]:
+def _initial(where: str, what: str, value: Any, size: int, meaning: str) -> tuple[InitialState, State | Tensor | None]:
     if isinstance(value, State):
         if value.size != size:
             raise DataError(f"{where}: {what} is the state input {value.name!r} of size {value.size}, expected {size}")
         return InitialState(np.zeros(size), value.name, np.arange(size)), value
-    if isinstance(value, (Tensor, Recurrent)):
-        raise UnsupportedError(
-            f"{where}: {what} is computed; it may be an array {meaning} or a graph input, by state()"
-        )
+    if isinstance(value, Recurrent):
+        raise DataError(f"{where}: {what} is a whole layer; give one of its tensors, as .h_n")
+    if isinstance(value, Tensor):
+        if value.has_time or value.features != size:
+            shape = f"[N, T, {value.features}]" if value.has_time else f"[N, {value.features}]"
+            raise DataError(
+                f"{where}: {what} is {value.name!r} {shape}, expected [N, {size}], such as another layer's h_n"
+            )
+        return InitialState(np.zeros(size)), value
     return InitialState(shaped_or_zeros(where, what, value, (size,), meaning)), None
 
 

@@ -13,6 +13,7 @@ from qrnn.errors import DataError, UnsupportedError
 from qrnn.layers.checks import count, place
 from qrnn.model.batch import RESERVED
 from qrnn.model.float_model import GraphInput, TensorInfo
+from qrnn.model.kinds.cell_values import CellValues
 from qrnn.model.kinds.recurrent import Recurrent as RecurrentLayer
 from qrnn.model.layer import Layer
 from qrnn.model.time import TIME
@@ -101,7 +102,7 @@ class Recurrent:
     """The handle of a recurrent layer.
 
     ``output`` [N, T, D·P] holds every step; ``h_n`` [N, D·P] and, for an LSTM, ``c_n`` [N, D·H] hold the states after each sequence's last
-    valid step. ``c_n`` may only be an output of the model.
+    valid step.
     """
 
     output: Tensor
@@ -148,11 +149,16 @@ def readable(where: str, value: Any, what: str = "its input") -> Tensor:
         raise DataError(f"{where}: {what} is the token input {value.name!r}; look it up with embedding first")
     if not isinstance(value, Tensor):
         raise DataError(f"{where}: {what} is {type(value).__name__}, expected a Tensor of qrnn.layers")
-    if value.slot == "c_n":
-        raise UnsupportedError(
-            f"{where}: {what} is the last cell state {value.name!r}, which may only be an output of the model"
-        )
-    return value
+    return cell_values(value) if value.slot == "c_n" else value
+
+
+def cell_values(cells: Tensor) -> Tensor:
+    """Return the last cell states of a layer, int32, as a tensor of int16 that any layer may read."""
+
+    def make(own: str, names: tuple[str, ...]) -> Layer:
+        return CellValues(own, names[0], own)
+
+    return simple_layer("cell_values", None, (cells,), (cells.features, False), make)
 
 
 def sequence(where: str, value: Any) -> Tensor:

@@ -23,6 +23,9 @@ from qrnn.system.brief import Brief
 RESERVED = ("lengths", "labels")
 """Names that a user's arrays may have beside those of the graph inputs: no graph input has one of them, but that of a model's own lengths."""
 
+LENGTHS_OF = "lengths."
+"""What the names of the lengths of single time axes begin with, for a model with several: ``lengths.past``, among a user's arrays."""
+
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 """The largest magnitude of an input: ONNX models compute in float32."""
 
@@ -69,6 +72,16 @@ class Batch(Brief):
         """Return the batch with the steps of a tensor whose number of steps follows by ``rule`` in the place of its own."""
         axis = self.along(rule)
         return replace(self, lengths=axis.lengths, steps=axis.steps)
+
+    @property
+    def given_lengths(self) -> IndexArray | dict[str, IndexArray]:
+        """Return the lengths as `qrnn.Session.run` takes them: an array, or for several time axes one by the name of each."""
+        return {name: axis.lengths for name, axis in self.axes.items()} if self.others else self.lengths
+
+    @property
+    def step_count(self) -> int:
+        """Return the number of valid steps of all sequences, over all time axes."""
+        return sum(int(axis.lengths.sum()) for axis in self.axes.values())
 
     @property
     def size(self) -> int:
@@ -260,9 +273,10 @@ def check_names(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -
     """Raise DataError where an array is no input of the model, or where a required input is missing."""
     check_mapping(data)
     known = {i.name for i in graph_inputs}
-    if unknown := sorted(data.keys() - known - set(RESERVED)):
+    beside = [*lengths_names(graph_inputs), "labels"]
+    if unknown := sorted(data.keys() - known - {*beside, *RESERVED}):
         raise DataError(
-            f"array {unknown[0]!r} is not an input of the model; expected {sorted(known)} and optionally lengths, labels"
+            f"array {unknown[0]!r} is not an input of the model; expected {sorted(known)} and optionally {', '.join(beside)}"
         )
     for graph_input in graph_inputs:
         if graph_input.name not in data and graph_input.kind in ("features", "tokens"):
@@ -333,9 +347,7 @@ def make_batch(
     tokens: dict[str, IndexArray] = {}
     states: dict[str, FloatArray] = {}
     sizes: dict[str, tuple[int, ...]] = {}
-    if lengths is None:
-        lengths = data.get("lengths")
-    counts = lengths_by_axis(time_axes(graph_inputs), lengths)
+    counts = lengths_by_axis(time_axes(graph_inputs), lengths_in(graph_inputs, data) if lengths is None else lengths)
     for graph_input in graph_inputs:
         name = graph_input.name
         where = f"input {name!r}"
@@ -362,6 +374,28 @@ def make_batch(
     return Batch(features, tokens, states, first[1].lengths, first[1].steps, first[0], dict(others))
 
 
+def lengths_names(graph_inputs: tuple[GraphInput, ...]) -> list[str]:
+    """Return under which names lengths may stand beside a user's arrays: ``lengths``, and for several time axes one name for each."""
+    axes = time_axes(graph_inputs)
+    return ["lengths"] if len(axes) == 1 else [f"{LENGTHS_OF}{axis}" for axis in axes]
+
+
+def is_beside(graph_inputs: tuple[GraphInput, ...], name: str) -> bool:
+    """Return whether an array of this name stands beside those of the graph inputs: lengths or labels."""
+    return name in (*RESERVED, *lengths_names(graph_inputs)) and name not in {i.name for i in graph_inputs}
+
+
+def lengths_in(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -> Any:
+    """Return the lengths that stand beside a user's arrays, as `lengths_by_axis` takes them; None where there are none."""
+    axes = time_axes(graph_inputs)
+    found = {axis: data[f"{LENGTHS_OF}{axis}"] for axis in axes if f"{LENGTHS_OF}{axis}" in data}
+    if len(axes) == 1 or not found:
+        return data.get("lengths")
+    if "lengths" in data:
+        raise DataError(f"lengths: given beside {LENGTHS_OF}{next(iter(found))!s}; give one array for each time axis")
+    return found
+
+
 def lengths_by_axis(axes: tuple[str, ...], lengths: Any) -> dict[str, Any]:
     """Return the lengths that a user gave for each time axis, as a mapping or, for one axis, as an array; None where none were given."""
     if isinstance(lengths, Mapping):
@@ -372,7 +406,8 @@ def lengths_by_axis(axes: tuple[str, ...], lengths: Any) -> dict[str, Any]:
         return {axis: lengths.get(axis) for axis in axes}
     if lengths is not None and len(axes) > 1:
         raise DataError(
-            f"lengths: one array for a model with the time axes {list(axes)}; give a mapping from their names to arrays"
+            f"lengths: one array for a model with the time axes {list(axes)}; give a mapping from their names to arrays, or in a file an "
+            f"array {LENGTHS_OF}{axes[0]} and so on"
         )
     return dict.fromkeys(axes, lengths)
 

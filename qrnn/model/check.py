@@ -58,7 +58,7 @@ def check_graph(model: QuantGraph) -> None:
         for name in layer.inputs:
             if name not in known:
                 fail(where, f"reads {name!r} before it is written")
-            if name in cells or (name in tokens and not layer.reads_tokens):
+            if (name in cells and name not in layer.reads_cells) or (name in tokens and not layer.reads_tokens):
                 fail(where, f"cannot read {name!r}")
         layer.check(LayerChecks(where, model))
         for names in layer.joined:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from qrnn.errors import ModelFileError
-from qrnn.model.formats import fraction_bits_of
+from qrnn.model.formats import cell_bits_of, fraction_bits_of
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import Reading
 from qrnn.model.parts import CELL_MAX, INT32_MAX, STATE_MAX, Operand, TensorFormat
@@ -74,7 +74,8 @@ class LayerChecks:
             if scaled and reading.operand != as_it_is:
                 self.fail(f"reads {reading.tensor!r} through {reading.operand}, expected {as_it_is}")
         elif reading.frac is not None:
-            if (None if scaled else fraction_bits_of(fmt)) != reading.frac:
+            bits = cell_bits_of(fmt) if fmt.bits == 32 else fraction_bits_of(fmt)
+            if (None if scaled else bits) != reading.frac:
                 self.fail(f"reads {reading.tensor!r} with {reading.frac} fraction bits, but it is {_text(fmt)}")
         elif scaled:
             self.fail(f"reads {reading.tensor!r}, whose scale only matrix products know")
@@ -83,7 +84,8 @@ class LayerChecks:
         """Refuse a layer that reads or writes a tensor in another format than the tensor has."""
         for reading in layer.readings():
             self.check_reading(reading)
-            if self.tensors[reading.tensor].has_offset and not (layer.folds_offset or layer.carries_offset):
+            taken_up = layer.carries_offset or (layer.folds_offset and reading.operand is not None)
+            if self.tensors[reading.tensor].has_offset and not taken_up:
                 self.fail(
                     f"reads {reading.tensor!r}, which is {_text(self.tensors[reading.tensor])}, expected no offset"
                 )

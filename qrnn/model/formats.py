@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.model.layer import Layer
-from qrnn.model.parts import INT32_MAX, TensorFormat
+from qrnn.model.parts import CELL_MAX, INT32_MAX, TensorFormat
 from qrnn.model.surroundings import Plan
 
 
@@ -27,6 +28,11 @@ def fraction_bits_of(fmt: TensorFormat) -> int | None:
         return None
     mantissa, exponent = math.frexp(fmt.scale[0])
     return 1 - exponent if mantissa == 0.5 else None
+
+
+def cell_bits_of(fmt: TensorFormat) -> int | None:
+    """Return the fraction bits of a tensor of int32 cells; None for another format."""
+    return fraction_bits_of(replace(fmt, bits=16)) if fmt.bits == 32 and fmt.limit == CELL_MAX else None
 
 
 def wanted_by_reader(plan: Plan, tensor: str) -> tuple[int, str] | None:

@@ -135,6 +135,8 @@ def waiting(
     for layer in layers:
         if layer.read_whole or layer.needs_end:
             return f"layer {layer.name!r}"
+        if ends.intersection(layer.begins_with):
+            return f"layer {layer.name!r}, whose initial state is computed from a sequence,"
         vector = layer.repeated
         if vector is not None and (vector in ends or layer.repeats or behind.intersection(layer.inputs)):
             return f"layer {layer.name!r}"

@@ -113,6 +113,11 @@ class GraphLayer(Brief):
         return ()
 
     @property
+    def begins_with(self) -> tuple[str, ...]:
+        """Return the names of inputs without time that are read before the first step of a sequence alone."""
+        return ()
+
+    @property
     def joined(self) -> tuple[tuple[str, ...], ...]:
         """Return groups of inputs; those of a group that are over time have equal lengths. The steps of the first are those of the output."""
         whole = self.read_whole
@@ -202,6 +207,10 @@ class Layer(GraphLayer, ABC):
     def input_weights(self) -> tuple[FloatArray, ...]:
         """Return the matrices that multiply the layer's input, [R, F] each; none for a layer that reads its input in another way."""
         return ()
+
+    def multiplies(self, tensor: str) -> bool:
+        """Return whether the layer, which reads ``tensor``, reads it by its `input_weights` alone."""
+        return bool(self.input_weights)
 
     def width_parts(self) -> dict[str, PartSize]:
         """Return the parts whose width can be chosen by themselves (`qrnn.quantization.widths`): ``x`` for a layer with `input_weights`."""
@@ -331,7 +340,12 @@ class QuantLayer(GraphLayer, ABC):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Return the names of those outputs that are int32; only graph outputs read them."""
+        """Return the names of those outputs that are int32: graph outputs read them, and layers whose `reads_cells` names them."""
+        return ()
+
+    @property
+    def reads_cells(self) -> tuple[str, ...]:
+        """Return the names of those inputs that may be int32 `cells` of another layer."""
         return ()
 
     @abstractmethod

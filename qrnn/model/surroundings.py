@@ -122,11 +122,14 @@ class Plan(InputRanges, Protocol):
     def frac(self, tensor: str, layer: str) -> int:
         """Return the fraction bits of a fixed-point tensor that ``layer`` reads; QuantizationError where they are not in 0…15."""
 
+    def begin_frac(self, tensor: str, layer: str) -> int:
+        """Return the fraction bits of a tensor that ``layer`` reads, which may be one of int32 cells; QuantizationError as for `frac`."""
+
     def set_format(self, tensor: str, frac: int, limit: int = 32767, offset: tuple[int, ...] = (0,)) -> None:
         """Let a tensor be int16 with ``frac`` fraction bits, within ±limit, with an offset or one for each feature."""
 
     def set_cells(self, tensor: str, frac: int) -> None:
-        """Let a tensor be int32 with ``frac`` fraction bits: cell states, which only graph outputs read."""
+        """Let a tensor be int32 with ``frac`` fraction bits: cell states."""
 
     def copy_format(self, source: str, tensor: str) -> None:
         """Let a tensor have the format of the tensor ``source``."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from qrnn.errors import UnsupportedError
 from qrnn.model.float_model import GraphInput
+from qrnn.model.kinds.cell_values import CellValues
 from qrnn.model.kinds.concat import Concat
 from qrnn.model.kinds.delay import Delay
 from qrnn.model.kinds.last_step import LastStep
@@ -17,7 +18,7 @@ from qrnn.model.layer import Layer
 from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.time import TIME as AXIS
-from qrnn.model.time import LengthRule
+from qrnn.model.time import Axis, LengthRule
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.lengths import INPUTS, Lengths, longer
@@ -28,7 +29,7 @@ from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Symbol, Tens
 
 _NOT_COMPUTABLE = {
     "state": "reads the state input '{name}', which may only be an initial state",
-    "c_n": "reads the final cell state '{name}', which may only be a graph output",
+    "c_n": "reads the cell state '{name}' of a graph of one step per call, which may only be a graph output",
     "constant": "reads constants other than zero that are expanded to the batch ('{name}'), which may only be an initial state",
     "padded": "reads zeros that are padded to the batch or time axis ('{name}'), which only Conv may read, over time as they were padded",
     "filled": "reads steps that a convolution makes of padded zeros ('{name}'), which only operators by element and another Conv may read",
@@ -92,6 +93,8 @@ class NodeLengths(NamedTuple):
     where: str
     lengths: str | None
     reverse: bool
+    over: frozenset[str] = frozenset({AXIS})
+    """The time axes that the node's steps depend on."""
 
 
 @dataclass(eq=False)
@@ -116,6 +119,10 @@ class Builder:
     """The names that the file gives to the sizes BATCH and TIME of its inputs."""
     declared: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
     """A value of the graph → the sizes, or their names, that the file declares for it; 0 where it says neither."""
+    other_steps: dict[str, set[int]] = field(default_factory=dict)
+    """The sizes that the file declares for each time axis but the first, as ``baked`` has them of the first."""
+    first_axis: str = AXIS
+    """What the first time axis is called where there are several; while layers are made, it is `qrnn.model.time.TIME`."""
     notes: list[str] = field(default_factory=list)
     vocabulary: dict[str, int] = field(default_factory=dict)
     carries: dict[int, set[int]] = field(default_factory=dict)
@@ -161,6 +168,8 @@ class Builder:
     """First id of padded features → these, and what they are."""
     _names: Names = field(default_factory=Names)
     _last_steps: dict[int, Tensor] = field(default_factory=dict)
+    _cell_values: dict[int, Tensor] = field(default_factory=dict)
+    """First id of the last cell states of a layer → these as int16, once a layer reads them."""
     _matrices: dict[str, MatrixLayer] = field(default_factory=dict)
     _gathered: dict[int, IndexArray] = field(default_factory=dict)
     """First id of a tensor that a Concat layer writes → the ids that it gathers."""
@@ -200,7 +209,31 @@ class Builder:
     def sizes(self, value: Features) -> dict[Symbol, set[int]]:
         """Return the literal sizes of BATCH, TIME and both as one axis in a value, if the file declares any for the inputs."""
         rule = self.length_rule(value)
-        return merged_sizes({**self.baked, TIME: {rule.of({AXIS: size}) for size in self.baked.get(TIME, set())}})
+        return merged_sizes({**self.baked, TIME: self.baked_steps(rule)})
+
+    def baked_steps(self, rule: LengthRule) -> set[int]:
+        """Return the numbers of steps with a length rule that follow from the sizes that the file declares; none where it leaves them free."""
+        if len(rule.axes) != 1:
+            return set()
+        (axis,) = rule.axes
+        baked = self.baked.get(TIME, set()) if axis == AXIS else self.other_steps.get(axis, set())
+        return {rule.of({axis: size}) for size in baked}
+
+    def declare_steps(self, axis: Axis, steps: int) -> None:
+        """Let a time axis be declared to have so many steps."""
+        if axis.name == AXIS:
+            self.baked[TIME].add(steps)
+        else:
+            self.other_steps.setdefault(axis.name, set()).add(steps)
+
+    def axis_of_size(self, size: int) -> LengthRule | None:
+        """Return the time axis for which the file declares so many steps; None where there is none."""
+        axes = (Axis(name) for name in (AXIS, *self.other_steps))
+        return next((axis for axis in axes if self.baked_steps(axis) == {size}), None)
+
+    def place(self, tensor: Tensor, axis: str) -> None:
+        """Let the tensor of a graph input go over a time axis."""
+        self._lengths.place(tensor, axis)
 
     def add_matrix(self, layer: MatrixLayer) -> None:
         """Append a layer with one matrix of weights, and remember it by its output."""
@@ -277,8 +310,11 @@ class Builder:
         node.reserve(tensor.features)
         return np.pad(value.ids, padding.edges, constant_values=self.zero).reshape(-1)
 
-    def _real(self, node: Node, flat: IndexArray) -> IndexArray:
-        """Return flat ids with those of padding, constant zeros, caches and final states replaced by what layers can read."""
+    def as_read(self, node: Node, flat: IndexArray, cells: bool = True) -> IndexArray:
+        """Return flat ids with those of padding, constant zeros, caches and final states replaced by what layers can read.
+
+        Without ``cells``, those of last cell states stay what they are.
+        """
         flat = flat.copy()
         left = np.arange(flat.size)
         while left.size:  # what is padded may itself be rearranged padding
@@ -293,6 +329,8 @@ class Builder:
                     flat[places] = self.zero
                 elif tensor.kind == "h_n" and self.one_step and tensor.steps is not None:
                     flat[places] = part.indices + tensor.steps.start
+                elif tensor.kind == "c_n" and cells and not self.one_step:
+                    flat[places] = part.indices + self._values_of(tensor).start
             left = np.concatenate(found) if found else left[:0]
         return flat
 
@@ -307,7 +345,7 @@ class Builder:
         delays: IndexArray | None = None
         if self.one_step and any(part.tensor.kind == "cache" for part in self.book.parts(flat)):
             flat, delays = self.caches.resolve(node.where, self.book, flat)
-        flat = self._real(node, flat)
+        flat = self.as_read(node, flat)
         if delays is not None:
             flat = self._delayed(node, flat, delays)
         has_time = set()
@@ -326,6 +364,15 @@ class Builder:
         if len(has_time) > 1:
             raise node.refuse("joins a tensor with a time axis to one without; run this part outside the model")
         return flat
+
+    def _values_of(self, cells: Tensor) -> Tensor:
+        """Return the last cell states of a layer as a tensor that any layer can read."""
+        if cells.start not in self._cell_values:
+            name = f"{cells.name}/values"
+            made = self.new_tensor(name, True, cells.features, False, "layer")
+            self.layers.append(CellValues(name, cells.name, made.name))
+            self._cell_values[cells.start] = made
+        return self._cell_values[cells.start]
 
     def _delayed(self, node: Node, flat: IndexArray, delays: IndexArray) -> IndexArray:
         """Return ids of the features ``flat``, each as many steps late as ``delays`` says; a Delay layer for each tensor of late ones."""

@@ -9,7 +9,7 @@ import onnx
 
 from qrnn.errors import UnsupportedError
 from qrnn.model.aligning import with_aligned
-from qrnn.model.float_model import Cache, FloatModel, TensorInfo
+from qrnn.model.float_model import Cache, FloatModel, GraphInput, TensorInfo
 from qrnn.model.kinds.attention_pool import AttentionPool
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.last_steps import LastSteps
@@ -19,6 +19,7 @@ from qrnn.model.kinds.sequence_norm import SequenceNorm
 from qrnn.model.kinds.spread import Spread
 from qrnn.model.layer import Layer
 from qrnn.model.states import state_pairs
+from qrnn.model.time import TIME as AXIS
 from qrnn.onnx_import.affine import with_affine_folded
 from qrnn.onnx_import.budget import BudgetError
 from qrnn.onnx_import.builder import Builder, Names
@@ -65,7 +66,9 @@ def finished(
     layers = with_affine_folded(_live_layers(build.layers, set(read)), read, build.budget.value)
     layers = with_joined_steps(build, _live_layers(layers, read))
     named = {t for layer in layers for t in layer.outputs} | {t for o in outputs for t, _, _ in o.parts}
-    graph_inputs = [replace(i, vocabulary=build.vocabulary.get(i.name, 0)) for i in build.inputs.values()]
+    graph_inputs = [
+        replace(i, vocabulary=build.vocabulary.get(i.name, 0), axis=_axis_of(build, i)) for i in build.inputs.values()
+    ]
     layer_names = Names()
     for k, layer in enumerate(layers):
         layers[k] = layer.renamed(layer_names.unique(layer.name))
@@ -100,6 +103,14 @@ def finished(
     return with_aligned(with_memory(model, build.stream))
 
 
+def _axis_of(build: Builder, given: GraphInput) -> str:
+    """Return the name of an input's time axis; of lengths, that of the axis whose steps they count."""
+    axis = given.axis
+    if given.kind == "lengths":
+        axis = next((name for node in build.lengths_of if node.lengths == given.name for name in node.over), axis)
+    return build.first_axis if axis == AXIS else axis
+
+
 def _live_layers(layers: list[Layer], wanted: set[str]) -> list[Layer]:
     """Return the layers that the outputs depend on; a Dense whose bias moved into its successor is dropped here."""
     live = []
@@ -111,11 +122,15 @@ def _live_layers(layers: list[Layer], wanted: set[str]) -> list[Layer]:
 
 
 def _check_lengths(build: Builder, problems: Problems) -> None:
-    """Require one sequence_lens for the whole model; a node without it may only run forward, where padding comes last."""
-    given = {node.lengths for node in build.lengths_of if node.lengths is not None}
-    if len(given) > 1:
-        problems.refuse(f"inputs {sorted(given)} are all sequence_lens; only one for the whole model is supported")
-    if not given:
+    """Require one sequence_lens for each time axis; a node without it may only run forward, where padding comes last."""
+    counted: dict[frozenset[str], set[str]] = {}
+    for node in build.lengths_of:
+        if node.lengths is not None:
+            counted.setdefault(node.over, set()).add(node.lengths)
+    for given in counted.values():
+        if len(given) > 1:
+            problems.refuse(f"inputs {sorted(given)} are all sequence_lens; only one for each time axis is supported")
+    if not counted:
         return
     if any(isinstance(layer, (AttentionPool, Running, RunningNorm, SequenceNorm, Spread)) for layer in build.layers):
         build.notes.append(
@@ -131,7 +146,7 @@ def _check_lengths(build: Builder, problems: Problems) -> None:
         )
     if any(isinstance(layer, LastStep) and layer.output not in build.own_last for layer in build.layers):
         build.notes.append("the last step is each sequence's own last one, where the graph takes the last padded one")
-    for node in build.lengths_of:
+    for node in (node for node in build.lengths_of if node.over in counted):
         if node.lengths is None and node.reverse:
             problems.refuse(
                 f"{node.where}: runs in reverse without sequence_lens while other nodes have it; re-export with it everywhere"

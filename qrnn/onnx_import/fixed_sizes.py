@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+from qrnn.model.time import Axis
 from qrnn.onnx_import.builder import Builder
-from qrnn.onnx_import.lengths import INPUTS
 from qrnn.onnx_import.merging import is_size
 from qrnn.onnx_import.node import Node
 from qrnn.onnx_import.values import AXIS_NAMES, BATCH, TIME, Dim, Features, Symbol, product
@@ -64,7 +64,7 @@ def aligned_by_fixed_size(node: Node, build: Builder, value: Features, target: S
     is noted, and is from then on a declared size.
     """
     declared = build.declared.get(node.output_names[0], ())
-    sizes = build.sizes(value)
+    sizes, rule = build.sizes(value), build.length_rule(value)
     known = list(target)
     for place, size in enumerate(declared if len(declared) == len(known) else ()):
         if isinstance(known[place], int) and known[place] == -1:
@@ -72,13 +72,16 @@ def aligned_by_fixed_size(node: Node, build: Builder, value: Features, target: S
             known[place] = size if isinstance(size, int) and size > 0 else named
     node.budget.spend(node.where, 2 * ALIGN_WORK * len(known) ** 3)
     for symbol in (TIME, BATCH):
-        if symbol not in value.axes or build.baked[symbol] or (symbol is TIME and build.length_rule(value) != INPUTS):
+        if symbol not in value.axes or sizes[symbol] or (symbol is TIME and not isinstance(rule, Axis)):
             continue
         for number in {int(d) for d in known if not isinstance(d, Symbol) and d > 0}:
             resolved = align(value.shape, known, {**sizes, symbol: {number}})
             if resolved is None or any(isinstance(d, Symbol) and known[k] == -1 for k, d in enumerate(resolved)):
                 continue
-            build.baked[symbol].add(number)
+            if symbol is TIME and isinstance(rule, Axis):
+                build.declare_steps(rule, number)
+            else:
+                build.baked[symbol].add(number)
             build.notes.append(
                 f"{node.where} reshapes to {list(target)}, which fixes the {AXIS_NAMES[symbol]} axis to {number}, although the inputs declare "
                 "any size; any size runs here"

@@ -11,10 +11,12 @@ import onnx
 from qrnn.errors import UnsupportedError
 from qrnn.model.batch import RESERVED
 from qrnn.model.float_model import GraphInput
+from qrnn.model.time import TIME as AXIS
 from qrnn.onnx_import.budget import BudgetError
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.problems import Problems
 from qrnn.onnx_import.roles import InputRole, Roles
+from qrnn.onnx_import.time_axes import TimedInput, shared_axes
 from qrnn.onnx_import.values import BATCH, MOST_AXES, POISON, TIME, Features, Symbol, TensorKind
 
 
@@ -92,24 +94,59 @@ def place_inputs(
     if build.one_step:
         build.baked[TIME].add(1)
     known = _names(roles, inputs)
+    found = {}
+    for name, declared in inputs.items():
+        if name in used:
+            role = roles.role(name)
+            named = build.batch is not None and not build.one_step
+            found[name] = _by_name(declared, role, known) if named else role
+    axes = _axes(build, roles, inputs, found)
     for name, declared in inputs.items():
         values[name] = POISON
         if name not in used:
             build.notes.append(f"input '{name}' is not used by any output and is ignored")
             continue
         try:
-            role = roles.role(name)
-            if build.batch is not None and not build.one_step:
-                role = _by_name(declared, role, known)
-            values[name] = _place(build, _sized(build, declared, role, roles), role, quiet)
+            role = found[name]
+            values[name] = _place(build, _sized(build, declared, role, roles), role, quiet, axes.get(name, AXIS))
         except BudgetError:
             raise
         except UnsupportedError as error:
             problems.refuse(str(error))
-    for symbol, what, axis in ((TIME, "numbers of time steps", "time axis"), (BATCH, "batch sizes", "batch")):
-        if len(baked := build.baked[symbol]) > 1:
+    steps = [
+        (baked, "numbers of time steps", "time axis") for baked in (build.baked[TIME], *build.other_steps.values())
+    ]
+    for baked, what, axis in (*steps, (build.baked[BATCH], "batch sizes", "batch")):
+        if len(baked) > 1:
             problems.refuse(f"the inputs declare different {what} {sorted(baked)}; re-export with a dynamic {axis}")
     return values
+
+
+def _axes(
+    build: Builder, roles: Roles, inputs: dict[str, DeclaredInput], found: dict[str, InputRole]
+) -> dict[str, str]:
+    """Return the time axis of each input over time, by the name that it has while layers are made: the first one is `AXIS`."""
+    timed = []
+    for name, role in found.items():
+        if role.time is None or role.kind not in ("features", "tokens") or name in build.caches.pairs:
+            continue
+        declared, steps = inputs[name], roles.inputs[name].axes[role.time]
+        free = declared.names[role.time] if role.time < len(declared.names) else ""
+        timed.append(TimedInput(name, steps, declared.dims[role.time], free))
+    axes = {} if build.one_step else shared_axes(roles, timed)
+    first = next(iter(axes.values()), AXIS)
+    if first == AXIS:
+        return axes
+    build.first_axis = first
+    groups: dict[str, list[str]] = {}
+    for name, axis in axes.items():
+        groups.setdefault(axis, []).append(f"'{name}'")
+    build.other_steps = {axis: set() for axis in groups if axis != first}
+    build.notes.append(
+        "inputs have lengths of their own: "
+        + "; ".join(f"{' and '.join(names)} over the time axis '{axis}'" for axis, names in groups.items())
+    )
+    return {name: AXIS if axis == first else axis for name, axis in axes.items()}
 
 
 def _names(roles: Roles, inputs: dict[str, DeclaredInput]) -> dict[Symbol, set[str]]:
@@ -150,7 +187,7 @@ def _sized(build: Builder, declared: DeclaredInput, role: InputRole, roles: Role
     return replace(declared, dims=dims)
 
 
-def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool) -> Any:
+def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool, over: str) -> Any:
     name, where = declared.name, declared.describe()
     if role.kind == "weight":
         raise UnsupportedError(
@@ -179,7 +216,7 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
         raise UnsupportedError(
             f"{where} is used as {role.kind} but has a time axis ({time}); re-export with [directions, N, hidden] states"
         )
-    sizes, axes = _sizes(build, declared, batch, time)
+    sizes, axes = _sizes(build, declared, batch, time, over)
     shape = tuple(s for s, a in zip(sizes, axes, strict=True) if a is None)
     features = int(np.prod(shape, dtype=object))
     if name in build.caches.pairs and role.kind == "features":
@@ -203,18 +240,21 @@ def _place(build: Builder, declared: DeclaredInput, role: InputRole, quiet: bool
     has_time = role.kind in ("features", "tokens") and (time is not None or build.one_step)
     kind: TensorKind = role.kind
     tensor = build.new_tensor(name, False, features, has_time, kind)
-    build.inputs[name] = GraphInput(name, role.kind, shape, has_time, batch_axis=batch, time_axis=time)
+    build.inputs[name] = GraphInput(name, role.kind, shape, has_time, batch_axis=batch, time_axis=time, axis=over)
+    if has_time:
+        build.place(tensor, over)
     return Features(tensor.ids.reshape(sizes), axes)
 
 
 def _sizes(
-    build: Builder, declared: DeclaredInput, batch: int | None, time: int | None
+    build: Builder, declared: DeclaredInput, batch: int | None, time: int | None, over: str
 ) -> tuple[list[int], tuple[Symbol | None, ...]]:
     """Return sizes with 1 for batch and time, and which axis is which; baked sizes are noted."""
     sizes: list[int] = []
     axes: list[Symbol | None] = []
     for k, size in enumerate(declared.dims):
-        if size is None and k in (batch, time) and (named := declared.names[k : k + 1]):
+        named = declared.names[k : k + 1] if size is None else ()
+        if k == batch or (k == time and over == AXIS):
             build.named[BATCH if k == batch else TIME].update(filter(None, named))
         if k == batch:
             if size is not None:
@@ -224,7 +264,7 @@ def _sizes(
             axes.append(BATCH)
         elif k == time:
             if size is not None:
-                build.baked[TIME].add(size)
+                (build.baked[TIME] if over == AXIS else build.other_steps[over]).add(size)
                 if not build.one_step:
                     build.notes.append(f"input '{declared.name}' declares {size} time steps; any number runs")
             sizes.append(1)

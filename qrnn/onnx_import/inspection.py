@@ -13,7 +13,7 @@ import onnx
 from onnx import helper
 
 from qrnn.errors import UnsupportedError
-from qrnn.model.batch import RESERVED
+from qrnn.model.batch import lengths_names
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
 from qrnn.model.lateness import stream_facts
 from qrnn.model.layer_sizes import kind_text, multiply_adds, parameters
@@ -318,9 +318,10 @@ def _calibration(inputs: tuple[GraphInput, ...]) -> dict[str, Any]:
             }
         )
     timed = any(given.has_time and not given.rows for given in inputs)
-    if timed and not any(given.kind == "lengths" for given in inputs) and len({i.axis for i in inputs}) == 1:
+    if timed and not any(given.kind == "lengths" for given in inputs):
         what = "the valid steps of each sequence, where some are padded; all of them where it is left out"
-        arrays.append({"key": RESERVED[0], "shape": ["N"], "dtype": "int64", "required": False, "what": what})
+        lengths = {"shape": ["N"], "dtype": "int64", "required": False, "what": what}
+        arrays += [{"key": key, **lengths} for key in lengths_names(inputs)]
     required = [str(array["key"]) for array in arrays if array["required"]]
     return {"file": CALIBRATION_FILE, "arrays": arrays, "numpy": _numpy_line(required) if required else None}
 

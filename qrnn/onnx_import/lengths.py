@@ -13,7 +13,7 @@ from qrnn.model.time import Axis, LengthRule, Windows
 from qrnn.onnx_import.values import BATCH, BATCH_TIME, TIME, Dim, Product, Steps, Symbol, Tensor
 
 INPUTS = Axis()
-"""The length rule of the graph inputs."""
+"""The length rule of the graph inputs; where they have several time axes, of those on the first one."""
 
 
 class Lengths:
@@ -23,6 +23,10 @@ class Lengths:
         self._layers = layers
         self._rules: dict[str, LengthRule] = {}
         self._seen = 0
+
+    def place(self, tensor: Tensor, axis: str) -> None:
+        """Let a graph input over time go over a time axis."""
+        self._rules[tensor.name] = Axis(axis)
 
     def of(self, tensor: Tensor) -> LengthRule:
         """Return the length rule of a tensor over time."""

@@ -64,6 +64,14 @@ class Claim:
     states: tuple[Axis, ...]
 
 
+def _top(parents: dict[Axis, Axis], axis: Axis) -> Axis:
+    """Return the axis above which there is none."""
+    while (above := parents.get(axis)) is not None:
+        parents[axis] = parents.get(above, above)  # a shorter way for the next search
+        axis = above
+    return axis
+
+
 @dataclass(eq=False)
 class Roles:
     """Equalities between axes (union-find) and what the recurrent nodes say about them."""
@@ -92,6 +100,8 @@ class Roles:
     taken_sizes: dict[Axis, int] = field(default_factory=dict)
     """Axes whose size the file does not declare, and how many of their elements nodes take one by one or in slices."""
     _parent: dict[Axis, Axis] = field(default_factory=dict)
+    _joined: dict[Axis, Axis] = field(default_factory=dict)
+    """As ``_parent``, but for that axes are not the same one because all are batch, or all are time."""
 
     def add_input(self, name: str, dims: list[int | None]) -> AxisTensor:
         """Give every axis of a graph input an identity."""
@@ -105,14 +115,17 @@ class Roles:
 
     def root(self, axis: Axis) -> Axis:
         """Return the axis that stands for all axes known to be the same as this one."""
-        while (above := self._parent.get(axis)) is not None:
-            self._parent[axis] = self._parent.get(above, above)  # a shorter way for the next search
-            axis = above
-        return axis
+        return _top(self._parent, axis)
+
+    def are_joined(self, a: Axis, b: Axis) -> bool:
+        """Return whether nodes show that two axes have one size, and not only that both are steps."""
+        return _top(self._joined, a) is _top(self._joined, b)
 
     def same(self, a: Axis, b: Axis, node: str = "") -> None:
         """Record that two axes are the same one."""
         root_a, root_b = self.root(a), self.root(b)
+        if not {a, b} & {self.batch, self.time} and _top(self._joined, a) is not _top(self._joined, b):
+            self._joined[_top(self._joined, a)] = _top(self._joined, b)
         if root_a is root_b:
             return
         batch, time = self.root(self.batch), self.root(self.time)

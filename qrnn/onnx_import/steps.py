@@ -346,12 +346,9 @@ def as_steps(node: Node, build: Builder, value: Features, axis: int, rule: Lengt
         return None
     one = Features(first, value.axes)
     if rule is not None:
-        declared = (
-            {rule.of({"time": steps}) for steps in build.baked.get(TIME, set())} if rule.axes == {"time"} else set()
-        )
-        return repeated(node, build, one, axis, rule) if size == 1 or declared == {size} else None
-    if build.baked.get(TIME, set()) == {size}:
-        return repeated(node, build, one, axis, INPUTS)
+        return repeated(node, build, one, axis, rule) if size == 1 or build.baked_steps(rule) == {size} else None
+    if (own := build.axis_of_size(size)) is not None:
+        return repeated(node, build, one, axis, own)
     return repeated(node, build, one, axis, INPUTS, size)
 
 

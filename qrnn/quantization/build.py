@@ -72,6 +72,7 @@ class Builder:
         self.model, self.ranges, self.scheme, self.input_schemes = model, ranges, scheme, inputs
         self.tensors: dict[str, TensorFormat] = {}
         self.fracs: dict[str, int] = {}  # tensors with a power-of-two scale
+        self._cells: dict[str, int] = {}  # the fraction bits of tensors of cell states
         self.decisions: list[str] = list(reasons)
         self._target = ""
         self.choices = parse_gates(scheme.gates)
@@ -118,7 +119,7 @@ class Builder:
     def _source_format(self, name: str) -> TensorFormat:
         """Return the format of a graph input or an embedding, and record it."""
         info, readers, chosen = self.model.tensors[name], self.readers(name), self.input_schemes[name]
-        if self.is_output(name) or not all(reader.input_weights for reader in readers):
+        if self.is_output(name) or not all(reader.multiplies(name) for reader in readers):
             fmt, self.fracs[name] = power_of_two_format(
                 float(self._sources[name].largest.max()), info.features, info.has_time
             )
@@ -174,7 +175,7 @@ class Builder:
 
     def _wide_copy(self, name: str, tensor: str) -> QuantRescale:
         """Return the layer that makes an int16 copy of a source with a scale and an offset for each feature, as an input of 16 bits has."""
-        frac, matrices = self.fracs[tensor], [reader for reader in self.readers(tensor) if reader.input_weights]
+        frac, matrices = self.fracs[tensor], [reader for reader in self.readers(tensor) if reader.multiplies(tensor)]
         span, fmt = self._matrix_format(tensor, "16-per-feature", matrices)
         parameters = factor_parameters(np.minimum(2.0**-frac / fmt.scales_and_offsets[0], FINEST))
         made = QuantRescale(name, tensor, name, frac, *parameters, fmt.limit)
@@ -257,6 +258,10 @@ class Builder:
             )
         return self.fracs[tensor]
 
+    def begin_frac(self, tensor: str, layer: str) -> int:
+        """Return the fraction bits of a tensor that ``layer`` reads, which may be one of int32 cells; QuantizationError as for `frac`."""
+        return self._cells[tensor] if tensor in self._cells else self.frac(tensor, layer)
+
     def set_format(self, tensor: str, frac: int, limit: int = 32767, offset: tuple[int, ...] = (0,)) -> None:
         """Set a tensor's format to int16 with ``frac`` fraction bits, within ±limit, with an offset or one for each feature."""
         info = self.model.tensors[tensor]
@@ -264,8 +269,9 @@ class Builder:
         self.tensors[tensor] = TensorFormat(info.features, info.has_time, 16, (2.0**-frac,), limit, offset)
 
     def set_cells(self, tensor: str, frac: int) -> None:
-        """Set a tensor's format to int32 with ``frac`` fraction bits, for cell states, which only graph outputs read."""
+        """Set a tensor's format to int32 with ``frac`` fraction bits, for cell states."""
         info = self.model.tensors[tensor]
+        self._cells[tensor] = frac
         self.tensors[tensor] = TensorFormat(info.features, info.has_time, 32, (2.0**-frac,), CELL_MAX)
 
     def copy_format(self, source: str, tensor: str) -> None:

@@ -168,5 +168,5 @@ def calibrate(
         if progress is not None:
             progress(stop, batch.size)
     ranges.rows = {name: real_rows(model, batch, name) for name in batch.features}
-    ranges.sequences, ranges.steps = batch.size, int(batch.lengths.sum())
+    ranges.sequences, ranges.steps = batch.size, batch.step_count
     return ranges

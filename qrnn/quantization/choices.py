@@ -65,7 +65,7 @@ def choices(model: FloatModel) -> tuple[Choice, ...]:
         readers = [layer for layer in model.layers if name in layer.inputs and "x" in layer.width_parts()]
         if readers:
             products = sum(layer.width_parts()["x"].products for layer in readers)
-            values = _values(get_args(InputScheme), all(layer.input_weights for layer in readers))
+            values = _values(get_args(InputScheme), all(layer.multiplies(name) for layer in readers))
             found.append(Choice(name, values, products, model.tensors[name].features))
     for layer in model.layers:
         for part, size in layer.width_parts().items():

@@ -79,7 +79,7 @@ def features_of(model: FloatModel, batch: Batch) -> dict[str, Features]:
         readers = [layer for layer in model.layers if name in layer.inputs]
         if not len(rows):
             found[name] = Features(np.ones(features), np.zeros(features))
-        elif all(reader.folds_offset for reader in readers):
+        elif all(reader.folds_offset and reader.multiplies(name) for reader in readers):
             mean = rows.mean(axis=0)
             found[name] = Features((rows - mean).std(axis=0), mean)
         else:

@@ -71,7 +71,7 @@ def _chain(model: FloatModel, layer: Layer) -> tuple[str, list[int]] | None:
             return None
         places = [p for p, layer in enumerate(model.layers) if tensor in layer.inputs]
         readers = [model.layers[p] for p in places]
-        if readers and all(reader.input_weights for reader in readers):
+        if readers and all(reader.multiplies(tensor) for reader in readers):
             return tensor, places
         if len(readers) != 1 or not readers[0].homogeneous:
             return None

@@ -121,7 +121,7 @@ def gather(model: QuantModel, batch: Batch, layer: QuantRecurrent) -> list[Seen]
         timed = layer.input in model.length_rules
         x, own = tensors[layer.input], piece.paced(model.length_rules[layer.input]) if timed else piece
         states = session.initial_state(piece.size, piece.states).layers
-        start = layer.starts(states, TimeAxis(own.lengths, own.steps))[0]
+        start = layer.starts(states, tensors, TimeAxis(own.lengths, own.steps))[0]
         x, own = layer.grouping.apart(x), grouped(layer.grouping, own)
         found.append(
             [

@@ -42,6 +42,7 @@ from qrnn.model.kinds.dense import Dense
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE, Direction
 from qrnn.model.kinds.recurrent.direction import Norm, Norms
+from qrnn.model.kinds.recurrent.equation import start_values
 from qrnn.model.layer import Layer
 from qrnn.model.parts import FloatArray
 from qrnn.model.time import TimeAxis
@@ -188,7 +189,8 @@ def _direction(
     choices: GateChoices,
 ) -> Direction:
     group, given, states = layer.grouping, TimeAxis(batch.lengths, batch.steps), batch.states
-    h_0, c_0 = (None if s is None else group.starts(s.of(batch.size, states), given) for s in (d.h_0, d.c_0))
+    begins = start_values(layer, batch.size, states, smooth.__getitem__)[number]
+    h_0, c_0 = (None if s is None else group.starts(s, given) for s in begins)
     batch = grouped(group, batch)
     mask, H, key = batch.mask, layer.hidden_size, f"{layer.name}[{number}]"
 

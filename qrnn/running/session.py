@@ -36,6 +36,7 @@ from qrnn.model.needed_steps import steps_for
 from qrnn.model.pad_values import is_padded, without_padding
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
+from qrnn.running.decoder import decoder_stream
 from qrnn.running.device_stream import DeviceStream
 from qrnn.running.generated import Generated
 from qrnn.running.generating import MOST_SYMBOLS, Generator, Wanted
@@ -106,6 +107,7 @@ class Session(Described):
             raise DataError(f"model: {type(model).__name__}, expected one that qrnn.quantize or qrnn.load gave")
         self.model, self.backend = model, backend
         folder = None if cache is None else Path(cache).absolute()
+        self._made_with = backend, threads, isa, cache, tuning
         self.engine = create_engine(backend, model, threads, isa, tuning, folder)
         self._states = ModelStates(model)
         self._limits = StepLimits(model)
@@ -437,9 +439,37 @@ class Session(Described):
         wanted = Wanted(steps, sampling, seed, drawn, stop, feed, one_hot, blank, most_symbols, scores)
         return Generator(self, inputs, lengths, state, wanted).run(formats)
 
-    def stream(self, size: int = 1, state: State | None = None, integers: bool | None = None) -> Stream:
-        """Return ``size`` streams that keep their state, which take a step at the least cost; ``integers`` is as in `run`."""
-        return Stream(self, size, state, self._formats_of(integers))
+    def stream(
+        self,
+        size: int = 1,
+        state: State | None = None,
+        integers: bool | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        lengths: Any = None,
+    ) -> Stream:
+        """Return ``size`` streams that keep their state, which take a step at the least cost; ``integers`` is as in `run`.
+
+        Of a decoder that an encoder starts, ``inputs`` has the encoder's whole sequences, [N, T, …] by graph input name, with ``lengths``
+        as in `run`. The N streams then begin with what these end with, take the other inputs step by step, and give the outputs that depend
+        on them. DataError, which names the layer, where a step reads the given sequences otherwise.
+        """
+        if inputs is None:
+            return Stream(self, size, state, self._formats_of(integers))
+        if size != 1 or state is not None:
+            raise DataError("size and state follow from the sequences that are given; leave them out beside inputs=")
+        formats = self._formats_of(integers)
+        return decoder_stream(
+            self,
+            self._alike,
+            inputs,
+            lengths,
+            lambda model: None if formats is None else Integers(model),
+            lambda arrays: arrays if formats is None else formats.reals(arrays),
+        )
+
+    def _alike(self, model: QuantModel) -> Session:
+        """Return a session like this one for another model."""
+        return Session(model, *self._made_with)
 
     def device_stream(
         self, size: int = 1, state: State | None = None, steps: int | None = None, real: str = "float32"
@@ -475,8 +505,7 @@ class Session(Described):
         for name, value in batch.features.items():
             inputs[name] = self.engine.quantize(value, model.tensors[name])
         begin = state if state is not None else self._states.initial(batch.size, batch.states)
-        lengths = {name: axis.lengths for name, axis in batch.axes.items()} if batch.others else batch.lengths
-        ran = self.engine.run(inputs, begin.layers, lengths, trace, end)
+        ran = self.engine.run(inputs, begin.layers, batch.given_lengths, trace, end)
         if self._limits:
             self._limits.check(begin.layers, ran.lengths, end=end)
         outputs: dict[str, FloatArray] = {}

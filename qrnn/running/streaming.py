@@ -38,6 +38,8 @@ def check_streamable(model: QuantModel) -> None:
     """Raise DataError where a layer needs the end of a sequence to begin, or joins steps that do not come at the same time."""
     if (why := needs_whole(model)) is not None:
         instead = ", or pad the windows before each sequence alone" if model.uneven is not None else ""
+        if model.waits is not None and any(layer.is_started for layer in model.recurrent_layers):
+            instead = ", or give the sequences that come before whole, by inputs= of Session.stream"
         raise DataError(f"{why} and cannot be streamed; use run with whole sequences{instead}")
 
 

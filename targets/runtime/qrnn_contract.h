@@ -386,6 +386,15 @@ static inline int32_t qrnn_moment16(int64_t value, uint32_t before, int32_t mult
     return (int32_t)qrnn_at_most64(qrnn_shift_right_round64(kept * multiplier, shift), INT64_C(32767));
 }
 
+/* Return an initial state that is computed: x in the state's format, rounded half up or shifted left, within low ... high.
+ * x int32; one of the shifts is 0, the other 0 ... 30: left_shift goes to more fraction bits, right_shift to fewer.
+ * Section 4 of docs/arithmetic.md. Here x -2^31 ... 2^31 - 1, left_shift 0 ... 30, right_shift 0 ... 30, low -2^31 ... 2^31 - 1,
+ * high -2^31 ... 2^31 - 1. */
+static inline int32_t qrnn_begin_state(int64_t x, uint32_t left_shift, uint32_t right_shift, int64_t low, int64_t high)
+{
+    return (int32_t)qrnn_saturate64(qrnn_shift_right_round64(x * (INT32_C(1) << left_shift), right_shift), low, high);
+}
+
 /* Return a^2 * 2^a_shift + b^2 * 2^b_shift + epsilon, exact, in 0 ... 2^62 - 1.
  * a, b int16; the shifts 0 ... 30 and their powers' sum such that the squares are at most 2^61; epsilon 0 ... 2^61 - 1.
  * Section 5 of docs/arithmetic.md. Here a -2^15 ... 2^15 - 1, b -2^15 ... 2^15 - 1, a_shift 0 ... 30, b_shift 0 ... 30,

@@ -248,6 +248,12 @@ static inline int64_t qrnn_wide_rnn_hidden_state(int64_t activated, int64_t shif
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(activated, shift), -32767, 32767);
 }
 
+/* Return an initial state that is computed: x in the state's format, rounded half up or shifted left, within low ... high. */
+static inline int64_t qrnn_wide_begin_state(int64_t x, int64_t left_shift, int64_t right_shift, int64_t low, int64_t high)
+{
+    return qrnn_wide_saturate(qrnn_wide_shift_right_round(x * (INT64_C(1) << left_shift), right_shift), low, high);
+}
+
 /* Return (F^2 * variance * 2^shift) + epsilon, at least 1: exact, in [1, 2^62). */
 static inline int64_t qrnn_wide_norm_variance(int64_t count, int64_t total, int64_t squares, int64_t shift, int64_t epsilon)
 {

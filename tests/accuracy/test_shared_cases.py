@@ -73,3 +73,12 @@ def test_19_one_corrupt_reading(tmp_path: Path) -> None:
     found = about_means(run("19_calibration_spike.py", tmp_path))
     assert found["19-minmax"] >= found["19-clean"] - 0.5
     assert found["19-clean"] > 39.0
+
+
+def test_32_an_encoder_starts_a_decoder(tmp_path: Path) -> None:
+    """A past of 24 steps and a future of 8 in one file: converted, run, compared, exported and verified."""
+    lines = run("32_encoder_decoder.py", tmp_path)
+    assert lines[-1].startswith("32: OK: "), lines
+    assert "device bits equal" in lines[-1]
+    (db,) = map(float, re.findall(r"y (-?[\d.]+) dB", lines[-1]))
+    assert db > 53.0  # 55.6 dB was measured

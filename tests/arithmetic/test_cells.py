@@ -239,6 +239,16 @@ CASES: dict[str, tuple[list[tuple[int, ...]], tuple[Any, ...]]] = {
         (I32, I32, I16, I64, I64),
     ),
     "rnn_hidden_state": (list(itertools.product(ANY_GATE, range(31))), (I32, I64)),
+    "begin_state": (
+        [
+            (x, *shifts, *ends)
+            for x in CELL
+            for shift in (0, 1, 8, 15, 30)
+            for shifts in ((shift, 0), (0, shift))
+            for ends in ((-32767, 32767), (-(1 << 31), (1 << 31) - 1))
+        ],
+        (I32, I64, I64, I64, I64),
+    ),
 }
 """Function → arguments at the ends of their domains, and the widths in which the CPU backend holds them."""
 

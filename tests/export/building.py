@@ -16,7 +16,15 @@ from installed import SANITIZERS, compiler
 from qrnn.conversion import quantize
 from qrnn.devices.toolchain import boards_folder
 from qrnn.export.expected import first_difference, host_results, random_sequences
-from qrnn.export.replay import Replayed, Vectors, decode_sequences, encode_sequences, replay_source, sequence_length
+from qrnn.export.replay import (
+    Replayed,
+    Vectors,
+    decode_sequences,
+    encode_sequences,
+    replay_source,
+    sequence_length,
+    sequence_steps,
+)
 from qrnn.export.source import Exported, export_source
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
@@ -54,13 +62,14 @@ def replayed(
     compiler(cc, *SANITIZERS)
     source = write_sources(exported, folder)
     lengths = [sequence_length(exported, s) for s in sequences]
+    steps = [sequence_steps(exported, s) for s in sequences]
     (folder / "replay.c").write_text(replay or replay_source(exported, max(lengths)))
     boards, program = boards_folder(), folder / "replay"
     include = [f"-I{folder}", f"-I{boards}", f"-I{INTRINSICS}", "-DQRNN_ANY_CORE"]
     compile_program([cc, *SANITIZED, *include, source, folder / "replay.c", boards / "host.c", "-o", program])
     done = subprocess.run([program], input=encode_sequences(exported, sequences), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
-    return decode_sequences(exported, lengths, done.stdout)[0]
+    return decode_sequences(exported, steps, done.stdout)[0]
 
 
 def check(

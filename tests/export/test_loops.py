@@ -578,14 +578,6 @@ def test_outputs_of_two_rates_are_refused() -> None:
         export_source(model, "net", "plain")
 
 
-def test_inputs_over_two_time_axes_are_refused() -> None:
-    model = model_of([difference()], {"d": fmt(I)}, [output("y", "d", I)])
-    x, z = (SimpleNamespace(name=n, kind="features", has_time=True, axis=a) for n, a in (("x", "time"), ("z", "other")))
-    object.__setattr__(model, "inputs", (x, z))
-    with pytest.raises(UnsupportedError, match="inputs x and z go over two time axes, time and other"):
-        export_source(model, "net", "plain")
-
-
 @pytest.mark.parametrize(("stride", "delay"), [(1, 1), (2, 0), (3, 2)])
 @pytest.mark.parametrize("cc", COMPILERS)
 def test_rows_behind_a_stride_or_a_delay_are_read_backwards(stride: int, delay: int, cc: str, tmp_path: Path) -> None:

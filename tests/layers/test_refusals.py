@@ -140,14 +140,6 @@ UNSUPPORTED: dict[str, tuple[Callable[[], Any], str]] = {
     "lengths": (lambda: layers.input("lengths", 3), "input 'lengths': lengths and labels are reserved"),
     "labels": (lambda: layers.tokens("labels", 3), "tokens 'labels': lengths and labels are reserved"),
     "reserved state": (lambda: layers.state("labels", 3), "state 'labels': lengths and labels are reserved"),
-    "computed state": (
-        lambda: lstm(h_0=GRU.h_n),
-        "lstm 'enc': h_0 is computed; it may be an array [H] or a graph input",
-    ),
-    "reading c_n": (
-        lambda: layers.dense(LSTM.c_n, U),  # type: ignore[arg-type]
-        "dense: its input is the last cell state 'lstm.c_n', which may only be an output of the model",
-    ),
     "min_gru's update": (
         lambda: layers.min_gru(X, np.ones((10, 3)), gate="tanh", name="m"),
         "min_gru 'm': update_keeps=False with gate=tanh: 1 - z needs a function with values in [0, 1]",

@@ -107,7 +107,8 @@ class StreamCalls(LayerCalls):
         super().__init__(model, tasks, streams, tensors)
         self.streams, self.control = streams, np.zeros(3, np.int64)
         self.read_out = {tensor for output in model.outputs for tensor, _, _ in output.parts}
-        """The tensors that graph outputs read."""
+        self.read_out |= {tensor for layer in model.layers for tensor in layer.inputs}
+        """The tensors that graph outputs or layers read."""
         self._flow = Flow(self.control, streams.rows, np.arange(streams.size))
         self._numbers = flows_of(model) or {}
         self._flows = {0: self._flow}

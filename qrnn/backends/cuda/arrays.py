@@ -30,6 +30,7 @@ from qrnn.model.batch import (
     check_names,
     checked_axes,
     lengths_by_axis,
+    lengths_in,
     on_cuda_device,
     real_values,
     time_axes,
@@ -103,7 +104,7 @@ def run_arrays(
     given: dict[str, Any] = {}
     states: dict[str, FloatArray] = {}
     sizes: dict[str, tuple[int, ...]] = {}
-    counts = lengths_by_axis(time_axes(graph_inputs), inputs.get("lengths") if lengths is None else lengths)
+    counts = lengths_by_axis(time_axes(graph_inputs), lengths_in(graph_inputs, inputs) if lengths is None else lengths)
     for graph_input in graph_inputs:
         name = graph_input.name
         if graph_input.kind == "lengths":

@@ -61,7 +61,7 @@ class CapturedRows(DeviceRows):
         self._lengths = Lengths.of(lengths)
         self._refused = zeros((len(self._given),), np.int32)
         self._layers: dict[str, LayerState] = {
-            name: (on_device(name, h), on_device(name, c)) for name, (h, c) in start.items()
+            name: tuple(on_device(name, array) for array in arrays) for name, arrays in start.items()
         }
         self._buffers = work.Buffers()
         self.outputs: dict[str, Any] = self._launch(0)  # compiles the kernels and allocates the arrays
@@ -102,20 +102,20 @@ class CapturedRows(DeviceRows):
 
     def layers(self) -> dict[str, LayerState]:
         """Return copies of the states, on the device."""
-        return {name: (copied(h), copied(c)) for name, (h, c) in self._layers.items()}
+        return {name: tuple(copied(array) for array in arrays) for name, arrays in self._layers.items()}
 
     def set_layers(self, layers: Mapping[str, LayerState]) -> None:
         """Check the states on the device, and copy them into the buffers."""
         given: dict[str, Any] = {
-            name: (on_device(f"state of layer {name!r}", h), on_device(f"state of layer {name!r}", c))
-            for name, (h, c) in layers.items()
+            name: tuple(on_device(f"state of layer {name!r}", array) for array in arrays)
+            for name, arrays in layers.items()
         }
         limited = limited_states(self._model, given)
         counts = zeros((len(limited),), np.int32)
         count_states(limited, counts)
         refuse_states(limited, counts.copy_to_host().tolist())
-        for name, pair in given.items():
+        for name, arrays in given.items():
             targets: Any = self._layers[name]
-            for source, target in zip(pair, targets, strict=True):
+            for source, target in zip(arrays, targets, strict=True):
                 copy_into(source, target)
         self._forget_refused()

@@ -7,9 +7,12 @@ from typing import Any
 from numba import cuda
 from numba.cuda import int64
 
-from qrnn.backends.cuda.contract import to_integers, to_reals
+from qrnn.arithmetic import cells
+from qrnn.backends.cuda.contract import device, to_integers, to_reals
 from qrnn.backends.cuda.launch import THREADS, kernel
 from qrnn.model.batch import FLOAT32_MAX
+
+begin_state = device(cells.begin_state)
 
 LARGEST = FLOAT32_MAX
 """The largest magnitude of an input, as in `qrnn.model.batch.make_batch`."""
@@ -48,6 +51,26 @@ def repeat(x: Any, out: Any) -> None:
         row, k = i // out.shape[2], i % out.shape[2]
         n, t = row // out.shape[1], row % out.shape[1]
         out[n, t, k] = x[n, k]
+
+
+@kernel(THREADS)
+def begin(
+    lengths: Any, begun: Any, x: Any, indices: Any, positions: Any, left_shift: Any, right_shift: Any, low: Any, high: Any, state: Any
+) -> None:  # fmt: skip
+    """Set state[n, positions[k]] = begin_state(x[n, indices[k]]) where begun[n, 0] is 0 and sequence n has a step."""
+    i = cuda.grid(1)
+    if i < begun.shape[0] * indices.shape[0]:
+        n, k = i // indices.shape[0], i % indices.shape[0]
+        if begun[n, 0] == 0 and lengths[n] > 0:
+            state[n, positions[k]] = begin_state(x[n, indices[k]], left_shift, right_shift, low, high)
+
+
+@kernel(THREADS)
+def mark_begun(lengths: Any, begun: Any) -> None:
+    """Set begun[n, 0] = 1 for the sequences that have a step."""
+    n = cuda.grid(1)
+    if n < begun.shape[0] and lengths[n] > 0:
+        begun[n, 0] = 1
 
 
 @kernel(THREADS)

@@ -96,7 +96,9 @@ class QuantOverBands(QuantBanded, QuantRecurrent):
         """Return no arrays: nothing goes on from step to step."""
         return ()
 
-    def starts(self, states: Mapping[str, tuple[Any, ...]], axis: TimeAxis) -> tuple[Any, ...]:
+    def starts(
+        self, states: Mapping[str, tuple[Any, ...]], tensors: Mapping[str, Any], axis: TimeAxis
+    ) -> tuple[Any, ...]:
         """Return h_0 and c_0 of each time step, [N·T, D, P] and [N·T, D, H]."""
         return self.begin(len(axis.lengths) * axis.steps)
 

@@ -33,6 +33,7 @@ from qrnn.onnx_import.operators.recurrent_attributes import (
 from qrnn.onnx_import.operators.recurrent_bands import Bands, banded_input, initial_states, written
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Claim, Roles
+from qrnn.onnx_import.starts import Start, joined_parts, start_of
 from qrnn.onnx_import.steps import as_steps
 from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, is_shape
 
@@ -103,20 +104,18 @@ def _constant_states(node: Node, k: int, what: str, shape: tuple[int, int], batc
     return [InitialState(row.copy()) for row in rows[0]]
 
 
-def _initial_states(
-    node: Node, build: Builder, k: int, what: str, attributes: Attributes, hidden: int
-) -> list[InitialState]:
+def _initial_states(node: Node, build: Builder, k: int, what: str, attributes: Attributes, hidden: int) -> list[Start]:
     """Return the initial states [D, N, H] ([N, D, H] when batch first) of each direction.
 
-    They are constants or elements of a state input, and zeros when absent.
+    They are constants, elements of a state input, or computed; and zeros when absent.
     """
     directions = len(attributes.reverse)
     if not node.has_input(k):
-        return [InitialState(np.zeros(hidden))] * directions
+        return [Start(InitialState(np.zeros(hidden)))] * directions
     value = node.input(k)
     batch_axis = 0 if attributes.batch_first else 1
     if not isinstance(value, Features):
-        return _constant_states(node, k, what, (directions, hidden), batch_axis)
+        return [Start(s) for s in _constant_states(node, k, what, (directions, hidden), batch_axis)]
     # one sequence, baked in, and one direction: [1, 1, H] does not say which axis is which, and it does not matter
     either = directions == 1 and sum(axis is BATCH for axis in value.axes[:2]) == 1 and 1 in build.baked[BATCH]
     sizes = [1, directions, hidden] if attributes.batch_first else [directions, 1, hidden]
@@ -124,21 +123,8 @@ def _initial_states(
     if list(value.ids.shape) != sizes or value.axes[2] is not None or (value.axes != axes and not either):
         sizes_text = ", ".join("N" if axis is BATCH else str(size) for axis, size in zip(axes, sizes, strict=True))
         raise node.refuse(f"{what} has shape {value.describe()}, expected [{sizes_text}]; re-export with this shape")
-    states = []
-    for ids in value.ids.reshape(directions, hidden):
-        parts = build.book.parts(ids)
-        tensor = parts[0].tensor
-        if len(parts) > 1 or tensor.kind not in ("state", "constant"):
-            names = ", ".join(f"'{p.tensor.name}'" for p in parts)
-            raise node.refuse(
-                f"{what} '{node.input_names[k]}' is computed (from {names}); initial states must be constants or a graph input of "
-                "their own; split the model there"
-            )
-        if tensor.values is not None:
-            states.append(InitialState(tensor.values[parts[0].indices]))
-        else:
-            states.append(InitialState(np.zeros(hidden), tensor.name, parts[0].indices))
-    return states
+    name = node.input_names[k]
+    return [start_of(node, build, what, name, ids) for ids in value.ids.reshape(directions, hidden)]
 
 
 def _input(node: Node, build: Builder, batch_first: bool) -> tuple[Tensor, Any]:
@@ -191,10 +177,10 @@ def lengths_input(node: Node, build: Builder, k: int = LENGTHS) -> str | None:
         raise node.refuse(
             f"sequence_lens '{name}' is not a graph input; re-export with sequence_lens as a graph input [N] or without it"
         )
-    lengths = set(node.ints(k, "sequence_lens"))
-    if lengths and lengths == build.baked[TIME]:
+    lengths, baked = set(node.ints(k, "sequence_lens")), build.baked_steps(build.length_rule(node.input(0)))
+    if lengths and lengths == baked:
         return None
-    steps = ", ".join(str(size) for size in sorted(build.baked[TIME])) or "any number of"
+    steps = ", ".join(str(size) for size in sorted(baked)) or "any number of"
     raise node.refuse(
         f"sequence_lens '{name}' is the constant {sorted(lengths)} where X has {steps} steps, which binds the model to one batch; "
         "re-export with sequence_lens as a graph input [N] or without it"
@@ -227,16 +213,20 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     if banded is not None and lengths is not None:
         raise node.refuse("has sequence_lens beside rows that are bands; re-export without it")
     if banded is None or not banded.over:
-        build.lengths_of.append(NodeLengths(node.where, lengths, any(reverse) and not build.one_step))
+        over = build.rule_of(tensor).axes
+        build.lengths_of.append(NodeLengths(node.where, lengths, any(reverse) and not build.one_step, over))
 
-    def starts(k: int, what: str) -> list[InitialState]:
+    def starts(k: int, what: str) -> list[Start]:
         if banded is None:
             return _initial_states(node, build, k, what, attributes, hidden)
-        return initial_states(node, build, k, what, banded, count, hidden, attributes.batch_first)
+        states = initial_states(node, build, k, what, banded, count, hidden, attributes.batch_first)
+        return [Start(state) for state in states]
 
-    h_0 = starts(INITIAL_H, "initial_h")
+    h_starts = starts(INITIAL_H, "initial_h")
     has_cell_state = DECLARATIONS[cell.kind].has_cell_state
-    c_0 = starts(INITIAL_C, "initial_c") if has_cell_state else [None] * count
+    c_starts = starts(INITIAL_C, "initial_c") if has_cell_state else []
+    h_0 = [start.state for start in h_starts]
+    c_0 = [start.state for start in c_starts] if has_cell_state else [None] * count
     if (
         build.one_step
         and build.stream
@@ -274,7 +264,8 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     if banded is not None:
         raise node.refuse("runs in both directions over bands whose steps are in reverse; reverse them back before")
     swapped = count == 2 and directions[0].reverse  # in a graph of whole sequences whose steps are in reverse
-    directions = directions[::-1] if swapped and not build.one_step else directions
+    if swapped and not build.one_step:
+        directions, h_starts, c_starts = directions[::-1], h_starts[::-1], c_starts[::-1]
     # one step has the same result either way, so that its directions are layers of their own, each with a memory or without
     groups = [(replace(d, reverse=False),) for d in directions] if build.one_step else [directions]
     made = []
@@ -284,6 +275,7 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
         h_n = build.result(node, size, False, 1, "h_n", part)
         h_n.steps = y
         c_n = build.result(node, size, False, 2, "c_n", part) if has_cell_state else None
+        own = slice(number, number + 1) if len(groups) > 1 else slice(None)
         build.layers.append(
             Recurrent(
                 name=node.name,
@@ -292,6 +284,8 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
                 h_n=h_n.name,
                 c_n=c_n.name if c_n else None,
                 directions=group,
+                h_start=joined_parts(h_starts[own], hidden),
+                c_start=joined_parts(c_starts[own], hidden),
                 **fields,
             )
         )
@@ -357,9 +351,9 @@ def recurrent_axes(node: Node, roles: Roles) -> tuple[AxisTensor | None, ...]:
             roles.used_as(value.axes[2], hidden)
     time, batch = roles.time, roles.batch
     if isinstance(x, AxisTensor) and x.rank == 3:  # a Reshape of Y may name baked sizes
-        steps, sequences = x.axes[1::-1] if first else x.axes[:2]
-        if sequences.parts or steps.size is not None or sequences.size is not None:  # what `claim` leaves open
-            time, batch = steps, sequences
+        time, sequences = x.axes[1::-1] if first else x.axes[:2]
+        if sequences.parts or time.size is not None or sequences.size is not None:  # what `claim` leaves open
+            batch = sequences
     # axes of their own: in a graph of one step Y_h may be the X of the next node, its first axis the time
     d, h, d_n, h_n = (roles.made(size, node.name) for size in (count, hidden, count, hidden))
     if first:

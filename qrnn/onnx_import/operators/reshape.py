@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qrnn.model.time import Axis as AxisRule
 from qrnn.onnx_import.axis_groups import carried_groups
 from qrnn.onnx_import.banding import is_banded, regrouped
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.fixed_sizes import ALIGN_WORK, align, aligned_by_fixed_size
 from qrnn.onnx_import.folding import folded, folds, is_shape_of, unfolded
-from qrnn.onnx_import.lengths import INPUTS, as_axes, rule_of
+from qrnn.onnx_import.lengths import as_axes, rule_of
 from qrnn.onnx_import.merging import (
     carried_merge,
     carried_split,
@@ -134,7 +135,8 @@ def _regrouped_by_fixed_size(node: Node, build: Builder, value: Features, target
 
     Batch and heads are one axis in it, [T, N·H, D], whose size a graph computes, so that one number is left that may be the steps.
     """
-    if TIME not in value.axes or build.baked[TIME] or build.length_rule(value) != INPUTS:
+    rule = build.length_rule(value)
+    if TIME not in value.axes or build.baked_steps(rule) or not isinstance(rule, AxisRule):
         return None
     if not any(isinstance(d, Product) for d in target):
         return None
@@ -143,7 +145,7 @@ def _regrouped_by_fixed_size(node: Node, build: Builder, value: Features, target
             continue
         moved = regrouped(build, value, [*target[:place], TIME, *target[place + 1 :]])
         if moved is not None:
-            build.baked[TIME].add(int(number))
+            build.declare_steps(rule, int(number))
             build.notes.append(
                 f"{node.where} reshapes to {target}, which fixes the time axis to {number}, although the inputs declare any size; any size "
                 "runs here"

@@ -18,7 +18,7 @@ from qrnn.backends.cpu import plain
 from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.defined import StepCalls
 from qrnn.backends.cpu.fused_variants import FusedVariants
-from qrnn.backends.cpu.layer_calls import Flow, LayerCalls, SequenceCalls, StreamCalls
+from qrnn.backends.cpu.layer_calls import Flow, LayerCalls, SequenceCalls, StreamCalls, as_int64
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import can_fuse
@@ -28,6 +28,7 @@ from qrnn.model.batch import shortest
 from qrnn.model.cell_codes import CODES, codes_of
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
+from qrnn.model.kinds.recurrent.start import limits
 from qrnn.model.layer_facts import StateArray
 from qrnn.model.parts import CELL_MAX, STATE_MAX, IndexArray, Int16Array, Int32Array, Int64Array
 from qrnn.model.quant_model import QuantModel
@@ -90,10 +91,24 @@ class RecurrentRun(LayerRun):
         states = walk.streams.layers[layer.name]
         h, c = states[0][:, 0], states[1][:, 0]
         x, y = walk.tensors[layer.input], walk.tensors[layer.output]
-        calls = self.step_calls(flow, x, h, c, y)
+        calls = [*self._begin_calls(walk, flow.control, flow.rows, states), *self.step_calls(flow, x, h, c, y)]
         if layer.c_n in walk.read_out:
             calls.append(self.tasks.call("copying", "gather", flow.control, flow.rows, c, walk.tensors[layer.c_n]))
         return calls
+
+    def _begin_calls(self, walk: LayerCalls, place: Int64Array, rows: Int64Array, states: LayerState) -> list[Call]:
+        """Return the calls that put computed initial states in the place of the states, for the sequences that have not begun."""
+        if not self._layer.is_started:
+            return []
+        begun, calls = states[2], []
+        for parts, state in ((self._layer.h_start, states[0]), (self._layer.c_start, states[1])):
+            whole = state.reshape(len(state), -1)
+            for part in parts:
+                shifts = part.left_shift, part.right_shift, *limits(state.dtype)
+                places = as_int64(part.indices), as_int64(part.positions)
+                read = walk.tensors[part.tensor]
+                calls.append(self.tasks.call("begin", "begin", place, rows, begun, read, *places, *shifts, whole))
+        return [*calls, self.tasks.call("begin", "mark", place, rows, begun)]
 
     def step_calls(self, flow: Flow, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array) -> list[Call]:
         """Return the calls of one step of the one direction for the streams of a flow: x [M, I] gives y [M, P], and h and c change."""
@@ -125,15 +140,17 @@ class RecurrentRun(LayerRun):
         N, T, P, D = walk.rows.size, walk.steps[layer.input], layer.output_size, len(layer.directions)
         lengths = walk.lengths(layer.input)
         x = walk.tensors[layer.input].reshape(N, T, layer.input_size)
-        h, c = walk.rows.layers[layer.name]
+        states = walk.rows.layers[layer.name]
+        h, c = states[:2]
+        begin = self._begin_calls(walk, walk.place(False), np.arange(N), states)
         walk.tensors[layer.h_n] = h.reshape(N, -1)
         if layer.c_n is not None:
             walk.tensors[layer.c_n] = c.reshape(N, -1)
         out, row = walk.tensors[layer.output], walk.place(False)
         if D == 1:
             data = (x, lengths, h[:, 0], c[:, 0], out.reshape(N, T, P))
-            return [self.sequence_call(walk, 0, row, data)]
-        calls: list[Call] = []
+            return [*begin, self.sequence_call(walk, 0, row, data)]
+        calls: list[Call] = begin
         copying = partial(self.tasks.call, "copying")
         for number in range(D):
             own_h, own_c, y = np.zeros_like(h[:, 0]), np.zeros_like(c[:, 0]), np.zeros((N, T, P), np.int16)

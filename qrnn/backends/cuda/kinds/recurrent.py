@@ -36,11 +36,12 @@ from qrnn.model.cell_codes import CODES, COUPLED, FORGETS, FUNCTION, IDENTITY, N
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.quantized import QuantDirection
+from qrnn.model.kinds.recurrent.start import limits
 from qrnn.model.parts import STATE_MAX, Int32Array, TensorFormat, pack_gates
 
 LAYER_FIELDS = frozenset(
     ("name", "input", "output", "h_n", "c_n", "cell", "directions", "h_frac", "c_frac", "x_operand", "h_operand")
-) | {"linear_before_reset", "forget", "memory"}
+) | {"linear_before_reset", "forget", "memory", "h_start", "c_start"}
 DIRECTION_FIELDS = frozenset(("reverse", "ih", "hh", "pre_shift", "gates", "h_0", "c_0", "peephole", "projection"))
 """The fields of a layer and of a direction that the kernels take account of."""
 
@@ -245,6 +246,14 @@ class DeviceRecurrent(DeviceLayer):
     def __init__(self, layer: QuantRecurrent, tensors: Mapping[str, TensorFormat]) -> None:
         super().__init__(layer, tensors)
         self.state_limits = {0: StateLimit("h", -STATE_MAX, STATE_MAX)}
+        if layer.is_started:
+            self.state_limits[2] = StateLimit("begun", 0, 1)
+        self._begins = [
+            (array, part, upload(part.indices), upload(part.positions))
+            for array, parts in enumerate((layer.h_start, layer.c_start))
+            for part in parts
+        ]
+        """The parts of computed initial states, each with the number of the state array that it is of."""
         self._loops: tuple[StepCode, ...] = ()
         """Each direction's definition, compiled, where the cell has no kernel."""
         numbers = range(len(layer.directions))
@@ -271,12 +280,37 @@ class DeviceRecurrent(DeviceLayer):
         """Run all directions, and put Y and the final states into ``run``."""
         layer = self.layer
         x, state, lengths = run.tensors[layer.input], run.states[layer.name], run.lengths[layer.input]
-        y, (h, c) = self.sequences(run, x, state, lengths, run.in_place)
+        in_place = run.in_place
+        if layer.is_started:
+            state, in_place = self._begin(run, state, lengths), True
+        y, (h, c) = self.sequences(run, x, state[:2], lengths, in_place)
         run.tensors[layer.output], run.lengths[layer.output] = y, lengths
         run.tensors[layer.h_n] = _of_steps(h, lengths)
         if layer.c_n is not None:
             run.tensors[layer.c_n] = _of_steps(c, lengths)
-        run.final[layer.name] = (h, c) if layer.memory else state
+        run.final[layer.name] = (h, c, *state[2:]) if layer.memory else state
+
+    def _begin(self, run: Run, state: State, lengths: Lengths) -> State:
+        """Return the state with computed initial states for the sequences that have not begun, in place where the run is."""
+        own = state if run.in_place else tuple(copied(array) for array in state)
+        begun = own[2]
+        for array, part, indices, positions in self._begins:
+            whole = own[array].reshape(own[array].shape[0], own[array].shape[1] * own[array].shape[2])
+            shifts = part.left_shift, part.right_shift, *limits(own[array].dtype)
+            count = begun.shape[0] * len(part.indices)
+            for_each(
+                elements.begin,
+                count,
+                lengths.device,
+                begun,
+                run.tensors[part.tensor],
+                indices,
+                positions,
+                *shifts,
+                whole,
+            )
+        for_each(elements.mark_begun, begun.shape[0], lengths.device, begun)
+        return own
 
     def sequences(self, run: Run, x: Any, state: State, lengths: Lengths, in_place: bool) -> tuple[Any, State]:
         """Return Y and the final state, with or without memory; see `recurrent`."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qrnn.export.c_text import CONSTANTS, array, copy, loop
+import numpy as np
+
+from qrnn.export.c_text import CONSTANTS, array, comment, copy, loop
 from qrnn.export.code import Code
 from qrnn.export.kinds.recurrent.cell import (
     RUNTIME,
@@ -16,9 +18,10 @@ from qrnn.export.kinds.recurrent.cell import (
     translated_direction,
 )
 from qrnn.export.layer_code import LayerCode
-from qrnn.export.ports import Place, StateField
+from qrnn.export.ports import Element, Place, StateField, is_cell_tensor
 from qrnn.model.kinds.recurrent import QuantRecurrent
-from qrnn.model.parts import QuantInitialState
+from qrnn.model.kinds.recurrent.start import QuantStartPart
+from qrnn.model.parts import STATE_MAX, QuantInitialState
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         self.states: list[list[State]] = []
         """h and, of an LSTM, c of each direction."""
         self.functions = [self._direction(number) for number in range(len(self.layer.directions))]
+        self._begin = self._begin_function() if self.layer.is_started else ""
 
     @classmethod
     def streams(cls, layer: QuantRecurrent) -> bool:
@@ -113,15 +117,20 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         return found
 
     def step(self) -> list[str]:
-        """Return the statements that take the one direction a step further."""
-        return self._step_of(0)
+        """Return the statements that take the one direction a step further, from a computed start where the sequence has not begun."""
+        return [*self._begin_call(), *self._step_of(0)]
 
     def run(self) -> list[str]:
         """Return the loops that take each direction through the steps in its own order, and write its states to y."""
-        found: list[str] = []
-        y = self.site.tensors.place(self.layer.output)
+        found = self._begin_call()
+        if found:
+            rows = self.site.tensors.rows_of(self.layer.input)
+            found = [f"if ({rows} != 0U) {{", *(f"    {line}" for line in found), "}"]
+        read = self.site.is_read(self.layer.output)
         for number, (d, states) in enumerate(zip(self.layer.directions, self.states, strict=True)):
-            lines = [*self._step_of(number), *self.written(y, number, states[0])]
+            lines = self._step_of(number)
+            if read:
+                lines += self.written(self.site.tensors.place(self.layer.output), number, states[0])
             found += loop(lines, self.site.tensors.rows_of(self.layer.input), d.reverse)
         return [*found, *self._last_states()]
 
@@ -141,7 +150,7 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         member = name.removeprefix(f"{self.site.name}_")
         ending = direction_ending(layer, number)
         name, member = name + ending, member + ending
-        h_size, c_size = (state.shape[1] for state in layer.states())
+        h_size, c_size = (state.shape[1] for state in layer.states()[:2])
         fields: list[tuple[StateField, QuantInitialState | None]] = []
         fields += [(StateField(f"h_{member}", "int16_t", h_size, layer.name, 0, number), d.h_0)]
         if layer.c_n is not None:
@@ -153,6 +162,61 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         return direction_function(
             self.code, self.site.name, layer, number, name, states, f"{self.site.name}_state *state"
         )
+
+    def _begin_function(self) -> str:
+        """Add the function that sets computed initial states before the first step of a sequence, and return its name."""
+        layer, prefix = self.layer, self.site.name
+        member = f"begun_{self.name.removeprefix(f'{prefix}_')}"
+        self.site.state.append(StateField(member, "int16_t", 1, layer.name, 2))
+        name = self.code.names.new(f"{self.name}_begin")
+        texts = {tensor: f"x{k}" for k, tensor in enumerate(layer.begins_with)}
+        lines: list[str] = []
+        for which, parts in enumerate((layer.h_start, layer.c_start)):
+            for part in parts:
+                for number, states in enumerate(self.states):
+                    lines += self._begin_loop(part, states[which].field, number, texts[part.tensor])
+        heads = [f"{prefix}_state *state"]
+        heads += [f"const {self._kind_of(tensor)} *{text}" for tensor, text in texts.items()]
+        body = [
+            f"if (state->{member}[0] == 0) {{",
+            *(f"    {line}" for line in lines),
+            f"    state->{member}[0] = 1;",
+            "}",
+        ]
+        what = comment(f"Before the first step of {layer.name}: what a sequence begins with.")
+        head = f"static void {name}({', '.join(heads)})"
+        self.code.functions.append("\n".join([what, head, "{", *(f"    {line}" for line in body), "}"]))
+        return name
+
+    def _begin_loop(self, part: QuantStartPart, field: StateField, number: int, x: str) -> list[str]:
+        """Return the loop that sets those elements of a direction's h or c that a part says."""
+        inside = part.positions // field.count == number
+        if not inside.any():
+            return []
+        read, write = (
+            self.code.shared_array("uint16_t", f"{word}_{field.name}", values.astype(np.int32))
+            for word, values in (("from", part.indices[inside]), ("to", part.positions[inside] % field.count))
+        )
+        low, high = ("INT32_MIN", "INT32_MAX") if field.kind == "int32_t" else (f"-{STATE_MAX}", f"{STATE_MAX}")
+        value = f"qrnn_begin_state({x}[{read}[k]], {part.left_shift}U, {part.right_shift}U, {low}, {high})"
+        cast = "" if field.kind == "int32_t" else "(int16_t)"
+        return [
+            f"for (uint32_t k = 0U; k < {int(inside.sum())}U; k++) {{",
+            f"    state->{field.name}[{write}[k]] = {cast}{value};",
+            "}",
+        ]
+
+    def _kind_of(self, tensor: str) -> Element:
+        return "int32_t" if is_cell_tensor(self.site.model, tensor) else "int16_t"
+
+    def _begin_call(self) -> list[str]:
+        """Return the call that sets computed initial states; nothing where there are none."""
+        if not self._begin:
+            return []
+        given = ", ".join(
+            self.site.tensors.place(tensor, "", self._kind_of(tensor)).at() for tensor in self.layer.begins_with
+        )
+        return [f"{self._begin}(state, {given});"]
 
     def _state(self, field: StateField, initial: QuantInitialState | None) -> State:
         """Return where a state lies.

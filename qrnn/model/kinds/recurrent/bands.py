@@ -66,6 +66,7 @@ class QuantBanded(QuantRecurrent):
     def __post_init__(self) -> None:
         super().__post_init__()
         where, widest = f"layer {self.name}", max(self.input_size, len(self.directions) * self.hidden_size)
+        require(not self.is_started, f"{where}: computed initial states in a layer that knows bands")
         require(1 <= self.bands <= MOST_BANDS, f"{where}: bands {self.bands} not in 1…{MOST_BANDS}")
         require(self.bands * widest <= MOST_FEATURES, f"{where}: {self.bands} bands of {widest} features")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from qrnn.model.kinds.recurrent.cell import Cell
 from qrnn.model.kinds.recurrent.cells import CELLS
 from qrnn.model.kinds.recurrent.direction import Direction, Forget, InitialState, Projection
 from qrnn.model.kinds.recurrent.grouping import ALONE, Grouping
+from qrnn.model.kinds.recurrent.start import StartPart
 from qrnn.model.layer import Layer
 
 __all__ = [
@@ -69,6 +70,10 @@ class RecurrentNames:
             """Return the form of the LSTM's forget gate: ``gate``, ``one`` or ``coupled``."""
 
         @property
+        def input(self) -> str:
+            """Return the name of the tensor x that the layer reads, [N, T, I]."""
+
+        @property
         def output(self) -> str:
             """Return the name of the tensor that gets h of every step, [N, T, D·P]."""
 
@@ -87,6 +92,29 @@ class RecurrentNames:
         @property
         def hidden_size(self) -> int:
             """Return H, the number of units of each gate."""
+
+        @property
+        def h_start(self) -> tuple[Any, ...]:
+            """Return the parts of h_0 that are computed, each with the ``tensor`` that it reads; none where the directions say all of it."""
+
+        @property
+        def c_start(self) -> tuple[Any, ...]:
+            """Return the parts of c_0 that are computed, as `h_start`."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the name of x, and then those of the tensors that computed initial states read."""
+        return (self.input, *(name for name in self.begins_with if name != self.input))
+
+    @property
+    def begins_with(self) -> tuple[str, ...]:
+        """Return the names of the tensors that computed initial states read."""
+        return tuple(dict.fromkeys(part.tensor for part in (*self.h_start, *self.c_start)))
+
+    @property
+    def is_started(self) -> bool:
+        """Return whether some of h_0 or c_0 is computed."""
+        return bool(self.h_start or self.c_start)
 
     @property
     def grouping(self) -> Grouping:
@@ -154,7 +182,8 @@ class RecurrentDefinition(RecurrentNames, Layer):
     zero, as in ONNX Runtime. ``clip``: the arguments of all gates and candidates are clamped to ±clip, but not the cell on its
     way to the output activation (so ONNX Runtime). ``update_keeps``: the GRU's h' = z·h + (1 - z)·n (Cho et al. 2014, ONNX,
     PyTorch); False is h' = (1 - z)·h + z·n (Chung et al. 2014). ``memory`` False: every time step begins with h_0 and c_0, not with the
-    states that the step before it ended with.
+    states that the step before it ended with. ``h_start`` and ``c_start``: the elements of h_0 and c_0 that are computed, in the place of what
+    the directions say (`qrnn.model.kinds.recurrent.start`).
     """
 
     keeps_state: ClassVar[bool] = True
@@ -172,6 +201,17 @@ class RecurrentDefinition(RecurrentNames, Layer):
     update_keeps: bool = True
     clip: float | None = None
     memory: bool = True
+    h_start: tuple[StartPart, ...] = ()
+    c_start: tuple[StartPart, ...] = ()
+
+    def with_input(self, tensor: str, other: str) -> Self:
+        """Return the layer as it reads the tensor ``other`` where it reads ``tensor``."""
+        starts = (
+            tuple(replace(part, tensor=other) if part.tensor == tensor else part for part in parts)
+            for parts in (self.h_start, self.c_start)
+        )
+        h_start, c_start = starts
+        return replace(super().with_input(tensor, other), h_start=h_start, c_start=c_start)
 
     @property
     def hidden_size(self) -> int:

@@ -5,7 +5,7 @@ They know nothing of the integer contract; they are checked against ONNX Runtime
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from qrnn.model.activation import activate, softmax
 from qrnn.model.kinds.last_step import last_of
 from qrnn.model.kinds.recurrent.cell import CellRun
 from qrnn.model.kinds.recurrent.definition import Direction, RecurrentDefinition
+from qrnn.model.kinds.recurrent.start import real_start
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.surroundings import Equations
+from qrnn.model.time import TimeAxis
 
 
 def run_equation(layer: RecurrentDefinition, run: Equations) -> None:
@@ -26,12 +28,13 @@ def run_equation(layer: RecurrentDefinition, run: Equations) -> None:
     backwards = np.where(mask, axis.lengths[:, None] - 1 - steps, steps)
     sequences = np.arange(len(x))[:, None]
     ys, h_ns, c_ns = [], [], []
-    for key, direction in zip(layer.keys, layer.directions, strict=True):
+    begins = start_values(layer, run.size, run.states, run.read)
+    for key, direction, own in zip(layer.keys, layer.directions, begins, strict=True):
         order = backwards if direction.reverse else np.broadcast_to(steps, mask.shape)
-        starts = [
-            None if s is None else group.starts(s.of(run.size, run.states), given)
-            for s in (direction.h_0, direction.c_0)
-        ]
+        starts = [None if s is None else group.starts(s, given) for s in own]
+        for state, parts, values in zip("hc", (layer.h_start, layer.c_start), own, strict=True):
+            if parts and values is not None:
+                run.observe(f"{key}.{state}_0", values[:, None], TimeAxis(np.ones(run.size, np.int64), 1))
         traces = _run_direction(layer, key, direction, x[sequences, order], run, axis.lengths, starts)
         h_ns.append(last_of(axis, traces["h"]))
         if layer.has_cell_state:
@@ -43,6 +46,20 @@ def run_equation(layer: RecurrentDefinition, run: Equations) -> None:
     run.write(layer.output, group.together(np.concatenate(ys, axis=-1), run.size))
     for tensor, last in zip(layer.outputs[1:], (h_ns, c_ns), strict=False):
         run.write(tensor, group.states_together(np.stack(last, axis=1), run.size).reshape(run.size, -1))
+
+
+def start_values(
+    layer: RecurrentDefinition,
+    size: int,
+    states: Mapping[str, FloatArray],
+    read: Callable[[str], FloatArray],
+) -> list[tuple[FloatArray, FloatArray | None]]:
+    """Return h_0 [N, P] and, where the cell has c, c_0 [N, H] of each direction; ``read`` gives a tensor of the run by its name."""
+    h = real_start(layer.h_start, read, [d.h_0.of(size, states) for d in layer.directions])
+    if not layer.has_cell_state:
+        return [(own, None) for own in h]
+    c = real_start(layer.c_start, read, [d.c_0.of(size, states) for d in layer.directions if d.c_0 is not None])
+    return [(own, cell) for own, cell in zip(h, c, strict=True)]
 
 
 def _run_direction(

@@ -55,6 +55,10 @@ class Recurrent(RecurrentDefinition):
         """Return the weight_ih of each direction, [G·H, I]."""
         return tuple(d.weight_ih for d in self.directions)
 
+    def multiplies(self, tensor: str) -> bool:
+        """Return whether matrices alone read ``tensor``: no initial state does."""
+        return tensor not in self.begins_with and super().multiplies(tensor)
+
     def width_parts(self) -> dict[str, PartSize]:
         """Return ``x``, ``h`` where a matrix reads h, or the h before a projection, and the weights ``W`` and, where there are any, ``R``."""
         found = super().width_parts()
@@ -76,7 +80,7 @@ class Recurrent(RecurrentDefinition):
         return tuple(
             f"{key}.{quantity}"
             for key, d in zip(self.keys, self.directions, strict=True)
-            for quantity in ("h", "c", "hidden", "reset_h", *self._arguments(plan, d))
+            for quantity in ("h", "c", "h_0", "c_0", "hidden", "reset_h", *self._arguments(plan, d))
         )
 
     def _arguments(self, plan: InputRanges, d: Direction) -> Iterator[str]:

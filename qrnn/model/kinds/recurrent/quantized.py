@@ -18,6 +18,7 @@ from qrnn.model.kinds.recurrent.quantized_direction import (
     QuantPeephole,
     QuantProjection,
 )
+from qrnn.model.kinds.recurrent.start import QuantStartPart
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import LEFT_OUT, Int64Array, Operand, require
 
@@ -53,6 +54,8 @@ class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
     h_operand: Operand
     forget: Forget = "gate"
     memory: bool = field(default=True, metadata=LEFT_OUT)
+    h_start: tuple[QuantStartPart, ...] = field(default=(), metadata=LEFT_OUT)
+    c_start: tuple[QuantStartPart, ...] = field(default=(), metadata=LEFT_OUT)
 
     def __post_init__(self) -> None:
         where = f"layer {self.name}"
@@ -69,6 +72,17 @@ class QuantRecurrentDefinition(RecurrentNames, QuantLayer):
         require(declared.has_cell_state == (self.c_n is not None), f"{where}: c_n and cell disagree")
         for number, d in enumerate(self.directions):
             self._check_direction(f"{where}[{number}]", d)
+        self._check_start(where)
+
+    def _check_start(self, where: str) -> None:
+        """Refuse computed initial states of a layer without memory, or with two values for one element."""
+        require(self.memory or not self.is_started, f"{where}: computed initial states in a layer without memory")
+        require(self.has_cell_state or not self.c_start, f"{where}: c_0 is computed and the cell has no c")
+        for name, parts in (("h_0", self.h_start), ("c_0", self.c_start)):
+            if parts:
+                positions = np.concatenate([part.positions for part in parts])
+                once = len(np.unique(positions)) == len(positions)
+                require(once, f"{where}: an element of {name} is computed twice")
 
     def _check_direction(self, where: str, d: QuantDirection) -> None:
         declared, H, P, rows = self.declaration, self.hidden_size, self.output_size, len(d.pre_shift)

@@ -11,6 +11,7 @@ import numpy as np
 from qrnn.model.kinds.recurrent.definition import RecurrentDefinition
 from qrnn.model.kinds.recurrent.quantized import QuantRecurrentDefinition
 from qrnn.model.kinds.recurrent.stand_ins import direction_stand_ins, quantized_parts, real_worth
+from qrnn.model.kinds.recurrent.start import with_start
 from qrnn.model.layer_facts import (
     Bytes,
     Chosen,
@@ -59,22 +60,43 @@ class QuantRecurrent(QuantRecurrentDefinition):
         return any(d.reverse for d in self.directions)
 
     def states(self) -> tuple[StateArray, ...]:
-        """Return h, and c, of size 0 for a cell without c; their first axis is that of the directions."""
+        """Return h, and c, of size 0 for a cell without c, whose first axis is that of the directions.
+
+        Where an initial state is computed, ``begun`` says whether a sequence has had its first step.
+        """
         D = len(self.directions)
         c_0 = tuple(d.c_0 for d in self.directions if d.c_0 is not None)
-        return (
+        found = (
             StateArray(
                 "h", (D, self.output_size), np.int16, STATE_MAX, self.h_frac, tuple(d.h_0 for d in self.directions)
             ),
             StateArray("c", (D, self.cell_size), np.int32, CELL_MAX, self.c_frac, c_0),
         )
+        return (*found, StateArray("begun", (1,), np.int16, 1, least=0)) if self.is_started else found
 
-    def starts(self, states: Mapping[str, tuple[Any, ...]], axis: TimeAxis) -> tuple[Any, ...]:
+    def starts(
+        self, states: Mapping[str, tuple[Any, ...]], tensors: Mapping[str, Any], axis: TimeAxis
+    ) -> tuple[Any, ...]:
         """Return what the cell's sequences begin with, h [N', D, P] and c [N', D, H].
 
-        ``states`` are those of the model's N sequences by the layer's name, and ``axis`` the steps of these.
+        ``states`` are those of the model's N sequences by the layer's name, ``tensors`` what was computed so far, of which computed initial
+        states are read, and ``axis`` the steps of the sequences.
         """
-        return tuple(self.grouping.states_apart(array) for array in states[self.name])
+        own = states[self.name]
+        if self.is_started:
+            h, c, begun = own
+            begins = (begun[:, 0] == 0) & (axis.lengths > 0)
+            own = with_start(self.h_start, tensors, h, begins), with_start(self.c_start, tensors, c, begins)
+        return tuple(self.grouping.states_apart(array) for array in own)
+
+    def after(self, states: tuple[Any, ...], before: tuple[Any, ...], lengths: Any) -> tuple[Any, ...]:
+        """Return the arrays of `states` after a run that ended with h and c, ``states``.
+
+        ``before`` are those before it, and ``lengths`` [N] says how many steps it had.
+        """
+        if not self.is_started:
+            return states
+        return (*states, np.where(lengths[:, None] > 0, np.int16(1), before[2]))
 
     def direction_loop(self, number: int) -> StepLoop:
         """Return one step of a direction: the definition that every backend is held to.
@@ -95,6 +117,12 @@ class QuantRecurrent(QuantRecurrentDefinition):
         checks.expect(self.h_n, self.output_size * D, False)
         if self.c_n is not None:
             checks.expect(self.c_n, self.hidden_size * D, False)
+        for parts, size in ((self.h_start, self.output_size * D), (self.c_start, self.cell_size * D)):
+            for part in parts:
+                fmt = checks.tensors[part.tensor]
+                if fmt.has_time:
+                    checks.fail(f"begins with {part.tensor!r}, which is over time")
+                part.check_places(f"layer {self.name}", fmt.features, size)
         self.check_own(checks)
 
     def check_own(self, checks: Checks) -> None:
@@ -108,7 +136,17 @@ class QuantRecurrent(QuantRecurrentDefinition):
 
     def readings(self) -> tuple[Reading, ...]:
         """Return that x is read by the matrices through the operand of x."""
-        return (Reading(self.input, operand=self.x_operand),)
+        begins = (
+            Reading(part.tensor, frac + part.right_shift - part.left_shift)
+            for parts, frac in ((self.h_start, self.h_frac), (self.c_start, self.c_frac))
+            for part in parts
+        )
+        return (Reading(self.input, operand=self.x_operand), *begins)
+
+    @property
+    def reads_cells(self) -> tuple[str, ...]:
+        """Return the names of the tensors that computed initial states read, of which int32 cells may be some."""
+        return self.inputs[1:]
 
     def formats(self, tensors: Mapping[str, TensorFormat]) -> dict[str, Written]:
         """Return that output and h_n have the fraction bits of h, within the range of int16, and c_n those of c, within that of int32."""
@@ -191,6 +229,10 @@ class QuantRecurrent(QuantRecurrentDefinition):
                 f"{self.name}: h", f"once, to {self.h_frac} bits", "never (proved)" if bounded else f"±{STATE_MAX}"
             )
         )
+        for name, parts, limit in (("h_0", self.h_start, f"±{STATE_MAX}"), ("c_0", self.c_start, "int32")):
+            if parts:
+                read = ", ".join(dict.fromkeys(part.tensor for part in parts))
+                found.append(Rounding(f"{self.name}: {name}", f"{read}, once, to the bits of the state", limit))
         for number, d in enumerate(self.directions):
             if (p := d.projection) is not None:
                 where, rounded = f"{self.name}[{number}]: projection", f"sum, once, to {p.in_frac} bits"
@@ -205,6 +247,7 @@ class QuantRecurrent(QuantRecurrentDefinition):
         own = [w for d in self.directions for w in (d.peephole, d.diagonal) if w is not None]
         norms = [n.parameters for d in self.directions if (found := d.norms) for n in (*found.of_rows, found.cell) if n]
         state = len(self.directions) * (2 * self.output_size + 4 * self.cell_size) if self.memory else 0
+        state += 2 if self.is_started else 0
         return Bytes(rows=sum(3 * w.weight.size for w in own) + sum(7 * p.features for p in norms), state=state)
 
 

@@ -25,6 +25,7 @@ from qrnn.model.kinds.recurrent.quantized import (
     group_fracs,
 )
 from qrnn.model.kinds.recurrent.quantized_layer import QuantRecurrent
+from qrnn.model.kinds.recurrent.start import QuantStartPart, StartPart
 from qrnn.model.norm_parameters import norm_parameters
 from qrnn.model.parts import FloatArray, GateFunction, Int64Array, Operand, QuantInitialState
 from qrnn.model.surroundings import Plan
@@ -45,7 +46,7 @@ def quantize(
     c_frac = _cell_frac(plan, layer, functions)
     hidden_fracs = [_hidden_frac(plan, layer, number, functions[number]) for number, _ in numbered]
     h_frac = min(_state_frac(plan, layer, number, d, hidden_fracs[number]) for number, d in numbered)
-    h_largest = max(plan.largest(f"{layer.name}[{number}].h") for number, _ in numbered)
+    h_largest = max(_largest(plan, layer, number, "h") for number, _ in numbered)
     _check_fits(layer, "h", h_largest, h_frac, 15)
     reason = "bounded by its activation" if h_frac == 15 else f"|h| ≤ {h_largest:.3g} in calibration"
     plan.decide(f"{layer.name}: h int16 with {h_frac} fraction bits ({reason})")
@@ -56,7 +57,9 @@ def quantize(
     # r·h is read through the operand of h; with r in [0, 1] it is never the larger
     h_bits = plan.width(layer.name, "h")
     observed = max(
-        plan.observed(f"{layer.name}[{number}].{read}", h_bits) for number, _ in numbered for read in ("h", "reset_h")
+        plan.observed(f"{layer.name}[{number}].{read}", h_bits)
+        for number, _ in numbered
+        for read in ("h", "h_0", "reset_h")
     )
     x_rows = max(plan.row_sum(d.weight_ih, plan.width(layer.name, "W")) for d in layer.directions)
     x_bits = plan.width(layer.name, "x")
@@ -94,8 +97,34 @@ def quantize(
         h_operand=h_operand,
         forget=layer.forget,
         memory=layer.memory,
+        h_start=_start(plan, layer, "h_0", layer.h_start, h_frac),
+        c_start=_start(plan, layer, "c_0", layer.c_start, c_frac),
         **more,
     )
+
+
+def _largest(plan: Plan, layer: RecurrentDefinition, number: int, state: str) -> float:
+    """Return the largest magnitude of ``h`` or ``c`` of a direction in calibration, that of a computed initial state among it."""
+    key = f"{layer.name}[{number}].{state}"
+    computed = layer.h_start if state == "h" else layer.c_start
+    return max(plan.largest(key), plan.largest(f"{key}_0")) if computed else plan.largest(key)
+
+
+def _start(
+    plan: Plan, layer: RecurrentDefinition, what: str, parts: tuple[StartPart, ...], frac: int
+) -> tuple[QuantStartPart, ...]:
+    """Return the parts of an initial state of ``frac`` fraction bits, with the shifts from the formats of the tensors that they read."""
+    found = []
+    for part in parts:
+        by = plan.begin_frac(part.tensor, layer.name) - frac
+        plan.decide(
+            f"{layer.name}: {what} reads {part.tensor}, {abs(by)} bits {'finer' if by > 0 else 'coarser'}"
+            if by
+            else f"{layer.name}: {what} reads {part.tensor} as it is"
+        )
+        indices, positions = part.indices.astype(np.int64), part.positions.astype(np.int64)
+        found.append(QuantStartPart(part.tensor, indices, positions, max(0, -by), max(0, by)))
+    return tuple(found)
 
 
 def _check_fits(layer: RecurrentDefinition, state: str, largest: float, frac: int, bits: int) -> None:
@@ -145,7 +174,7 @@ def _cell_frac(plan: Plan, layer: RecurrentDefinition, functions: list[dict[str,
     if layer.declaration.cell_product is None:
         return C_FRAC_MAX
     factors = layer.declaration.cell_product
-    largest = max(plan.largest(f"{layer.name}[{number}].c") for number in range(len(functions)))
+    largest = max(_largest(plan, layer, number, "c") for number in range(len(functions)))
     # A cell that is normalized before its output function is read in the format of its normalization.
     plain = [f for f, d in zip(functions, layer.directions, strict=True) if d.norms is None or d.norms.cell is None]
     least = max((f["output"].in_frac for f in plain), default=0)
@@ -166,7 +195,7 @@ def _hidden_frac(plan: Plan, layer: RecurrentDefinition, number: int, functions:
     bounds = layer.declaration.state_bounds(functions)
     key = f"{layer.name}[{number}]"
     projected = layer.directions[number].projection is not None
-    largest = plan.largest(f"{key}.hidden" if projected else f"{key}.h")
+    largest = plan.largest(f"{key}.hidden") if projected else _largest(plan, layer, number, "h")
     if bounds.bounded and largest <= 1.0:  # an initial state may lie beyond 1
         return min(15, bounds.most)
     return min(fraction_bits(largest, 15), bounds.most)
@@ -177,7 +206,7 @@ def _state_frac(plan: Plan, layer: RecurrentDefinition, number: int, d: Directio
     if d.projection is None:
         return hidden_frac
     most = 14 if d.projection.function == "softmax" else 15
-    largest = plan.largest(f"{layer.name}[{number}].h")
+    largest = _largest(plan, layer, number, "h")
     if isinstance(d.projection.function, Activation):
         function = _projection_function(plan, f"{layer.name}[{number}]", d.projection.function)
         if largest_value(function) <= 1 and largest <= 1.0:
