@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qrnn.accuracy.explain import explain
     from qrnn.accuracy.explanation import Explanation
     from qrnn.conversion import quantize
+    from qrnn.conversion.prune import prune
     from qrnn.equations.oracle import run_oracle
     from qrnn.errors import (
         BackendError,
@@ -69,6 +70,7 @@ _HOMES = {
     "qrnn.accuracy.difference": ("Difference",),
     "qrnn.accuracy.explain": ("explain",),
     "qrnn.accuracy.explanation": ("Explanation",),
+    "qrnn.conversion.prune": ("prune",),
     "qrnn.equations.oracle": ("run_oracle",),
     "qrnn.errors": (
         "BackendError",
@@ -149,6 +151,7 @@ __all__ = [
     "load_keras",
     "load_onnx",
     "load_target",
+    "prune",
     "quantize",
     "run_oracle",
     "save",

@@ -129,6 +129,17 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class ListCosts:
+    """What a multiply-add of block-sparse weights costs, in multiply-adds of weights that are not: of ``tiles`` of four rows, and of ``rows``.
+
+    A matrix has the lists (`qrnn.export.lists`) whose multiply-adds times their cost are fewest; none where these are as many as its weights.
+    """
+
+    tiles: float = 2.0
+    rows: float = 4.0
+
+
+@dataclass(frozen=True)
 class Target(Described):
     """One device. ``scheme`` holds defaults for `qrnn.Scheme`, and ``note`` is for people."""
 
@@ -141,6 +152,7 @@ class Target(Described):
     emulation: Emulation | None = None
     host: Host | None = None
     cost: Cost | None = None
+    lists: ListCosts = field(default_factory=ListCosts)
     note: str | None = None
 
     def describe_lines(self) -> Iterator[str]:

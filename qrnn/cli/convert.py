@@ -87,6 +87,14 @@ def convert(
             "LAYER.h=8 or 16 for operands; LAYER.W=8 or 4 and LAYER.R=8 or 4 for weights.",
         ),
     ] = None,
+    prune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DENSITY[,RxC]",
+            help="Keep this share of the blocks of weights, the largest, and set the others to zero, in blocks of 8x4 or as given. Accuracy "
+            "falls: train with these zeros afterwards. Weights that are zero in the file stay zero without this.",
+        ),
+    ] = None,
     stream: StreamOption = False,
     state: StateOption = None,
     fixed: SetOption = None,
@@ -105,6 +113,8 @@ def convert(
 ) -> None:
     """Convert a trained model, of ONNX or Keras, into an integer-only model."""
     from qrnn.conversion import RANDOM, quantize
+    from qrnn.conversion.prune import prune as prune_model
+    from qrnn.conversion.prune import pruning_named
     from qrnn.model.file import save
     from qrnn.onnx_import.parts.cut import cut_onnx, import_cut
     from qrnn.quantization.scheme import Scheme
@@ -127,6 +137,10 @@ def convert(
     cuts, parts = (tensors_named(cut_from), tensors_named(cut_to)), tensors_named(float_parts)
     if parts and any(cuts):
         raise DataError("--float-parts makes one model of all parts, --from and --to one of a part; give either")
+    if parts and prune is not None:
+        raise DataError(
+            "--prune is for models that are integers throughout; prune the network before with --float-parts"
+        )
     options = (stream, states_named(state), values_set(fixed))
     if parts:
         data = RANDOM if calibration == RANDOM else read_arrays(Path(calibration))
@@ -140,6 +154,8 @@ def convert(
         float_model = import_cut(cut, *options, shapes, window_of(window))
     else:
         float_model = load_trained(model, *options, shapes, window_of(window))
+    if prune is not None:
+        float_model = prune_model(float_model, *pruning_named(prune))
     if calibration == RANDOM:
         data = RANDOM
     elif cut is not None:

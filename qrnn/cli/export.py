@@ -159,7 +159,10 @@ def export(
         )
     if measured is not None:
         out.print(f"measured: {measured.flash_bytes:,} bytes of flash, {measured.stack_bytes:,} of stack")
-    out.print(f"weights {size_text(exported.weight_bytes)}; how to call it: {output / 'README.md'}", soft_wrap=True)
+    saved = f" ({size_text(exported.fewer_bytes)} less by lists of tiles)" if exported.fewer_bytes else ""
+    out.print(
+        f"weights {size_text(exported.weight_bytes)}{saved}; how to call it: {output / 'README.md'}", soft_wrap=True
+    )
 
 
 def _measured(model: QuantModel, target: Target, chosen: Choices) -> Measured:

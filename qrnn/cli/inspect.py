@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from qrnn.cli.onnx_report import print_onnx
 from qrnn.cli.parts import shares_text
 from qrnn.errors import DataError
 from qrnn.system.sizes import size_text
+
+if TYPE_CHECKING:
+    from qrnn.model.quant_model import QuantModel
 
 
 def inspect(
@@ -62,17 +65,16 @@ def inspect(
     from qrnn.hybrid.compare import shares
     from qrnn.hybrid.file import load
     from qrnn.hybrid.model import HybridModel
-    from qrnn.model.describe import describe
 
     loaded = load(model)
     if not isinstance(loaded, HybridModel):
-        description = describe(loaded)
+        description = described(loaded)
         if json:
             print_json(description)
         else:
             _print(description)
         return
-    parts = {part.name: describe(part.model) for part in loaded.integer_parts}
+    parts = {part.name: described(part.model) for part in loaded.integer_parts}
     if json:
         print_json({"name": loaded.name, **shares(loaded), "integers": parts})
         return
@@ -83,6 +85,17 @@ def inspect(
     for name, part in parts.items():
         out.print(f"Part {name}", markup=False, style="bold")
         _print(part)
+
+
+def described(model: QuantModel) -> dict[str, Any]:
+    """Return the description of a model, with how each matrix is stored in the C for the model's target."""
+    from qrnn.export.stored import stored_in_c
+    from qrnn.model.describe import describe
+
+    found, in_c = describe(model), stored_in_c(model)
+    for matrix in found["matrices"]:
+        matrix["in_c"] = in_c.get(matrix["name"], "-")
+    return found
 
 
 def _print(d: dict[str, Any]) -> None:
@@ -118,6 +131,12 @@ def _print(d: dict[str, Any]) -> None:
         table.add_row(
             w["name"], w["shape"], str(w["bits"]), str(w["bytes"]), w["row_scale"], f"{w['bound_bits']:.1f} of 31"
         )
+    out.print(table)
+    listed = [w for w in d["matrices"] if w["in_c"].startswith("lists")]
+    if listed:
+        table = Table("matrix", "not 0", "in C", title="Block-sparse weights", title_justify="left")
+        for w in listed:
+            table.add_row(w["name"], f"{w['density']:.0%}", w["in_c"])
     out.print(table)
     table = Table(
         "where", "what is rounded", "what is saturated", title="Rounding and saturation", title_justify="left"

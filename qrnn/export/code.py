@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from qrnn.arithmetic import gates as g
 from qrnn.export.c_text import CONSTANTS, array, comment
 from qrnn.export.layout import COLUMNS, VECTORS
+from qrnn.export.lists import Lists
 from qrnn.export.matrices import NARROW_LIMIT, CMatrix
 from qrnn.export.names import Names
 from qrnn.model.parts import GateFunction, Int32Array, Operand
-from qrnn.targets import Kernels
+from qrnn.targets import Kernels, ListCosts
 
 KINDS = {g.ODD: "ODD", g.RAMP: "RAMP", g.TABLE: "TABLE", g.THRESHOLD: "THRESHOLD"}
 
@@ -27,12 +28,15 @@ class Code:
     """The C that the layers of a model add up to: definitions, functions, and the ``features`` and ``headers`` of the runtime that it needs."""
 
     kernels: Kernels
+    lists: ListCosts = field(default_factory=ListCosts)
     names: Names = field(default_factory=Names)
     features: set[str] = field(default_factory=set)
     headers: set[str] = field(default_factory=set)
     definitions: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
     weight_bytes: int = 0
+    fewer_bytes: int = 0
+    """How many bytes of weights lists of tiles save."""
     longest_row: int = 0
     even_rows: bool = True
     """Whether the columns of each row are a multiple of two of the kernels' `COLUMNS`, so that QRNN_EVEN_ROWS is defined."""
@@ -67,12 +71,16 @@ class Code:
         """Add a matrix's arrays and what it needs of the runtime; ``gathered``: a window's operands are brought together for it."""
         self.define(found.definitions)
         self.weight_bytes += found.weight_bytes
+        self.fewer_bytes += 0 if found.lists is Lists.NONE else found.bytes_without_lists - found.weight_bytes
         self.longest_row = max(self.longest_row, found.columns)
         self.even_rows &= found.columns % (2 * COLUMNS[self.kernels]) == 0
         self.features.add("QRNN_USE_COLUMNS" if gathered else "QRNN_USE_ROWS")
         kind = "WIDE" if found.wide else "NARROW"
         self.features |= {f"QRNN_USE_FOUR_{kind}", "QRNN_USE_FOUR"} if found.four else {f"QRNN_USE_{kind}"}
         self.features |= {"QRNN_USE_LEFT_SHIFT"} if found.left_shift else set()
+        if found.lists is not Lists.NONE:
+            self.features |= {"QRNN_USE_LISTS", f"QRNN_USE_LISTS_OF_{found.lists.name}"}
+            self.headers |= {"qrnn_lists.h", f"qrnn_lists_{self.kernels}.h"}
         self.features |= {"QRNN_USE_PRE_SHIFT"} if found.pre_shift else set()
 
     def gate(self, function: GateFunction) -> str:

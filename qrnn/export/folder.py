@@ -10,7 +10,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
@@ -33,7 +33,7 @@ from qrnn.model.integers_only import check_integers
 from qrnn.model.quant_model import QuantModel
 from qrnn.system.atomic import sync_file, sync_folder
 from qrnn.system.files import kind_of, read_regular, reason
-from qrnn.targets import Kernels, Target, load_target, target_names, targets_folder
+from qrnn.targets import Kernels, ListCosts, Target, load_target, target_names, targets_folder
 
 MANIFEST = "manifest.json"
 FORMAT = "qrnn-export-4"
@@ -101,6 +101,7 @@ def export_model(
         _purpose(target),
         choices,
         generation,
+        target.lists,
     )
     lengths: tuple[int, ...] = golden.RANDOM_LENGTHS
     if golden.wants_long(exported):
@@ -156,6 +157,7 @@ def export_model(
                 "name": name,
                 "target": target.name,
                 "kernels": exported.kernels,
+                "lists": asdict(target.lists),
                 "contract": model.contract,
                 "package": package,
                 "choices": exported.choices.to_dict(),
@@ -213,10 +215,23 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
         name,
         target or _own_target(path, manifest),
         model,
-        export_source(model, name, kernels, choices=choices, generation=generation),
+        export_source(model, name, kernels, choices=choices, generation=generation, lists=_list_costs(path, manifest)),
         folder / own[".c"],
         folder / own[".h"],
     )
+
+
+def _list_costs(path: Path, manifest: dict[str, Any]) -> ListCosts:
+    """Return the costs of lists that a folder was exported with; those of no target where it says none."""
+    given = manifest.get("lists", {})
+    try:
+        found = ListCosts(**given)
+        fits = all(isinstance(v, float) and 0 <= v < float("inf") for v in asdict(found).values())
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ModelFileError(f"{path}: lists {given!r} are not costs of lists; export the model again")
+    return found
 
 
 OF_MODEL = (".c", ".h", ".qrnn")

@@ -10,8 +10,9 @@ import numpy as np
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import CONSTANTS, WEIGHTS, array, fields, words
 from qrnn.export.layout import VECTORS, block_rows, operand_offset, pack_block, pack_block_four, padded_columns
+from qrnn.export.lists import Lists, choose_lists
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Int32Array, Int64Array, Matrix, QuantMatrix4
-from qrnn.targets import Kernels
+from qrnn.targets import Kernels, ListCosts
 
 IntArray = TypeVar("IntArray", Int8Array, Int32Array)
 
@@ -49,24 +50,42 @@ class CMatrix:
     left_shift: bool
     pre_shift: bool
     weight_bytes: int
+    lists: Lists
+    bytes_without_lists: int
 
 
-def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64Array, kernels: Kernels) -> CMatrix:
-    """Return ``matrix`` under the C name ``name``, its rows in the order ``rows``; UnsupportedError where a row is too long for a block."""
+def c_matrix(
+    name: str,
+    matrix: Matrix,
+    pre_shift: Int8Array | None,
+    rows: Int64Array,
+    kernels: Kernels,
+    costs: ListCosts | None = None,
+) -> CMatrix:
+    """Return ``matrix`` under the C name ``name``, its rows in the order ``rows``; UnsupportedError where a row is too long for a block.
+
+    ``costs`` are those of lists of tiles (`qrnn.export.lists`); what multiplies by it reads none where they are None.
+    """
     wide = matrix.operand_limit > NARROW_LIMIT
     four = stays_four_bit(matrix, kernels)
+    picked = _with_zeros(matrix.weight, rows)
+    lists, listed = Lists.NONE, b""
+    if costs is not None:
+        lists, listed = choose_lists(picked, kernels, costs, dense_bytes(matrix, rows, kernels))
+    four &= lists is Lists.NONE
     columns = padded_columns(matrix.weight.shape[1], kernels, four)
     if columns > MOST_COLUMNS:
         raise UnsupportedError(
             f"{name}: rows of {matrix.weight.shape[1]} columns, an export takes at most {MOST_COLUMNS}; make the layer smaller"
         )
-    packed = _packed(matrix, rows, kernels, wide, four)
+    packed = _packed(matrix, rows, kernels, wide, four) if lists is Lists.NONE else [listed]
+    what = f"blocks of {len(packed[0])} bytes" if lists is Lists.NONE else "lists of tiles"
     bias = matrix.bias + operand_offset(kernels, wide) * matrix.weight.sum(
         axis=1, dtype=np.int64
     )  # modulo 2^32, as sums are
     bias = bias.astype(np.uint32).view(np.int32)
     row = np.stack([_with_zeros(v, rows).reshape(-1, block_rows(kernels)) for v in (bias, matrix.multiplier)], axis=1)
-    found = [array("uint32_t", f"{name}_weight", words(b"".join(packed)), f"blocks of {len(packed[0])} bytes", WEIGHTS)]
+    found = [array("uint32_t", f"{name}_weight", words(b"".join(packed)), what, WEIGHTS)]
     found.append(array("int32_t", f"{name}_row", row, "biases and multipliers of a block", CONSTANTS))
     pointers = {}
     for shift_name, values in (("left_shift", matrix.left_shift), ("pre_shift", pre_shift)):
@@ -81,9 +100,10 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
             ("left_shift", pointers["left_shift"]),
             ("pre_shift", pointers["pre_shift"]),
             ("columns", f"{columns}U"),
-            ("block_bytes", f"{len(packed[0])}U"),
+            ("block_bytes", f"{0 if lists else len(packed[0])}U"),
             ("wide", f"{int(wide)}U"),
             ("four", f"{int(four)}U"),
+            ("lists", f"{int(lists)}U"),
         ]
     )
     return CMatrix(
@@ -95,6 +115,8 @@ def c_matrix(name: str, matrix: Matrix, pre_shift: Int8Array | None, rows: Int64
         pointers["left_shift"] != "NULL",
         pointers["pre_shift"] != "NULL",
         sum(map(len, packed)),
+        lists,
+        dense_bytes(matrix, rows, kernels),
     )
 
 
@@ -107,6 +129,14 @@ def stays_four_bit(matrix: Matrix, kernels: Kernels) -> bool:
         return False
     groups: int = matrix.scale.shape[1]
     return groups * (SCALE_COLUMNS // 2 + 1) < padded_columns(matrix.columns, kernels)
+
+
+def dense_bytes(matrix: Matrix, rows: Int64Array, kernels: Kernels) -> int:
+    """Return the bytes of the weights of the rows ``rows`` in C without lists."""
+    four = stays_four_bit(matrix, kernels)
+    columns = padded_columns(matrix.weight.shape[1], kernels, four)
+    row = columns // SCALE_COLUMNS * (SCALE_COLUMNS // 2 + 1) if four else columns
+    return row * len(rows)
 
 
 def _packed(matrix: Matrix, rows: Int64Array, kernels: Kernels, wide: bool, four: bool) -> list[bytes]:

@@ -25,7 +25,7 @@ from qrnn.export.scratch import Scratch, moved, with_argument
 from qrnn.export.whole import Whole
 from qrnn.export.whole_flow import WholeFlow, why_whole
 from qrnn.model.quant_model import QuantModel
-from qrnn.targets import Kernels
+from qrnn.targets import Kernels, ListCosts
 
 RUNTIME_BASE = ("qrnn_types.h", "qrnn_arithmetic.h", "qrnn_contract.h")
 INNER = ("qrnn_dot_lanes.h", "qrnn_lanes_vector.h")
@@ -78,6 +78,8 @@ class Exported:
     """Whether the functions return how many steps of the outputs over time came out, which may be none, or several, for a step."""
     step_rows: int = 1
     """The most rows that come out in a step."""
+    fewer_bytes: int = 0
+    """How many bytes of weights lists of tiles save (`qrnn.export.lists`)."""
     finish_rows: int = 0
     """The most rows that come out past the end of a sequence."""
     finishes: bool = False
@@ -130,18 +132,21 @@ def export_source(
     target: str = "",
     choices: Choices | None = None,
     generation: Generation | None = None,
+    lists: ListCosts | None = None,
 ) -> Exported:
     """Return the C of ``model``, whose functions and types begin with ``name``; ``remarks`` go to the top of both files.
 
     ``target`` says in words what the C is for and how to compile it. A compiler for a core without the kernels' instructions prints it.
-    ``choices`` are what there is beside the model's own functions, and ``generation`` asks for functions that feed an output back. Raises
-    UnsupportedError for what C cannot hold, and DataError where the model does not generate.
+    ``choices`` are what there is beside the model's own functions, ``generation`` asks for functions that feed an output back, and ``lists``
+    are the target's costs of block-sparse weights. Raises UnsupportedError for what C cannot hold, and DataError where the model does not
+    generate.
     """
     _check(model)
     if generation is not None and choices is not None and choices.scratch:
         raise UnsupportedError("functions that generate work on the stack; leave out --scratch argument, or --generate")
     plan = None if generation is None else PlannedGeneration(model, generation)
-    name, code, chosen = model_identifier(name), Code(kernels), choices or Choices()
+    name, code = model_identifier(name), Code(kernels, lists or ListCosts())
+    chosen = choices or Choices()
     flow = _flow(model, name, code)
     functions, reset = flow.functions(), flow.initial()
     generates = None if plan is None else _generation(flow, code, plan)
@@ -169,6 +174,7 @@ def export_source(
         given=flow.given,
         state=tuple(flow.fields),
         weight_bytes=code.weight_bytes,
+        fewer_bytes=code.fewer_bytes,
         whole=flow.whole if isinstance(flow, WholeFlow) else None,
         rows=model.rows,
         counts_rows=flow.counts_rows,
@@ -231,13 +237,14 @@ def _runtime(code: Code) -> tuple[str, ...]:
     found = code.headers
     kernels = (f"qrnn_dot_{code.kernels}.h", f"qrnn_blocks_{code.kernels}.h")
     first = ["qrnn_contract_lanes.h", "qrnn_matrix.h"]
-    rest = sorted(found - {*first, *kernels})
+    lists = [header for header in ("qrnn_lists.h", f"qrnn_lists_{code.kernels}.h") if header in found]
+    rest = sorted(found - {*first, *kernels, *lists})
     lanes = ["qrnn_lanes.h"] if found & set(first) else []
     products = kernels if found & {"qrnn_matrix.h", *kernels} else ()
     if code.kernels in VECTORS:  # lanes are vectors of the header of products
         vectors = ["qrnn_dot_lanes.h", kernels[0]] if lanes or products or "qrnn_channels_lanes.h" in found else []
         products, lanes = (), [*vectors, *(["qrnn_lanes_vector.h", *lanes] if lanes else [])]
-    return (*RUNTIME_BASE, *lanes, *products, *(h for h in first if h in found), *rest)
+    return (*RUNTIME_BASE, *lanes, *products, *lists, *(h for h in first if h in found), *rest)
 
 
 def _header(

@@ -81,6 +81,7 @@ def _matrix(model: QuantModel, found: LayerMatrix) -> dict[str, Any]:
         "shape": f"[{rows}, {columns}]",
         "bits": 4 if isinstance(matrix, QuantMatrix4) else 8,
         "bytes": matrix.weight_bytes,
+        "density": float(np.count_nonzero(matrix.weight) / matrix.weight.size),
         "row_scale": f"{scale.min():.2g}…{scale.max():.2g}",
         "operand_limit": matrix.operand_limit,
         "bound": model.proof[found.name],

@@ -54,6 +54,10 @@ class Grid:
         result: FloatArray = step * np.clip(n, self.low[:, columns], self.high[:, columns])
         return result
 
+    def without(self, zeros: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> Grid:
+        """Return the same grid, with no other point than 0 where ``zeros`` [R, K] says so."""
+        return Grid(self.step, np.where(zeros, 0.0, self.low), np.where(zeros, 0.0, self.high))
+
     def take(self, columns: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Grid:
         """Return the same grid with its columns in another order."""
         return Grid(self.step[:, columns], self.low[:, columns], self.high[:, columns])
@@ -82,7 +86,11 @@ def dampened(hessian: FloatArray, dampening: float = DAMPENING) -> FloatArray:
 
 
 def round_rows(weight: FloatArray, grid: Grid, hessian: FloatArray) -> FloatArray:
-    """Return grid points v [R, K] for weight [R, K], by the module's two steps; hessian [K, K] is dampened here."""
+    """Return grid points v [R, K] for weight [R, K], by the module's two steps; hessian [K, K] is dampened here.
+
+    A weight that is 0 stays 0, so that pruned blocks stay blocks of zeros.
+    """
+    grid = grid.without(weight == 0.0)
     plain = grid.nearest(weight)
     H = dampened(hessian)
     order = np.argsort(-np.diagonal(H), kind="stable")

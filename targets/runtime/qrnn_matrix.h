@@ -66,6 +66,61 @@ static inline void qrnn_dot_four(const qrnn_matrix *matrix, const int8_t *weight
 }
 #endif
 
+#if defined(QRNN_USE_LISTS)
+/* A block of weights: of a matrix with lists, where its list begins. */
+static inline const int8_t *qrnn_block(const qrnn_matrix *matrix, uint32_t block)
+{
+    const uint32_t *const words = matrix->weight;
+
+    if (matrix->lists != (uint8_t)QRNN_NO_LISTS) {
+        return (const int8_t *)&words[words[block]];
+    }
+    return (const int8_t *)words + ((size_t)block * matrix->block_bytes);
+}
+
+#endif
+
+#if defined(QRNN_USE_LISTS_OF_TILES)
+/* the same of a block with a list of tiles of four rows */
+static inline void qrnn_dot_tiles(const qrnn_matrix *matrix, const int8_t *list, const uint32_t *operand, const int32_t bias[4],
+                                  int32_t sums[4])
+{
+    (void)matrix;
+#if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
+    if (matrix->wide != 0U) {
+        qrnn_dot4_tiles_wide(list, operand, matrix->columns, bias, sums);
+    } else {
+        qrnn_dot4_tiles(list, operand, bias, sums);
+    }
+#elif defined(QRNN_USE_WIDE)
+    qrnn_dot4_tiles_wide(list, operand, matrix->columns, bias, sums);
+#else
+    qrnn_dot4_tiles(list, operand, bias, sums);
+#endif
+}
+#endif
+
+#if defined(QRNN_USE_LISTS_OF_ROWS)
+/* the same of a block whose rows have lists of their own */
+static inline void qrnn_dot_rows(const qrnn_matrix *matrix, const int8_t *list, const uint32_t *operand, const int32_t bias[4],
+                                  int32_t sums[4])
+{
+    (void)matrix;
+#if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
+    if (matrix->wide != 0U) {
+        qrnn_dot4_rows_wide(list, operand, matrix->columns, bias, sums);
+    } else {
+        qrnn_dot4_rows(list, operand, bias, sums);
+    }
+#elif defined(QRNN_USE_WIDE)
+    qrnn_dot4_rows_wide(list, operand, matrix->columns, bias, sums);
+#else
+    qrnn_dot4_rows(list, operand, bias, sums);
+#endif
+}
+#endif
+
+/* the same, however the weights are stored but in lists */
 static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *bias,
                             int32_t sums[QRNN_BLOCK_ROWS])
 {
@@ -82,18 +137,46 @@ static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, con
 #endif
 }
 
+#if defined(QRNN_USE_LISTS)
+/* the same of any block */
+static inline void qrnn_dot_block(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t bias[4],
+                                  int32_t sums[4])
+{
+#if defined(QRNN_USE_LISTS_OF_TILES)
+    if (matrix->lists == (uint8_t)QRNN_LISTS_OF_TILES) {
+        qrnn_dot_tiles(matrix, weight, operand, bias, sums);
+        return;
+    }
+#endif
+#if defined(QRNN_USE_LISTS_OF_ROWS)
+    if (matrix->lists == (uint8_t)QRNN_LISTS_OF_ROWS) {
+        qrnn_dot_rows(matrix, weight, operand, bias, sums);
+        return;
+    }
+#endif
+    qrnn_dot(matrix, weight, operand, bias, sums);
+}
+#endif
+
 #if defined(QRNN_USE_ROWS) && !defined(QRNN_HAS_ROWS)
 /* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r], left_shift[r]) of the rows of `blocks` blocks */
 QRNN_FOR_EACH_LAYER void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_block, uint32_t blocks, const uint32_t *operand,
                       int32_t sums[][QRNN_BLOCK_ROWS])
 {
+#if !defined(QRNN_USE_LISTS)
     const int8_t *weight = (const int8_t *)matrix->weight + ((size_t)first_block * matrix->block_bytes);
+#endif
     const int32_t *row = &matrix->row[8U * first_block];
 #if defined(QRNN_USE_LEFT_SHIFT)
     const uint8_t *left_shift = (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * first_block];
 #endif
 
-#if defined(QRNN_HAS_BLOCKS)
+#if defined(QRNN_HAS_BLOCKS) && defined(QRNN_USE_LISTS)
+    if ((matrix->lists == (uint8_t)QRNN_NO_LISTS) && qrnn_takes_blocks(matrix)) {
+        qrnn_block_sums(matrix, qrnn_block(matrix, first_block), operand, row, blocks, sums[0]);
+        return;
+    }
+#elif defined(QRNN_HAS_BLOCKS)
     if (qrnn_takes_blocks(matrix)) {
         qrnn_block_sums(matrix, weight, operand, row, blocks, sums[0]);
         return;
@@ -102,14 +185,20 @@ QRNN_FOR_EACH_LAYER void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_blo
     for (uint32_t block = 0U; block < blocks; block++) {
         int32_t sum[QRNN_BLOCK_ROWS];
 
+#if defined(QRNN_USE_LISTS)
+        qrnn_dot_block(matrix, qrnn_block(matrix, first_block + block), operand, row, sum);
+#else
         qrnn_dot(matrix, weight, operand, row, sum);
+#endif
 #if defined(QRNN_USE_LEFT_SHIFT)
         qrnn_requantize_four(sum, &row[QRNN_BLOCK_ROWS], (left_shift == NULL) ? NULL : &left_shift[QRNN_BLOCK_ROWS * block],
                              sums[block]);
 #else
         qrnn_requantize_four(sum, &row[QRNN_BLOCK_ROWS], NULL, sums[block]);
 #endif
+#if !defined(QRNN_USE_LISTS)
         weight = &weight[matrix->block_bytes];
+#endif
         row = &row[8];
     }
 }

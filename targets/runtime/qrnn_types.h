@@ -149,7 +149,7 @@ typedef uint32_t qrnn_block_bytes;
 
 /* Rows of weights with what requantizes their sums. Rows stand in blocks of QRNN_BLOCK_ROWS; short last blocks are filled up with zeros. */
 typedef struct {
-    const uint32_t *weight;    /* [blocks][bytes of a block], laid out as the dot product reads them */
+    const uint32_t *weight;    /* [blocks][bytes of a block], laid out as the dot product reads them; or lists */
     const int32_t *row;        /* [blocks][2][rows of a block]: biases, multipliers */
     const uint8_t *left_shift; /* [blocks][rows], NULL where all are 0 */
     const uint8_t *pre_shift;  /* [blocks][rows], NULL where all are 0 */
@@ -157,7 +157,10 @@ typedef struct {
     qrnn_block_bytes block_bytes; /* of weights */
     uint8_t wide;              /* operands have 16 bits */
     uint8_t four;              /* weights have four bits, and a scale for 32 columns of a row */
+    uint8_t lists;             /* QRNN_NO_LISTS, or what lists there are of tiles that are not all zero: qrnn_lists.h */
 } qrnn_matrix;
+
+enum { QRNN_NO_LISTS = 0, QRNN_LISTS_OF_TILES = 1, QRNN_LISTS_OF_ROWS = 2 };
 
 /* Calls NAME_wide or NAME_narrow, the loops over whole blocks of rows, for the operands that `matrix` has. */
 #if defined(QRNN_USE_NARROW) && defined(QRNN_USE_WIDE)

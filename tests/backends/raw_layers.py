@@ -296,6 +296,30 @@ def dense_model(rng: Rng, inputs: int, rows: int, limit: int) -> QuantModel:
     return _model(layer, {"x": int16(0, inputs), "y": int16(layer.out_frac, rows)})
 
 
+def with_zeros(rng: Rng, model: QuantModel, block: tuple[int, int], density: float) -> QuantModel:
+    """Return a model of one layer with zeros in blocks of its matrices of int8, each kept with the probability ``density``.
+
+    A recurrent layer's blocks begin with each gate.
+    """
+
+    def zeroed(m: Any, gates: int) -> QuantMatrix:
+        rows, columns = m.weight.shape
+        shape = (gates, -(-rows // gates // block[0]), -(-columns // block[1]))
+        kept = (rng.random(shape) < density).repeat(block[0], axis=1).repeat(block[1], axis=2)
+        mask = kept[:, : rows // gates, :columns].reshape(rows, columns)
+        return QuantMatrix(m.weight * mask.astype(np.int8), m.bias, m.multiplier, m.left_shift, m.operand_limit)
+
+    (layer,) = model.layers
+    if isinstance(layer, QuantDense):
+        return replace(model, layers=(replace(layer, matrix=zeroed(layer.matrix, 1)),))
+    assert isinstance(layer, QuantRecurrent)
+    directions = []
+    for d in layer.directions:
+        gates = len(d.ih.bias) // layer.hidden_size
+        directions.append(replace(d, ih=zeroed(d.ih, gates), hh=zeroed(d.matrix_hh, gates)))
+    return replace(model, layers=(replace(layer, directions=tuple(directions)),))
+
+
 def alone(layer: QuantRecurrent) -> QuantModel:
     """A model of this layer and nothing else."""
     D, H, P, I = len(layer.directions), layer.hidden_size, layer.output_size, layer.input_size

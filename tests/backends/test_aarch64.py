@@ -14,11 +14,12 @@ import pytest
 
 from backends.cross import COMPILER, EMULATOR, ENTRIES, NEON, Program, compiled, link, step_module
 from backends.generators import assert_equal
-from backends.raw_layers import FusableShape, dense_model, ends, fusable_model, raw_model
+from backends.raw_layers import FusableShape, dense_model, ends, fusable_model, raw_model, with_zeros
 from backends.test_isas import CELLS, largest_model, largest_run, run_raw
 from qrnn.backends import create_engine
 from qrnn.backends.cpu import isa as isa_module
 from qrnn.backends.cpu import packed
+from qrnn.backends.cpu.block_lists import LISTED
 from qrnn.backends.cpu.blocks import CELLS as STEPS
 from qrnn.backends.cpu.blocks import FORGETS, PHASES, STEP_ARGS, phases_of
 from qrnn.backends.cpu.functions import TABLE_AT
@@ -113,16 +114,16 @@ def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool)
 class _Layer:
     """The first direction of a layer in a program's memory; see `fused.run_group`."""
 
-    def __init__(self, model: QuantModel, x: Any, h: Any, c: Any) -> None:
+    def __init__(self, model: QuantModel, x: Any, h: Any, c: Any, bits: tuple[int, int] = (8, 8)) -> None:
         self.layer = model.recurrent_layers[0]
         self.phases = phases_of(self.layer)
         d = self.layer.directions[0]
-        _, variant = packed.kernel_variants_of(NEON, self.layer, d, (8, 8))
+        _, variant = packed.kernel_variants_of(NEON, self.layer, d, bits)
         self.program, self.variant = Program(), replace(variant, shifts=True, functions=())  # fewer variants
         self.y = np.zeros((*x.shape[:2], self.layer.hidden_size), np.int16)
         self.x_shape = x.shape
-        p = packed.pack_direction(NEON, self.layer, d, lookup=variant.lookup)
-        scratch = packed.group_scratch(NEON, self.layer)
+        p = packed.pack_direction(NEON, self.layer, d, bits, lookup=variant.lookup)
+        scratch = packed.group_scratch(NEON, self.layer, bits)
         operands, reset, z, self.h, self.c, xs, x_operands, tails, sums, self.c_places, *_ = scratch
         ih_weights, ih_params, *self.x_sizes = p.ih
         hh_weights, hh_params, groups, byte_parts = p.hh
@@ -217,12 +218,12 @@ class _Layer:
         return {"y": self.y, "h": self.h[:N, None, :H], "c": self.c[:N, None, self.c_places[:C]]}
 
 
-def check(executables: Executables, model: QuantModel, x: Any, h: Any, c: Any) -> None:
+def check(executables: Executables, model: QuantModel, x: Any, h: Any, c: Any, bits: tuple[int, int] = (8, 8)) -> None:
     """By steps of one sequence and of all of them at once."""
     lengths = np.full(len(x), x.shape[1])
     want = run_raw(model, (h, c), x, lengths, "reference")
     for group in (False, True):
-        got = _Layer(model, x, h[:, 0], c[:, 0]).run(executables, group)
+        got = _Layer(model, x, h[:, 0], c[:, 0], bits).run(executables, group)
         assert_equal({name: want[name] for name in got}, got)
 
 
@@ -245,6 +246,20 @@ def test_emulated_steps_equal_the_reference(
         h = ends(rng, -32767, 32767, sequences, 1, hidden).astype(np.int16)
         c = ends(rng, -(1 << 31), (1 << 31) - 1, sequences, 1, hidden if cell == "lstm" else 0).astype(np.int32)
         check(executables, model, x, h, c)
+
+
+@emulated
+@pytest.mark.parametrize("limit", [127, pytest.param(32767, marks=pytest.mark.matrix)])
+def test_emulated_lists_of_tiles_equal_the_reference(executables: Executables, limit: int) -> None:
+    for seed, (hidden, inputs, density) in enumerate(((17, 30, 0.3), (9, 5, 1.0), (8, 64, 0.0))):
+        rng = np.random.default_rng(seed)
+        model = with_zeros(
+            rng, fusable_model(rng, FusableShape("lstm", True, hidden, inputs, limit, limit)), (8, 4), density
+        )
+        x = ends(rng, -32768, 32767, 5, 3, inputs).astype(np.int16)
+        h = ends(rng, -32767, 32767, 5, 1, hidden).astype(np.int16)
+        c = ends(rng, -(1 << 31), (1 << 31) - 1, 5, 1, hidden).astype(np.int32)
+        check(executables, model, x, h, c, (LISTED, LISTED))
 
 
 @pytest.mark.matrix

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 from backends.generators import Case
 from models import Shape
+from pruned import network
 
 from export.building import quantized
 from qrnn import layers
@@ -126,6 +127,8 @@ GRAPHS: dict[str, tuple[Callable[[], FloatModel], Scheme | None]] = {
     "windows of 16 bits with strides": (lambda: windows(16, strides=True), WIDE),
     "whole": (whole, None),
     "windows beside four bits": (lambda: windows(4), Scheme(16, input="16", weights=4)),
+    "lists of tiles": (lambda: network(1, "lstm", 37, 24, (8, 4), 0.15), Scheme(input="8")),
+    "lists of rows of 16 bits": (lambda: network(2, "gru", 37, 24, (1, 8), 0.08), WIDE),
 }
 KINDS = (*CASES, *GRAPHS)
 

@@ -68,8 +68,9 @@ FLAGS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
 }
 WHOLE = ("windows", "windows of 16 bits with strides", "windows beside four bits")
+LISTS = ("lists of tiles",)
 LOOPS: tuple[tuple[str, Kernels], ...] = (
-    *((which, "dsp") for which in ("lstm", "gru of 16 bits", "four bits", "four bits of 16", *WHOLE)),
+    *((which, "dsp") for which in ("lstm", "gru of 16 bits", "four bits", "four bits of 16", *WHOLE, *LISTS)),
     *((which, "plain") for which in ("lstm", "gru of 16 bits", "four bits", "four bits of 16", *WHOLE)),
 )
 """A model for each assembly loop of Thumb-2, and models with functions of several such loops (QRNN_WHOLE)."""

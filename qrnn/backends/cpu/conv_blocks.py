@@ -18,7 +18,7 @@ from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.matrix import AMX_GROUPS
 from qrnn.backends.cpu.packed import byte_parts_of
 from qrnn.backends.cpu.tuning import Tuning
-from qrnn.backends.cpu.weight_layouts import layout_of
+from qrnn.backends.cpu.weight_layouts import ByteLayout
 from qrnn.model.parts import AnyMatrix, Int8Array, Operand, QuantMatrix
 from qrnn.model.window import Window
 
@@ -170,12 +170,12 @@ class Blocking:
 
     def weight_bytes(self) -> int:
         """Return the bytes of the weights of all products."""
-        columns = layout_of(self.isa, 8).groups(self.all_columns) * self.isa.group
+        columns = ByteLayout(self.isa).groups(self.all_columns) * self.isa.group
         return self.chunks * self.blocks * self.parts * self.isa.lanes * columns
 
     def cost(self, tuning: Tuning) -> int:
         """Return what a step of the output takes, in dot products of one group of columns."""
-        groups = layout_of(self.isa, 8).groups(self.all_columns) * self.byte_parts
+        groups = ByteLayout(self.isa).groups(self.all_columns) * self.byte_parts
         if self.isa.amx:
             groups = int(groups * tuning.conv_tile_share)
         copied = self.padded_segment * self.operand_bytes // 64 + tuning.conv_copy_dots

@@ -1,11 +1,13 @@
-"""Which variant of a direction's fused steps a run takes: with weights as bytes, or as four bits where these are read in less time."""
+"""Which variant of a direction's fused steps a run takes: with weights as bytes, as four bits, or by lists, where these take less time."""
 
 from __future__ import annotations
 
 import os
+from functools import partial
 
+from qrnn.backends.cpu.block_lists import LISTED, list_limit, listed_share
 from qrnn.backends.cpu.isa import Isa
-from qrnn.backends.cpu.matrix import GROUP_LEAST
+from qrnn.backends.cpu.matrix import AHEAD, GROUP_LEAST, VECTORS
 from qrnn.backends.cpu.native import DEFAULT, Code
 from qrnn.backends.cpu.packed import FusedRun
 from qrnn.backends.cpu.tuning import Tuning
@@ -29,6 +31,8 @@ class FusedVariants:
     Four-bit weights are read as they are by sequences that run alone, where their bytes are what takes the time: they outgrow the cache and
     are read anew at every step. A group of sequences shares each read of them, and multiplies by instructions or tiles that want bytes; a
     long sequence so reads the weights of its inputs.
+
+    Matrices most of whose tiles are zero are read by lists of the others (`qrnn.backends.cpu.block_lists`).
     """
 
     def __init__(
@@ -46,18 +50,39 @@ class FusedVariants:
         self._hh_bytes, self._model_bytes = d.matrix_hh.weight.size, model_bytes
         share = self._tuning.byte_cache_share if isa.operand_bits == 8 else self._tuning.word_cache_share
         self._cached = int(share * cache_bytes(self._tuning))
+        self._limit = partial(list_limit, isa, self._tuning)
+        gates = len(layer.gates)
+        self._shares = listed_share(isa, d.ih.weight, gates), listed_share(isa, d.matrix_hh.weight, gates)
         self._runs: dict[tuple[int, int], FusedRun] = {}
-        if not any(self._four):
+        if not any(self._four) and min(self._shares) > self._limit(1):
             self.choose(0, 0, 1)
 
     def every(self) -> list[FusedRun]:
         """All variants, of which `choose` takes one, on this machine or on another with other caches."""
         few, long = (4 if self._four[0] else 8), (4 if self._four[1] else 8)
-        return [self._of(bits) for bits in sorted({(8, 8), (few, long), (8, long)})]
+        stored = {(8, 8), (few, long), (8, long)}
+        return [
+            self._of(bits)
+            for bits in sorted(
+                {self._listed(b, *v) for b in stored for v in ((1, 1), (VECTORS, 1), (VECTORS, VECTORS))}
+            )
+        ]
 
     def choose(self, sequences: int, steps: int, threads: int) -> FusedRun:
         """The form for a run of so many sequences of up to so many steps, a sequence shared by ``threads``."""
-        return self._of(self._bits(sequences, steps, threads))
+        vectors = sequences if sequences >= GROUP_LEAST else 1
+        return self._of(self._listed(self._bits(sequences, steps, threads), max(vectors, min(steps, AHEAD)), vectors))
+
+    def _listed(self, bits: tuple[int, int], *vectors: int) -> tuple[int, int]:
+        """Return ``bits`` of ih and hh, or `LISTED` where lists of tiles take less time with so many vectors at a time.
+
+        Weights that would be read as four bits are half as many bytes, so lists have to be half as long.
+        """
+        ih, hh = (
+            LISTED if share <= self._limit(count) * of / 8 else of
+            for of, count, share in zip(bits, vectors, self._shares, strict=True)
+        )
+        return ih, hh
 
     def _of(self, bits: tuple[int, int]) -> FusedRun:
         if bits not in self._runs:  # two threads may both make it: either serves

@@ -52,6 +52,8 @@ class Isa:
     """Half blocks of ``lanes`` rows in a block of hidden units; one "half" may be the whole block."""
     machines: tuple[str, ...] = X86
     """The architecture that has it."""
+    half_dot: Dot | None = None
+    """The dot product with half as many lanes, where lists of tiles of half as many rows go by it (`qrnn.backends.cpu.block_lists`)."""
 
     @property
     def units(self) -> int:
@@ -165,8 +167,19 @@ def copy_int16(builder: Any, to: Any, at: Any, count: Any) -> None:
 
 
 ISAS = (
-    Isa("amx", (*_AVX512_VNNI, "amx-tile", "amx-int8"), 16, 4, 8, 128, _vpdpbusd(16), amx=True, int16_lanes=True),
-    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), int16_lanes=True),
+    Isa(
+        "amx",
+        (*_AVX512_VNNI, "amx-tile", "amx-int8"),
+        16,
+        4,
+        8,
+        128,
+        _vpdpbusd(16),
+        amx=True,
+        int16_lanes=True,
+        half_dot=_vpdpbusd(8),
+    ),
+    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), int16_lanes=True, half_dot=_vpdpbusd(8)),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
     Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd),
     # low bytes are unsigned, the operands of sdot are not

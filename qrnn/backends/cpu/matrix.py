@@ -15,6 +15,7 @@ from typing import Any
 from llvmlite import ir
 
 from qrnn.arithmetic import fixedpoint
+from qrnn.backends.cpu.block_sizes import AMX_LEAST
 from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS
 from qrnn.backends.cpu.isa import Isa, const, load, store
 from qrnn.backends.cpu.parts import constant, for_range, function_of, vector_type
@@ -29,9 +30,6 @@ VECTORS = 2 * TILE_ROWS
 
 TILE = 4
 """Operand vectors that share one load of the weights in registers: with four gates, half of AVX-512's."""
-
-AMX_LEAST = 3
-"""Operand vectors worth tiles, which take as long for one as for `VECTORS`."""
 
 AMX_GROUPS = 16
 """Groups of four columns in a tile of operands."""
@@ -148,12 +146,15 @@ def _by_registers(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, 
 
 def _by_register_tile(step: Step, rows: Rows, operands: list[Any], out: Any, places: list[Any]) -> None:
     b, isa = step.builder, step.isa
-    for half, half_block in enumerate(rows.half_blocks):
-        starts = step.biases(rows.params, rows.first, rows.count, [half])
+    of_address = isa.halves // len(rows.half_blocks)  # half blocks: lists of tiles are those of a whole block
+    for number, half_block in enumerate(rows.half_blocks):
+        halves = range(number * of_address, (number + 1) * of_address)
+        starts = step.biases(rows.params, rows.first, rows.count, halves)
+        parts = [gate * isa.units + half * isa.lanes for gate in range(rows.count) for half in halves]
         for k, accs in zip(places, step.dots([half_block], operands, rows.count, starts), strict=True):
-            for gate, acc in enumerate(accs):
-                to = b.add(out, b.mul(k, const(4 * isa.units * rows.count)))
-                store(b, acc, b.add(to, const(4 * (gate * isa.units + half * isa.lanes))))
+            to = b.add(out, b.mul(k, const(4 * isa.units * rows.count)))
+            for part, acc in zip(parts, accs, strict=True):
+                store(b, acc, b.add(to, const(4 * part)))
 
 
 class Start(Enum):

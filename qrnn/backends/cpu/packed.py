@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
+from qrnn.backends.cpu.block_lists import layout_of
 from qrnn.backends.cpu.blocks import phases_of
 from qrnn.backends.cpu.calls import Call, ReusedCalls
 from qrnn.backends.cpu.functions import GATE_FIELDS, TABLE_AT, lookup_of, pack_function, variant_of
@@ -21,7 +22,6 @@ from qrnn.backends.cpu.table import Lookup
 from qrnn.backends.cpu.threads.team import Spins, TeamCall, barrier_flags
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.wanted import Kernel
-from qrnn.backends.cpu.weight_layouts import layout_of
 from qrnn.model.cell_formats import pack_formats
 from qrnn.model.kinds.recurrent.quantized import QuantDirection, QuantPeephole, QuantRecurrentDefinition
 from qrnn.model.parts import Int8Array, Int64Array, Matrix, Operand

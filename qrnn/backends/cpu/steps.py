@@ -13,6 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from qrnn.arithmetic import fixedpoint
+from qrnn.backends.cpu.block_lists import ListLayout, layout_of
 from qrnn.backends.cpu.functions import GATE_FIELDS, PLAIN, Function
 from qrnn.backends.cpu.isa import Isa, const, load, store
 from qrnn.backends.cpu.parts import (
@@ -26,7 +27,6 @@ from qrnn.backends.cpu.parts import (
 )
 from qrnn.backends.cpu.table import Lookup
 from qrnn.backends.cpu.vector import Vec, lift
-from qrnn.backends.cpu.weight_layouts import layout_of
 from qrnn.model.cell_formats import FORMATS, H_LIMIT, H_SHIFT
 
 BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER, PEEPHOLE, PEEPHOLE_SHIFT = range(7)
@@ -54,7 +54,7 @@ class KernelVariant:
     shifts: bool = True
     """Rows have a left_shift."""
     bits: int = 8
-    """Width of the packed weights."""
+    """Width of the packed weights, or `LISTED` for lists of tiles (`qrnn.backends.cpu.block_lists`)."""
     lookup: Lookup = Lookup.PAIRS
     """How the gate functions' tables are read; it also says whether lanes have 16 bits."""
     spans: str = ""
@@ -162,10 +162,12 @@ class Step:
     def _dots(
         self, half_blocks: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]
     ) -> list[Any]:
-        """Emit `dots` over one part of the operands; the number of groups is even.
+        """Emit `dots` over one part of the operands; the number of groups is even, or there are lists of tiles.
 
         Few accumulators have two sets, for even and odd groups, as their sums would else wait for each other; those of four-bit weights do not.
         """
+        if isinstance(self.layout, ListLayout):
+            return self.layout.sums(self.builder, self.args["weights"], half_blocks[0], operands, starts)
         b, groups, unit = self.builder, self.args["groups"], self.layout.unit
         unroll = 2 if len(starts) < DOTS_IN_FLIGHT and unit == 1 else 1
         entry = b.basic_block
@@ -270,8 +272,10 @@ class Step:
 
 
 def half_blocks(step: Step, block: Any, first: int, count: int) -> list[Any]:
-    """Addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its half blocks."""
+    """Addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its half blocks; or that of its lists of tiles."""
     b, isa = step.builder, step.isa
+    if isinstance(step.layout, ListLayout):
+        return [step.layout.lists(b, step.args["weights"], b.add(b.mul(block, const(step.gates)), const(first)))]
     of_gate = step.layout.gate_bytes(b, step.args["groups"])
     weights = b.add(step.args["weights"], b.mul(block, b.mul(of_gate, const(step.gates * isa.halves))))
     return [b.add(weights, b.mul(of_gate, const(first * isa.halves + count * half))) for half in range(isa.halves)]

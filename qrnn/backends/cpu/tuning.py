@@ -130,6 +130,8 @@ class Tuning:
     few_steps: int = _default("few_steps")
     byte_cache_share: float = _default("byte_cache_share")
     word_cache_share: float = _default("word_cache_share")
+    byte_list_share: float = _default("byte_list_share")
+    word_list_share: float = _default("word_list_share")
     cache_bytes: int | None = _default("cache_bytes")
     unknown_cache_bytes: int = _default("unknown_cache_bytes")
     least_cache_bytes: int = _default("least_cache_bytes")

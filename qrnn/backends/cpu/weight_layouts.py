@@ -190,8 +190,3 @@ class FourBitLayout:
         for k, w in enumerate(ws):
             total = isa.dot(b, total, isa.operands(b, b.add(operands, const(isa.operand_size * k))), w)
         return b.ashr(total, constant(kind, 4)) if isa.operand_bits == 8 else total
-
-
-def layout_of(isa: Isa, bits: int) -> ByteLayout | FourBitLayout:
-    """Return the layout of weights of 8 or 4 bits for an instruction set."""
-    return ByteLayout(isa) if bits == 8 else FourBitLayout(isa)

@@ -15,7 +15,8 @@ class DenseCode(LayerCode[QuantDense]):
         """Add the matrix, and the function that multiplies by it."""
         layer, name, code = self.layer, self.name, self.code
         rows, columns = layer.matrix.weight.shape
-        matrix = c_matrix(f"{name}_matrix", layer.matrix, layer.pre_shift, plain_rows(rows, code.kernels), code.kernels)
+        place = plain_rows(rows, code.kernels)
+        matrix = c_matrix(f"{name}_matrix", layer.matrix, layer.pre_shift, place, code.kernels, code.lists)
         code.matrix(matrix)
         code.define(f"static const qrnn_matrix {name}_matrix = {matrix.initializer};")
         code.headers |= {"qrnn_dense.h", "qrnn_matrix.h"}

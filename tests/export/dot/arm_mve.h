@@ -196,6 +196,20 @@ static inline uint32x4_t vldrbq_u32(const uint8_t *p)
     return v;
 }
 
+static inline int32x4_t vldrwq_gather_shifted_offset_s32(const int32_t *p, uint32x4_t at)
+{
+    int32x4_t r;
+    EACH_LANE(4) r.lane[k] = p[at.lane[k]];
+    return r;
+}
+
+static inline int8x16_t vreinterpretq_s8_s32(int32x4_t a)
+{
+    int8x16_t r;
+    memcpy(&r, &a, sizeof r);
+    return r;
+}
+
 static inline int32x4_t vreinterpretq_s32_u32(uint32x4_t a)
 {
     int32x4_t v;

@@ -51,7 +51,7 @@ static int blocks_agree(const int8_t *weight, uint32_t bytes, const uint32_t *op
         row[k] = (k & 4u) != 0u ? (int32_t)(random >> 1 & 0x7FFFFFFEu) : (int32_t)((uint32_t)bias[k & 3u] + 9u * k);
     }
     for (uint32_t blocks = 1; blocks <= BLOCKS; blocks++) {
-        qrnn_matrix matrix = {NULL, NULL, NULL, NULL, 0, 0, 0, 0};
+        qrnn_matrix matrix = {NULL, NULL, NULL, NULL, 0, 0, 0, 0, QRNN_NO_LISTS};
         int32_t *const y = allocate(4 * sizeof *y * blocks);
         matrix.columns = (uint16_t)columns;
         matrix.block_bytes = (uint16_t)bytes;

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qrnn.backends.cpu import matrix, plain
+from qrnn.backends.cpu.block_lists import LISTED, list_limit, listed_share
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.layer_calls import LayerCalls
@@ -55,14 +56,14 @@ class DenseScratch(NamedTuple):
 class PackedDense:
     """One layer, packed: `qrnn.backends.cpu.rows.dense.run` with everything but the vectors filled in."""
 
-    def __init__(self, isa: Isa, layer: QuantDense) -> None:
+    def __init__(self, isa: Isa, layer: QuantDense, bits: int = 8) -> None:
         m, operand = layer.matrix, layer.operand
         weight, bias, multiplier, left_shift, pre_shift = (
             _in_parts(isa, v) for v in (m.weight, m.bias, m.multiplier, m.left_shift, layer.pre_shift)
         )
         ordered = QuantMatrix(weight, bias, multiplier, left_shift, m.operand_limit)
-        self._isa, self._columns = isa, m.weight.shape[1]
-        self.rows = pack_matrix(isa, ordered, pre_shift, (PARTS,), operand)
+        self._isa, self._columns, self.bits = isa, m.weight.shape[1], bits
+        self.rows = pack_matrix(isa, ordered, pre_shift, (PARTS,), operand, bits)
         self.fixed = (self.rows, (operand.shift, operand.limit))
 
     def scratch(self) -> DenseScratch:
@@ -78,7 +79,7 @@ class PackedDense:
 
     def call(self, place: Any, x: Any, out: Any) -> Call:
         """Rows place[FIRST] … place[LAST] - 1, with a scratch of its own."""
-        kernel = Kernel(f"{ROWS}.dense", "compiled", (self._isa.name,))
+        kernel = Kernel(f"{ROWS}.dense", "compiled", (self._isa.name, self.bits))
         return Call(kernel, place, *self.fixed, x, out, self.scratch(), isa=self._isa)
 
 
@@ -89,7 +90,24 @@ class DenseRun(LayerRun):
         super().__init__(layer, model, tasks)
         self._layer = layer
         self._matrix = plain.pack_matrix(layer.matrix)
-        self._packed = None if tasks.isa is None else PackedDense(tasks.isa, layer)
+        self._share = (
+            1.0 if tasks.isa is None else listed_share(tasks.isa, _in_parts(tasks.isa, layer.matrix.weight), PARTS)
+        )
+        self._packed: dict[int, PackedDense] = {}
+        if tasks.isa is not None:
+            self._packed_as(self._bits(1))
+
+    def _bits(self, vectors: int) -> int:
+        """Return how weights are packed for so many vectors at a time: in 8 bits, or by lists of tiles."""
+        isa, tuning = self.tasks.isa, self.tasks.tuning
+        return LISTED if isa is not None and self._share <= list_limit(isa, tuning, vectors) else 8
+
+    def _packed_as(self, bits: int) -> PackedDense:
+        """Return the layer packed so; it is packed when first needed."""
+        assert self.tasks.isa is not None
+        if bits not in self._packed:  # two threads may both make it: either serves
+            self._packed[bits] = PackedDense(self.tasks.isa, self._layer, bits)
+        return self._packed[bits]
 
     def _call(self, packed: PackedDense | None, place: Int64Array, x: Any, out: Any) -> Call:
         if packed is not None:
@@ -98,26 +116,27 @@ class DenseRun(LayerRun):
         operand = layer.operand.shift, layer.operand.limit
         return self.tasks.call("dense", "dense", place, self._matrix, layer.pre_shift, *operand, x, out, own)
 
-    def _packed_for(self, macs: int) -> PackedDense | None:
-        """What a call of so many multiply-adds goes by; None where that is the plain loops."""
-        return self._packed if macs >= self.tasks.tuning.dense_macs else None
+    def _packed_for(self, vectors: int) -> PackedDense | None:
+        """What a call of so many vectors goes by; None where that is the plain loops."""
+        few = vectors * self._layer.matrix.weight.size < self.tasks.tuning.dense_macs
+        return None if few or self.tasks.isa is None else self._packed_as(self._bits(vectors))
 
     def calls(self, walk: LayerCalls) -> list[Call]:
         """Return the calls that compute the layer's output; see `LayerRun.calls`."""
         x, out = walk.tensors[self._layer.input], walk.tensors[self._layer.output]
-        return [self._call(self._packed_for(x.size * out.shape[1]), walk.place_of(self._layer.output), x, out)]
+        return [self._call(self._packed_for(x.size // x.shape[-1]), walk.place_of(self._layer.output), x, out)]
 
     def rows(self, *inputs: Any) -> Int16Array:
         """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         (x,) = inputs
         (M, K), R = x.shape, self._layer.matrix.weight.shape[0]
         x, out = np.ascontiguousarray(x), np.empty((M, R), np.int16)
-        packed = self._packed_for(M * R * K)
+        packed = self._packed_for(M)
 
         def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
             return self._call(packed, control, *(np.zeros((1, n), np.int16) for n in (K, R)))
 
-        how = Reused((self._layer.name, packed is not None), make, 5 if packed is None else 3)
+        how = Reused((self._layer.name, None if packed is None else packed.bits), make, 5 if packed is None else 3)
         if packed is None:
             self.tasks.in_tasks((x, out), how, R * K, self.tasks.tuning.task_macs)
         else:
@@ -126,10 +145,11 @@ class DenseRun(LayerRun):
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
         """Over many rows."""
-        if self._packed is not None:
+        if self.tasks.isa is not None:
             rows, columns = self._layer.matrix.weight.shape
             x, out = np.zeros((1, columns), np.int16), np.zeros((1, rows), np.int16)
-            yield self._packed.call(np.zeros(3, np.int64), x, out)
+            for bits in sorted({self._bits(1), self._bits(AHEAD)}):
+                yield self._packed_as(bits).call(np.zeros(3, np.int64), x, out)
 
 
 RUN = DenseRun

@@ -11,10 +11,11 @@ from typing import Any
 
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import matrix, operands
+from qrnn.backends.cpu.block_sizes import AMX_LEAST
 from qrnn.backends.cpu.fused import configure, encode_vectors, input_product, release, shared_parts
 from qrnn.backends.cpu.isa import ISAS, PORTABLE, Isa
 from qrnn.backends.cpu.jit import emitted, jit, renamed
-from qrnn.backends.cpu.matrix import AHEAD, AMX_LEAST
+from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.memory import address
 from qrnn.backends.cpu.python_calls import FIRST, LAST
 from qrnn.backends.cpu.rows.windows import slot_of, wait_after, windows_in

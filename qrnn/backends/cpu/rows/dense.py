@@ -56,14 +56,14 @@ def run(place: Any, rows: Any, formats: Any, x: Any, out: Any, scratch: Any) -> 
     release(0)
 
 
-def _emit_product(isa: Isa, builder: Any, values: Any, vectors: Any, first: Any, last: Any) -> None:
-    matrix.emit_product(builder, isa, PARTS, values, vectors, first, last, variant=KernelVariant(), dense=True)
+def _emit_product(isa: Isa, bits: int, builder: Any, values: Any, vectors: Any, first: Any, last: Any) -> None:
+    matrix.emit_product(builder, isa, PARTS, values, vectors, first, last, variant=KernelVariant(bits=bits), dense=True)
 
 
 @cache
-def compiled(isa_name: str) -> Any:
-    """`run` for an instruction set."""
+def compiled(isa_name: str, bits: int) -> Any:
+    """`run` for an instruction set, and for weights packed in so many bits."""
     isa = next(i for i in ISAS if i.name == isa_name)
     space = globals() | shared_parts(isa)
-    space["input_product"] = emitted(partial(_emit_product, isa), 4)
-    return jit(renamed(run, f"dense_{isa_name}", space))
+    space["input_product"] = emitted(partial(_emit_product, isa, bits), 4)
+    return jit(renamed(run, f"dense_{isa_name}_{bits}", space))

@@ -98,8 +98,8 @@ def recurrent_direction(
     d = layer.directions[number]
     H, P, G = layer.hidden_size, layer.output_size, len(layer.gates)
     rows = unit_rows(H, G, code.kernels)
-    ih = c_matrix(f"{name}_ih", d.ih, None, rows, code.kernels)
-    hh = c_matrix(f"{name}_hh", d.matrix_hh, d.pre_shift, rows, code.kernels)
+    ih = c_matrix(f"{name}_ih", d.ih, None, rows, code.kernels, code.lists)
+    hh = c_matrix(f"{name}_hh", d.matrix_hh, d.pre_shift, rows, code.kernels, code.lists)
     code.matrix(ih)
     code.matrix(hh)
     code.headers |= {"qrnn_contract_lanes.h", "qrnn_matrix.h"}
@@ -182,7 +182,8 @@ def _projection(code: Code, layer: QuantRecurrentDefinition, d: QuantDirection, 
     p = d.projection
     assert p is not None
     P = layer.output_size
-    matrix = c_matrix(f"{name}_projection", p.matrix, p.pre_shift, plain_rows(P, code.kernels), code.kernels)
+    rows = plain_rows(P, code.kernels)
+    matrix = c_matrix(f"{name}_projection", p.matrix, p.pre_shift, rows, code.kernels, code.lists)
     code.matrix(matrix)
     code.define(f"static const qrnn_matrix {name}_projection = {matrix.initializer};")
     code.headers |= {"qrnn_dense.h", "qrnn_projection.h"}
