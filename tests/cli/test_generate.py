@@ -99,6 +99,10 @@ def test_refused(at: Workplace) -> None:
     at.refused("generate", model, "--prompt", "1", "--temperature", -1, says="temperature=-1.0")
     at.refused("generate", model, "--prompt", "1", "--seed", -1, says="seed=-1")
     at.refused("generate", model, "--prompt", "1", "--json", "-o", "-", says="both go to stdout")
+    at.refused("generate", model, "--prompt", "1", "-o", at.path("none/out.npz"), says="cannot write")
+    at.refused(
+        "generate", model, "--prompt", at.path("prompts.npz"), "-o", at.path("prompts.npz"), says="also an input"
+    )
     at.refused("generate", model, "--prompt", at.path("values.npz"), says="'x' is not an input")
     at.refused("export", model, "-o", at.path("c"), "--blank", 1, says="say how --generate does")
     at.refused("export", model, "-o", at.path("c"), "--generate", "--blank", 1, says="no frames to go through")
