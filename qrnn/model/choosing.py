@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from qrnn.arithmetic.choices import MOST_CHOICES
 from qrnn.arithmetic.logarithms import LOG_FRAC
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.arithmetic.running_softmax import PLACE_BITS
 from qrnn.errors import DataError
 from qrnn.model.layer_facts import Loop, RowLoop
@@ -84,13 +85,13 @@ def choice_numbers(sampling: Sampling | None, unit: float, probabilities: bool) 
             f"temperature={sampling.temperature}, expected at least {least:.3g}; leave out sampling for the largest score"
         )
     shift = min(_MOST_SHIFT, 31 - math.frexp(factor)[1])
-    multiplier = math.floor(math.ldexp(factor, shift) + 0.5)
+    multiplier = int(round_half_up(math.ldexp(factor, shift)))
     if multiplier == _MULTIPLIERS:
         multiplier, shift = multiplier >> 1, shift - 1
     if multiplier < 1:
         most = math.ldexp(of_one, _MOST_SHIFT + 1)
         raise DataError(f"temperature={sampling.temperature}, expected at most {most:.3g}")
-    kept = 0 if sampling.top_p is None else max(1, math.floor(sampling.top_p * (1 << TOP_P_BITS) + 0.5))
+    kept = 0 if sampling.top_p is None else max(1, int(round_half_up(sampling.top_p * (1 << TOP_P_BITS))))
     return ChoiceNumbers(multiplier, shift, int(sampling.top_k or 0), 0 if kept == 1 << TOP_P_BITS else kept)
 
 

@@ -26,7 +26,7 @@ BAD_ONNX: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
     "empty": (lambda _: b"", "is empty"),
     "truncated": (lambda good: good[: len(good) // 2], "bad.onnx"),
     "text": (lambda _: b"x,y\n1,2\n3,4\n", "not an ONNX model"),
-    "zip": (lambda _: b"PK\x03\x04" + bytes(64), "not an ONNX model"),
+    "zip": (lambda _: b"PK\x03\x04" + bytes(64), "a damaged .keras file"),
     "unsupported": (lambda _: unsupported(), "Sin"),
 }
 

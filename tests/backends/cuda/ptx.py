@@ -57,6 +57,8 @@ ELEMENTS = {
     "elements.fill_zero": (WORDS,),
     "elements.fill_one": (LONGS,),
     "elements.last_step": (LONGS, SHORTS, SHORTS3, SHORTS2),
+    "elements.begin": (LONGS, SHORTS2, SHORTS2, LONGS, LONGS, N, N, N, N, WORDS2),
+    "elements.mark_begun": (LONGS, SHORTS2),
     "elements.mark_steps": (LONGS, N, LONGS),
     "elements.band_lengths": (LONGS, N, LONGS),
     "elements.step_lengths": (LONGS, N, N, LONGS),
