@@ -28,6 +28,7 @@ ORDER = (
     "refinement",  # after running: it looks at what the quantized model computes
     "accuracy",
     "conversion",  # quantize: calibration, quantization and refinement, with its choices measured
+    "hardware",  # descriptions of targets, chips and boards
     "targets",
     "export",
     "devices",

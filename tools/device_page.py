@@ -15,6 +15,7 @@ from qrnn.devices.toolchain import Family
 from qrnn.export.readme import OPTIMIZATION
 from qrnn.export.replay import PHASES
 from qrnn.system.atomic import write_atomically
+from qrnn.targets import load_target, target_names
 
 COMPILERS: dict[str, tuple[Family, str]] = {
     "gcc -O3": ("gnu", "-O3"),
@@ -295,11 +296,16 @@ def _costs(run: Measured) -> list[str]:
 
 
 def write_costs(layers: Sequence[Layer], folder: Path, walkthrough: Path) -> None:
-    """Put the fitted cost models into the targets' TOML files in ``folder``, and cortex-m4's into docs/add_a_target.md, which has it too."""
+    """Put the fitted cost models into the targets' TOML files in ``folder``, and cortex-m4's into docs/add_a_target.md, which has it too.
+
+    Targets that say whose figures they have (``like``) have those, too.
+    """
     fitted = fitted_costs(layers)
     files = {folder / f"{name}.toml": values for name, (values, _) in fitted.items()}
-    if "rv32imc" in fitted:
-        files[folder / "esp32-s3.toml"] = fitted["rv32imc"][0]  # it has the same C and no emulator
+    for name in target_names():
+        cost = load_target(name).cost
+        if cost is not None and cost.like in fitted:
+            files[folder / f"{name}.toml"] = fitted[cost.like][0]
     if "cortex-m4" in fitted:
         files[walkthrough] = fitted["cortex-m4"][0]
     for path, values in files.items():

@@ -116,7 +116,7 @@ def arguments(function: Function) -> Arguments:
         argument = function.arguments[name]
         if isinstance(argument, TableArgument):
             values[name] = Table(name, argument.low, argument.high, argument.entry)
-            parameters.append(f"const {argument.kind} *{name}")
+            parameters.append(f"const QRNN_FLASH {argument.kind} *{name}")
             continue
         if argument.low == argument.high:
             values[name] = Value(str(argument.low), NUMBER, argument.low, argument.low)
@@ -138,7 +138,7 @@ def definition(function: Function, dialect: type[Scalar], brief: bool = False) -
         values = {k: as_scalar(v) for k, v in values.items()}
     if function.function in columns():
         places = {n: column(text, function.arguments[n]) for n, text in columns()[function.function].items()}
-        parameters = ["const qrnn_gate *gate", f"{LANES} x"]
+        parameters = ["const QRNN_FLASH qrnn_gate *gate", f"{LANES} x"]
         body = [
             f"const {kind_of(function.arguments[n])}{n} = {place};"
             for n, place in places.items()
@@ -180,7 +180,7 @@ def definition(function: Function, dialect: type[Scalar], brief: bool = False) -
 
 def kind_of(argument: Argument | TableArgument) -> str:
     """Return the type of a variable that holds an argument, up to its name."""
-    return f"{argument.kind} *" if isinstance(argument, TableArgument) else f"{argument.kind} "
+    return f"QRNN_FLASH {argument.kind} *" if isinstance(argument, TableArgument) else f"{argument.kind} "
 
 
 def as_scalar(v: Value | Table) -> Value | Table:
@@ -305,7 +305,7 @@ def dispatch() -> list[str]:
         "",
         *comment([plain("The gate function at x, by its kind; those that the model uses are compiled in. x is any number with |x| < 2^31:"
                         " every kind saturates it to int16, ODD and TABLE by what they clamp their arguments to.")]),
-        "static inline qrnn_lanes qrnn_evaluate(const qrnn_gate *gate, qrnn_lanes x)",
+        "static inline qrnn_lanes qrnn_evaluate(const QRNN_FLASH qrnn_gate *gate, qrnn_lanes x)",
         "{",
         "    switch (gate->kind) {",
     ]  # fmt: skip

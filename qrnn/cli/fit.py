@@ -50,7 +50,8 @@ def fit(
     out.print(
         f"Flash and RAM (state, stack, inputs and outputs{whole}) are those of linked programs. Instructions of a step are counted in the "
         "emulator; ~ stands before what comes from a cost model, ? where there is none. ms a step are an estimate: instructions, by cycles for "
-        f"one, over the board's clock (qrnn targets NAME); load is their share of the {step_ms:g} ms from step to step."
+        f"one, over the board's clock (qrnn targets NAME); cy stands "
+        f"where the emulator counts cycles, and ms are measured. load is their share of the {step_ms:g} ms from step to step."
     )
     layers = found[0].multiply_adds if found else {}
     if layers:
@@ -64,7 +65,8 @@ def fit(
 def _row(f: Fit) -> list[str]:
     needs, memory = f.needs, f.needs.target.memory
     guess = "" if needs.counted else "~"
-    instructions = "?" if needs.instructions is None else f"{guess}{needs.instructions:,.0f}"
+    unit = " cy" if needs.cycles_measured else ""
+    instructions = "?" if needs.instructions is None else f"{guess}{needs.instructions:,.0f}{unit}"
     seconds = "?" if needs.seconds is None else f"{guess}{needs.seconds * 1e3:,.3f}"
     return [
         needs.target.name,

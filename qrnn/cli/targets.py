@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,7 +31,7 @@ def targets(
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List the known hardware, or explain one target."""
-    from qrnn.targets import load_target, target_names
+    from qrnn.targets import chip_names, load_target, target_names
 
     if name is not None:
         target = load_target(name)
@@ -38,13 +39,15 @@ def targets(
         return
     known = [load_target(known_name) for known_name in target_names()]
     if json:
-        print_json([t.to_dict() for t in known])
+        print_json([t.to_dict() for t in (*known, *map(load_target, chip_names()))])
     else:
         _list(known)
 
 
 def _list(known: list[Target]) -> None:
     from rich.table import Table
+
+    from qrnn.hardware.chips import chips
 
     table = Table()
     for title in ("target", "description", "kernels", "flash", "RAM"):
@@ -54,6 +57,12 @@ def _list(known: list[Target]) -> None:
         table.add_row(t.name, t.description, t.core.kernels, *memory)
     out = console()
     out.print(table)
+    out.print("Chips and boards, each with its own flash, RAM and clock:")
+    for t in known:
+        own = [" = ".join((chip, *chips()[chip].also)) for chip in chips() if chips()[chip].target == t.name]
+        if own:
+            text = f"{t.name}: {'; '.join(own)}"
+            out.print(fill(text, 80, subsequent_indent="  ", break_on_hyphens=False), soft_wrap=True)
     out.print("qrnn targets NAME explains one: its typical device, how it is built and emulated, defaults")
 
 

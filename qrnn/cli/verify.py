@@ -50,9 +50,10 @@ def verify(
         vectors = random_sequences(found.model, found.exported, [1, 2, 7, 30], seed=1)
     result = compare(found, hardware, vectors, compiler)  # type: ignore[arg-type]
     equal = result.difference is None
+    counts = hardware.emulation.counts if hardware.emulation is not None else "instructions"
     if json:
         counted = {
-            "instructions_per_step": result.counts.instructions / result.steps,
+            f"{counts}_per_step": result.counts.instructions / result.steps,
             "stack_bytes": result.counts.stack_bytes,
         }
         print_json(
@@ -76,7 +77,7 @@ def verify(
         out.print(f"{what}: {'every output and state is equal' if equal else result.difference}", soft_wrap=True)
         if hardware.emulation is not None:
             out.print(
-                f"{result.counts.instructions / result.steps:,.0f} instructions a step, {result.counts.stack_bytes} bytes of stack"
+                f"{result.counts.instructions / result.steps:,.0f} {counts} a step, {result.counts.stack_bytes} bytes of stack"
             )
     if not equal:
         raise typer.Exit(1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from qrnn.devices.image import Image
 from qrnn.errors import DeviceError, MissingToolError
-from qrnn.targets import Emulation, Target
+from qrnn.targets import Emulation, Target, targets_folder
 
 EXIT_FAULT, EXIT_OUTPUT = 250, 251
 """``BOARD_EXIT_FAULT`` and ``BOARD_EXIT_OUTPUT`` of ``targets/boards/board.h``."""
@@ -36,8 +38,9 @@ def run(image: Image, target: Target, stdin: bytes = b"", timeout: float = 60.0)
     with tempfile.TemporaryDirectory(prefix="qrnn-") as name:
         folder = Path(name)
         program = image.path.resolve()
-        if target.build.board == "host":
-            done = _execute(target, [str(program)], folder, stdin, timeout)
+        if target.build.board in ("host", "avr"):
+            command = [str(program)] if target.build.board == "host" else _simavr(target, program)
+            done = _execute(target, command, folder, stdin, timeout)
             output = done.stdout
         else:
             (folder / _INPUT).write_bytes(stdin)
@@ -66,12 +69,46 @@ def _command(target: Target, program: Path) -> list[str]:
         raise DeviceError(f"target {target.name}: no emulator is known for it; expected [emulation]")
     return [
         find_emulator(target.name, emulation),
-        *("-M", emulation.machine, "-kernel", str(program)),
+        *("-M", emulation.machine),
+        *(
+            ("-kernel", str(program))
+            if emulation.load == "kernel"
+            else ("-device", f"loader,file={str(program).replace(',', ',,')},cpu-num=0")
+        ),
         *("-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none"),
         *("-semihosting-config", "enable=on,target=native"),
         *("-icount", f"shift={emulation.icount_shift}"),
         *emulation.options,
     ]
+
+
+def _simavr(target: Target, program: Path) -> list[str]:
+    """Return the command that runs a program for an AVR."""
+    emulation = target.emulation
+    if emulation is None:
+        raise DeviceError(f"target {target.name}: no emulator is known for it; expected [emulation]")
+    find_emulator(target.name, emulation)
+    runner = _simavr_runner()
+    if runner is None:
+        raise MissingToolError(
+            f"target {target.name}: simavr's library or a compiler for this machine is not installed; apt-get install {emulation.package}"
+        )
+    return [str(runner), emulation.machine, str(target.memory.clock_hz or 16_000_000), str(program)]
+
+
+@cache
+def _simavr_runner() -> Path | None:
+    """Build the program that drives simavr's library, once; None where the library or a compiler is not installed."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        return None
+    folder = Path(tempfile.mkdtemp(prefix="qrnn-simavr-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    source, output = targets_folder() / "boards" / "simavr.c", folder / "simavr-run"
+    done = subprocess.run(
+        [compiler, "-O2", str(source), "-lsimavr", "-o", str(output)], capture_output=True, check=False
+    )
+    return output if done.returncode == 0 else None
 
 
 def find_emulator(name: str, emulation: Emulation) -> str:

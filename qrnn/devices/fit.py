@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qrnn.devices.measure import Needs, layer_work, measure
+from qrnn.devices.measure import Needs, estimate, layer_work, measure, sizes
+from qrnn.errors import UnsupportedError
 from qrnn.export.folder import export_model, read_folder
 from qrnn.export.layout import padded_columns
+from qrnn.export.source import export_source
 from qrnn.model.kinds.conv import QuantConv
 from qrnn.model.parts import SCALE_COLUMNS, AnyMatrix, QuantMatrix
 from qrnn.model.quant_model import QuantModel
@@ -65,14 +67,24 @@ def fit(
     """
     found: list[Fit] = []
     for number, target in enumerate(targets):
-        with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
-            folder = Path(temporary) / "model"
-            export_model(model, target, folder, "model")
-            needs = measure(read_folder(folder, target), target, steps)
-        found.append(judge(model, needs, period))
+        found.append(_fit(model, target, steps, period))
         if progress is not None:
             progress(number + 1, len(targets))
     return found
+
+
+def _fit(model: QuantModel, target: Target, steps: int, period: float) -> Fit:
+    """Judge ``model`` on one target."""
+    with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
+        folder = Path(temporary) / "model"
+        try:
+            export_model(model, target, folder, "model")
+        except UnsupportedError as error:
+            exported = export_source(model, "model", "plain")  # what no target takes is refused here, too
+            needs = replace(sizes(exported, target, steps), instructions=estimate(model, target), problem=str(error))
+            judged = judge(model, needs, period)
+            return replace(judged, lacks=(*judged.lacks, "a way to its constants"))
+        return judge(model, measure(read_folder(folder, target), target, steps), period)
 
 
 def judge(model: QuantModel, needs: Needs, period: float) -> Fit:

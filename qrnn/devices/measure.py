@@ -21,7 +21,7 @@ from qrnn.export.folder import ExportedFolder
 from qrnn.export.ports import ELEMENT_BYTES, Port, state_bytes
 from qrnn.export.readme import OPTIMIZATION
 from qrnn.export.replay import PHASES, PHASES_HEADER, Counts, decode_sequences, encode_sequences, sequence_steps
-from qrnn.export.source import Exported
+from qrnn.export.source import Exported, constant_bytes
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
 
@@ -31,10 +31,12 @@ STEPS = 12
 _STRETCH = 720_720
 """Steps that many strides divide: so much longer, a sequence has a layer's steps more in proportion to them, wherever windows begin and end."""
 
-_ARRAY = re.compile(r"^static const u?int(8|16|32|64)_t \w+\[(\d+)\]", re.MULTILINE)
-
 _OVERFLOW = re.compile(r"region [`']?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
 """The complaints of GNU's linker and of LLVM's when memory is too small."""
+
+
+_OUTSIDE = re.compile(r"is not within region [`']?(?P<region>\w+)")
+"""The same of the linker for AVR."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,16 @@ class Needs:
         return self.state_bytes + self.buffer_bytes + (self.stack_bytes or 0)
 
     @property
+    def cycles_measured(self) -> bool:
+        """Whether cycles are counted: where the emulator counts them, ``instructions`` and ``phases`` are numbers of cycles."""
+        emulation = self.target.emulation
+        return self.counted and emulation is not None and emulation.counts == "cycles"
+
+    @property
     def cycles(self) -> float | None:
-        """Estimated cycles of a step: instructions times the target's cycles per instruction."""
+        """Cycles of a step: those counted, or an estimate, instructions times the target's cycles per instruction."""
+        if self.cycles_measured:
+            return self.instructions
         cost = self.target.cost
         if self.instructions is None or cost is None or cost.cycles_per_instruction is None:
             return None
@@ -80,7 +90,14 @@ class Needs:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON; the target is given by its name."""
-        return {**asdict(self), "target": self.target.name, "ram_bytes": self.ram_bytes, "seconds": self.seconds}
+        cycles = {"cycles": self.cycles, "cycles_kind": "measured" if self.cycles_measured else "estimated"}
+        return {
+            **asdict(self),
+            "target": self.target.name,
+            "ram_bytes": self.ram_bytes,
+            **cycles,
+            "seconds": self.seconds,
+        }
 
 
 def measure(
@@ -128,6 +145,8 @@ def _toolchain(target: Target, family: Family | None) -> Toolchain:
 def _in_short(error: DeviceError) -> str:
     """Return an error on one line; of a linker's complaint that memory is too small, only that."""
     text = " ".join(str(error).split())
+    if (outside := _OUTSIDE.search(text)) is not None:
+        return f"it does not fit the emulated machine, whose memory of {outside['region']} is too small"
     found = _OVERFLOW.search(text)
     if found is None:
         return text
@@ -144,7 +163,7 @@ def sizes(exported: Exported, target: Target, steps: int) -> Needs:
     return Needs(
         target=target,
         steps=length,
-        constant_bytes=sum(int(bits) // 8 * int(count) for bits, count in _ARRAY.findall(exported.source)),
+        constant_bytes=constant_bytes(exported.source),
         state_bytes=state_bytes(exported.state),
         buffer_bytes=(0 if exported.scratch is None else exported.scratch.bytes)
         + buffers

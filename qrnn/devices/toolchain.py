@@ -7,15 +7,18 @@ target's file says which of them take it, and with which flags.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from qrnn.devices.boards import BOARDS, Board
 from qrnn.devices.image import Image, read_image
 from qrnn.errors import DeviceError, MissingToolError
 from qrnn.targets import Build, Target, targets_folder
@@ -23,18 +26,9 @@ from qrnn.targets import Build, Target, targets_folder
 Family = Literal["gnu", "clang", "zig"]
 FAMILIES: tuple[Family, ...] = ("gnu", "clang", "zig")
 
-BOARD_SOURCES: dict[str, tuple[str, ...]] = {
-    "arm_m": ("start.c", "counter.c", "memory.c", "arm_m.c", "arm_m.S"),
-    "riscv32": ("start.c", "counter.c", "memory.c", "riscv32.c", "riscv32.S"),
-    "host": ("host.c",),
-}
-"""The files of ``targets/boards`` that make up each board."""
-
 _BUILD_SECONDS = 300
 
-_COMPILE = ("-std=c99", "-ffunction-sections", "-fdata-sections", "-g0")
-_BARE = ("-ffreestanding", "-fno-exceptions", "-fno-asynchronous-unwind-tables")
-_LINK_BARE = ("-Wl,--gc-sections", "-Wl,-z,noexecstack", "-Wl,--entry=board_reset")
+_COMPILE = ("-ffunction-sections", "-fdata-sections", "-g0")
 _LIBRARIES: dict[Family, tuple[str, ...]] = {"gnu": ("-nostdlib", "-lgcc"), "clang": ("-nostdlib", "-lgcc"), "zig": ()}
 """Libraries for arithmetic without an instruction; zig has no C library for a bare core, and adds its own unless it is told not to."""
 
@@ -73,27 +67,45 @@ class Toolchain:
         optimization may change. DeviceError carries the compiler's own words.
         """
         board = _board(target)
-        bare = board != "host"
-        own = _target_flags(self.family, target.build)
-        common = [*own, *_COMPILE, *(_BARE if bare else ()), *(("-fno-sanitize=all",) if self.family == "zig" else ())]
+        bare = board.bare
+        own = self._flags(target.build)
+        common = [
+            *own,
+            board.standard,
+            *_COMPILE,
+            *board.compile,
+            *(("-fno-sanitize=all",) if self.family == "zig" else ()),
+        ]
         common += [f"-I{folder}" for folder in (*include_dirs, boards_folder())]
         settings = {**_board_defines(target), **(defines or {})}
         common += [f"-D{name}={value}" for name, value in settings.items()]
         parts = [(source, tuple(flags)) for source in sources]
         warnings = tuple(flag for flag in flags if flag.startswith("-W"))
-        parts += [(boards_folder() / name, ("-O2", *warnings)) for name in BOARD_SOURCES[board]]
+        parts += [(boards_folder() / name, ("-O2", *warnings)) for name in board.sources]
         with tempfile.TemporaryDirectory(prefix="qrnn-") as folder:
             objects = []
             for number, (source, extra) in enumerate(parts):
                 objects.append(str(Path(folder) / f"{number}.o"))  # two sources may have one name
                 _run((*self.compiler, *common, *extra, "-c", str(source), "-o", objects[-1]))
-            link = list(_target_flags("gnu" if self.family == "clang" and bare else self.family, target.build))
-            if bare:
+            gnu = self.family != "zig" if bare else False  # clang leaves linking to GNU's linker
+            link = list(target.build.gnu_link_flags or target.build.gnu_flags if gnu else own)
+            link += board.link
+            if target.emulation is not None:
+                link += board.memory_flags(target.emulation)
+            if board.script:
                 script = Path(folder) / "bare.ld"
                 script.write_text(linker_script(target), encoding="utf-8")
-                link += [*_LINK_BARE, "-T", str(script)]
-            _run((*self.linker, *link, *objects, *(_LIBRARIES[self.family] if bare else ()), "-o", str(output)))
+                link += ["-T", str(script)]
+            _run((*self.linker, *link, *objects, *(_LIBRARIES[self.family] if board.script else ()), "-o", str(output)))
         return read_image(output) if bare else Image(output)  # programs of a host need not be ELF files
+
+    def _flags(self, build: Build) -> tuple[str, ...]:
+        """Return the target's flags, with the core's own name where the compiler knows it."""
+        flags = _target_flags(self.family, build)
+        if build.core is None or self.family == "zig":
+            return flags
+        own = tuple(f"-mcpu={build.core}" if flag.startswith("-mcpu=") else flag for flag in flags)
+        return own if _takes(self.compiler, own) else flags
 
 
 def toolchains(target: Target) -> tuple[Toolchain, ...]:
@@ -135,18 +147,18 @@ def linker_script(target: Target) -> str:
     return text
 
 
-def _board(target: Target) -> str:
+def _board(target: Target) -> Board:
     if target.build.board is None:
         raise DeviceError(
             f"target {target.name}: no board starts it, so that nothing can be built or run here; expected build.board"
         )
-    return target.build.board
+    return BOARDS[target.build.board]
 
 
 def _board_defines(target: Target) -> dict[str, str]:
-    """Return what ``arm_m.c`` asks for: instructions per tick of the timer, in units of 2^-32."""
+    """Return what boards with a ticking counter ask for: instructions per tick of the timer, in units of 2^-32."""
     emulation = target.emulation
-    if target.build.board != "arm_m" or emulation is None or emulation.tick_hz is None:
+    if not _board(target).ticks or emulation is None or emulation.tick_hz is None:
         return {}
     ticks_per_second = emulation.tick_hz << emulation.icount_shift  # of a clock with one instruction a nanosecond
     factor = ((10**9 << 32) + ticks_per_second // 2) // ticks_per_second
@@ -155,6 +167,16 @@ def _board_defines(target: Target) -> dict[str, str]:
 
 def _target_flags(family: Family, build: Build) -> tuple[str, ...]:
     return {"gnu": build.gnu_flags, "clang": build.clang_flags, "zig": build.zig_flags}[family]
+
+
+@cache
+def _takes(compiler: tuple[str, ...], flags: tuple[str, ...]) -> bool:
+    """Return whether a compiler knows flags."""
+    command = (*compiler, *flags, "-fsyntax-only", "-x", "c", os.devnull)
+    try:
+        return subprocess.run(command, capture_output=True, timeout=_BUILD_SECONDS, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def _find(family: Family, target: Target) -> Toolchain | None:

@@ -95,7 +95,7 @@ def code_functions(name: str, inputs: Sequence[Port], choices: Choices) -> list[
         for word, (kind, texts) in columns.items():
             shared = len(set(texts)) == 1
             if not shared:
-                declared += constants(kind, word, texts)
+                declared += constants(f"QRNN_FLASH {kind}", word, texts)
             arguments.append(texts[0] if shared else f"{word}[k]")
         call = f"qrnn_from_code({', '.join([*arguments, str(codes.limit)])})"
         body = [

@@ -25,18 +25,28 @@ END_C = ("#ifdef __cplusplus", "}", "#endif", "")
 """BEGIN_C and END_C stand around a public header's declarations, so that C++ links to them."""
 
 
+CONSTANT = "static const QRNN_FLASH"
+"""How a constant of the model begins; QRNN_FLASH of targets/runtime/qrnn_types.h is empty where pointers reach flash as they reach RAM."""
+
 WEIGHTS, CONSTANTS = "QRNN_WEIGHTS", "QRNN_CONSTANTS"
 """Macros of targets/runtime/qrnn_types.h that say where arrays lie: weights and tables of embeddings, and all other numbers of a model."""
 
 
-def array(kind: str, name: str, values: npt.NDArray[Any], comment: str = "", place: str = "") -> str:
-    """Return ``static const kind name[] place = {…};`` with as many values on a line as fit."""
+def array(
+    kind: str, name: str, values: npt.NDArray[Any], comment: str = "", place: str = "", begin: str = CONSTANT
+) -> str:
+    """Return ``static const QRNN_FLASH kind name[] place = {…};`` with as many values on a line as fit; ``begin`` is what precedes kind."""
     flat = values.reshape(-1)
     texts = [_literal(kind, v) for v in flat.tolist()]
     lines = list(_wrapped(texts))
     remark = f" /* {comment} */" if comment else ""
-    head = f"static const {kind} {name}[{len(texts)}]{f' {place}' if place else ''}"
+    head = f"{begin} {kind} {name}[{len(texts)}]{f' {place}' if place else ''}"
     return "\n".join([f"{head} = {{{remark}", *lines, "};"])
+
+
+def caller_array(kind: str, name: str, values: npt.NDArray[Any], comment: str = "") -> str:
+    """Return a constant array that is read as RAM is, as the arrays of a model's callers are."""
+    return array(kind, name, values, comment, begin="static const")
 
 
 def _literal(kind: str, value: int) -> str:
@@ -81,6 +91,11 @@ def comment(text: str) -> str:
 def copy(to: str, source: str, count: int, kind: str) -> str:
     """Return the statement that copies ``count`` elements of type ``kind``."""
     return f"QRNN_COPY({to}, {source}, {count}U * sizeof({kind}));"
+
+
+def copy_constant(to: str, source: str, count: int, kind: str) -> str:
+    """Return the statement that copies ``count`` elements of type ``kind`` from a constant."""
+    return f"QRNN_COPY_CONSTANT({to}, {source}, {count}U * sizeof({kind}));"
 
 
 def loop(lines: Sequence[str], steps: str = "length", back: bool = False) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qrnn.arithmetic import gates as g
-from qrnn.export.c_text import CONSTANTS, array, comment
+from qrnn.export.c_text import CONSTANT, CONSTANTS, array, comment
 from qrnn.export.layout import COLUMNS, VECTORS
 from qrnn.export.lists import Lists
 from qrnn.export.matrices import NARROW_LIMIT, CMatrix
@@ -99,7 +99,7 @@ class Code:
     def gates(self, name: str, functions: Sequence[GateFunction]) -> str:
         """Return the name of an array of gate functions."""
         rows = [f"    {self.gate(f)}, {comment(f.name)}" for f in functions]
-        self.define("\n".join([f"static const qrnn_gate {name}[{len(rows)}] = {{", *rows, "};"]))
+        self.define("\n".join([f"{CONSTANT} qrnn_gate {name}[{len(rows)}] = {{", *rows, "};"]))
         return name
 
 

@@ -33,7 +33,7 @@ from qrnn.model.integers_only import check_integers
 from qrnn.model.quant_model import QuantModel
 from qrnn.system.atomic import sync_file, sync_folder
 from qrnn.system.files import kind_of, read_regular, reason
-from qrnn.targets import Kernels, ListCosts, Target, load_target, target_names, targets_folder
+from qrnn.targets import Kernels, ListCosts, Target, chip_names, load_target, target_names, targets_folder
 
 MANIFEST = "manifest.json"
 FORMAT = "qrnn-export-4"
@@ -299,7 +299,7 @@ def _licence() -> str:
 def _own_target(path: Path, manifest: dict[str, Any]) -> Target:
     """Return the target that a folder was exported for; one that is not among qrnn's must be given by its file."""
     name = manifest.get("target")
-    if name not in target_names():
+    if name not in (*target_names(), *chip_names()):
         raise ModelFileError(f"{path}: target {name!r} is none of qrnn's own; give its file (--target PATH.toml)")
     return load_target(name)
 

@@ -146,7 +146,7 @@ class GenerationCode:
             if key not in tables:
                 return None
             text = self.code.shared_array("int32_t", f"{self.name}_{key}", tables[key])
-            return Array(text, "int32_t", tables[key].shape, (), *INT32)
+            return Array(text, "int32_t", tables[key].shape, (), *INT32, constant=True)
 
         taken = ["scores", "words", "token", *vars(self.plan.numbers)]
         body = Translator(function, named, Surroundings(Names(taken, (f"{self.name}_", "qrnn_")), array=table)).body(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qrnn.export.c_text import array
+from qrnn.export.c_text import caller_array
 from qrnn.export.generation_replay import MOST_SYMBOLS, Case, generate_call, numbers_of
 from qrnn.export.replay import Replayed
 from qrnn.export.source import Exported
@@ -19,11 +19,11 @@ def golden_arrays(exported: Exported, cases: Sequence[Case], results: Sequence[R
     kind = "int16_t" if code.kind == "values" else "uint16_t"
     for n, (case, result) in enumerate(zip(cases, results, strict=True)):
         ports = code.others if code.plan.blank is not None else [code.fed, *code.others]
-        lines += [array(p.kind, f"golden_from{n}_{p.name}", case.inputs[p.name]) for p in ports]
+        lines += [caller_array(p.kind, f"golden_from{n}_{p.name}", case.inputs[p.name]) for p in ports]
         values = result.outputs["generated"]
-        lines.append(array(kind, f"golden_generated{n}", values if values.size else np.zeros(1, np.int64)))
+        lines.append(caller_array(kind, f"golden_generated{n}", values if values.size else np.zeros(1, np.int64)))
         if code.kind != "values":
-            lines.append(array("uint16_t", f"golden_stop{n}", np.array(case.stop or (0,))))
+            lines.append(caller_array("uint16_t", f"golden_stop{n}", np.array(case.stop or (0,))))
     return lines
 
 

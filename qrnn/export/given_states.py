@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.backends.base import LayerState
-from qrnn.export.c_text import copy
+from qrnn.export.c_text import copy_constant
 from qrnn.export.code import Code
 from qrnn.export.names import Names
 from qrnn.export.ports import Element, Port, StateField
@@ -233,7 +233,7 @@ def _cleared(code: Code, member: str, first: int, start: Start) -> list[str]:
     if not start.initial.value.any():
         return [f"QRNN_CLEAR({place}, {count}U * sizeof({start.kind}));"]
     constant = code.shared_array(start.kind, f"start_{member}", start.initial.value)
-    return [copy(place, constant, count, start.kind)]
+    return [copy_constant(place, constant, count, start.kind)]
 
 
 def header_lines(name: str, states: Sequence[StatePort], rows: bool) -> list[str]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from qrnn.export import report
 from qrnn.export.boundary import CODE_TYPES
-from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, array
+from qrnn.export.c_text import BEGIN_C, END_C, LICENCE, caller_array
 from qrnn.export.ports import Port
 from qrnn.export.replay import Replayed, Vectors, read_back, sequence_length, sequence_steps
 from qrnn.export.source import Exported
@@ -45,28 +45,32 @@ def golden_header(
     ]
     for steps in model.lengths:
         counts = np.array([sequence_steps(model, s)[steps] for s in sequences])
-        lines.append(array("uint16_t", f"golden_{steps}", counts))
+        lines.append(caller_array("uint16_t", f"golden_{steps}", counts))
     for port in model.inputs:
         values = np.concatenate([s[port.name].reshape(-1) for s in sequences])
-        lines.append(array(port.kind, f"golden_in_{port.name}", values))
+        lines.append(caller_array(port.kind, f"golden_in_{port.name}", values))
     for port, kind, rows, integers in _coded(model):
         lines += [
-            array(kind, f"golden_codes_{port.name}", rows),
-            array("int16_t", f"golden_coded_{port.name}", integers),
+            caller_array(kind, f"golden_codes_{port.name}", rows),
+            caller_array("int16_t", f"golden_coded_{port.name}", integers),
         ]
     for given in model.given:
         port = given.port
         values = np.concatenate([s[port.name].reshape(-1) for s in sequences])
-        lines.append(array(port.kind, f"golden_given_{port.name}", values))
+        lines.append(caller_array(port.kind, f"golden_given_{port.name}", values))
         values = np.concatenate([r.state[read_back(given)].reshape(-1) for r in results])
-        lines.append(array(port.kind, f"golden_got_{port.name}", values))
+        lines.append(caller_array(port.kind, f"golden_got_{port.name}", values))
     for port in model.outputs:
         values = np.concatenate([r.outputs[port.name].reshape(-1) for r in results])
-        lines.append(array(port.kind, f"golden_out_{port.name}", values if values.size else np.zeros(1, np.int64)))
+        lines.append(
+            caller_array(port.kind, f"golden_out_{port.name}", values if values.size else np.zeros(1, np.int64))
+        )
     if model.counts_rows:
-        lines.append(array("uint32_t", "golden_rows", np.array([_rows(model, r) for r in results]), "that come out"))
+        lines.append(
+            caller_array("uint32_t", "golden_rows", np.array([_rows(model, r) for r in results]), "that come out")
+        )
     lines += [
-        array(f.kind, f"golden_state_{f.name}", np.concatenate([r.state[f.name] for r in results]))
+        caller_array(f.kind, f"golden_state_{f.name}", np.concatenate([r.state[f.name] for r in results]))
         for f in model.compared_state
     ]
     return "\n".join([*lines, *generated]) + "\n"

@@ -35,7 +35,13 @@ VECTORS: dict[Kernels, VectorRows] = {
 }
 """The kernels whose products go through vectors of rows (targets/runtime/qrnn_dot_lanes.h)."""
 
-COLUMNS: dict[Kernels, int] = {"plain": 4, "dsp": 8, "mve": 16, **{name: v.columns for name, v in VECTORS.items()}}
+COLUMNS: dict[Kernels, int] = {
+    "plain": 4,
+    "dsp": 8,
+    "mve": 16,
+    "avr": 4,
+    **{name: v.columns for name, v in VECTORS.items()},
+}
 """QRNN_COLUMNS of the headers of dot products: rows are padded with zero columns to a multiple of this."""
 
 CHANNELS: dict[Kernels, int] = {"mve": 8}
@@ -53,11 +59,31 @@ def padded_columns(columns: int, kernels: Kernels, four: bool = False) -> int:
     return -(-columns // step) * step
 
 
-def operand_offset(kernels: Kernels, wide: bool) -> int:
-    """Return what is taken off each operand as the dot products of `kernels` read it; the biases of rows make up for it."""
+def row_biases(
+    bias: npt.NDArray[np.integer],
+    weight: npt.NDArray[np.integer],
+    kernels: Kernels,
+    wide: bool,
+    four: bool,
+    columns: int,
+) -> npt.NDArray[np.int32]:
+    """Return what the dot products of `kernels` begin with for rows of ``weight``, of ``columns`` columns with their padding.
+
+    - mve, wide: 128 is taken off each operand, and the biases make up for it; so they do for the offsets of `VECTORS`.
+    - avr: both factors are made positive. The sum of (w + 128) (x + a) is that of w x, and a times the sum of w, and 128 times the sum of x,
+      and 128 a for each column; of these the sum of x is not known before a step. Weights of four bits are taken as they are.
+    """
+    a = 0
     if kernels in VECTORS:
-        return VECTORS[kernels].wide_offset if wide else VECTORS[kernels].offset
-    return 128 if kernels == "mve" and wide else 0
+        a = -(VECTORS[kernels].wide_offset if wide else VECTORS[kernels].offset)
+    elif kernels == "mve" and wide:
+        a = -128
+    elif kernels == "avr" and not four:
+        a = 32768 if wide else 128
+    found = bias.astype(np.int64) - a * weight.sum(axis=1, dtype=np.int64)
+    found -= 128 * a * columns if kernels == "avr" else 0
+    wrapped: npt.NDArray[np.int32] = (found & 0xFFFFFFFF).astype(np.uint32).view(np.int32)  # modulo 2^32, as sums are
+    return wrapped
 
 
 def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
@@ -67,6 +93,7 @@ def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
     - dsp: two columns by two columns, for each two rows by two rows: a0, b0, a1, b1 with a_k = w[r, k] and b_k = w[r+1, k],
       minus 1 where a_k < 0. So the halfword of column k is the integer a_k + 256 * w[r+1, k].
     - mve: 16 columns by 16 columns, row by row the weights of these columns.
+    - avr: column by column w0 + 128, w1 + 128, w2 + 128 and w3 + 128.
     - `VECTORS`: group by group of columns, row by row the weights of the group.
     """
     rows, columns = weight.shape
@@ -79,6 +106,8 @@ def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
         return w.reshape(rows, -1, group).transpose(1, 0, 2).tobytes()
     if kernels == "plain":
         return bytes((w.T ^ np.array([-128, -128, -128, 0], np.int8)).tobytes())
+    if kernels == "avr":
+        return bytes((w.T ^ np.int8(-128)).tobytes())
     if kernels == "dsp":
         w[1::2] -= w[0::2] < 0
         return w.reshape(2, 2, -1, 2).transpose(2, 0, 3, 1).tobytes()
@@ -93,7 +122,7 @@ def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool
 
     - plain, not wide: two columns k, k + 1 by two columns: u[0, k], u[2, k], u[0, k+1], u[2, k+1], and the same of rows 1 and 3.
     - plain, wide, and dsp, not wide: column by column u[0], u[1], u[2], q[3].
-    - dsp, wide: column by column u[0], u[1], u[2], u[3].
+    - dsp, wide, and avr: column by column u[0], u[1], u[2], u[3].
     - mve: row by row, of the 32 columns each one of the first half with the one 16 columns on.
     """
     rows, columns = q.shape
@@ -105,7 +134,7 @@ def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool
     if kernels == "mve":
         nibbles = groups.reshape(len(groups), rows, 2, 16).transpose(0, 1, 3, 2)
     else:
-        signed = wide == (kernels == "plain")
+        signed = kernels != "avr" and wide == (kernels == "plain")
         biased = groups + np.array([8, 8, 8, 0 if signed else 8], np.int8)[:, None]
         nibbles = biased.transpose(0, 2, 1)  # [group, column, row]
         if kernels == "plain" and not wide:  # row = 2 · high + odd: [group, pair of columns, odd, column, high]

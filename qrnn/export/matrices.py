@@ -9,7 +9,7 @@ import numpy as np
 
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import CONSTANTS, WEIGHTS, array, fields, words
-from qrnn.export.layout import VECTORS, block_rows, operand_offset, pack_block, pack_block_four, padded_columns
+from qrnn.export.layout import VECTORS, block_rows, pack_block, pack_block_four, padded_columns, row_biases
 from qrnn.export.lists import Lists, choose_lists
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Int32Array, Int64Array, Matrix, QuantMatrix4
 from qrnn.targets import Kernels, ListCosts
@@ -80,10 +80,7 @@ def c_matrix(
         )
     packed = _packed(matrix, rows, kernels, wide, four) if lists is Lists.NONE else [listed]
     what = f"blocks of {len(packed[0])} bytes" if lists is Lists.NONE else "lists of tiles"
-    bias = matrix.bias + operand_offset(kernels, wide) * matrix.weight.sum(
-        axis=1, dtype=np.int64
-    )  # modulo 2^32, as sums are
-    bias = bias.astype(np.uint32).view(np.int32)
+    bias = row_biases(matrix.bias, matrix.weight, kernels, wide, four, columns)
     row = np.stack([_with_zeros(v, rows).reshape(-1, block_rows(kernels)) for v in (bias, matrix.multiplier)], axis=1)
     found = [array("uint32_t", f"{name}_weight", words(b"".join(packed)), what, WEIGHTS)]
     found.append(array("int32_t", f"{name}_row", row, "biases and multipliers of a block", CONSTANTS))

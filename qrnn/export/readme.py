@@ -41,6 +41,7 @@ def readme_fields(
     """Return values for the templates of a package in targets/packages, whose ``layout`` is that for the model's name."""
     name, build = exported.name, target.build
     runs_here = exported.kernels == "plain"
+    in_flash = exported.kernels == "avr"  # constants are there by a type that GNU's dialect of C has
     compiler = f"{build.gnu}-gcc" if build.gnu else "cc" if target.host is None else target.host.compilers[0]
     sources = f"{name}.c test/{name}_selftest.c test/main.c"
     texts = {key: Template(text) for key, text in (("building", package.building), ("checking", package.check))}
@@ -72,6 +73,9 @@ def readme_fields(
         "flags": " ".join(
             [*target.compiler_flags, *(["-ffreestanding"] if build.gnu else [])]
         ),  # <stdint.h> without a C library
+        "standard": "gnu99" if in_flash else "c99",
+        "extensions": "ON" if in_flash else "OFF",
+        "standard_note": _FLASH_NOTE if in_flash else "",
         "optimization": OPTIMIZATION,
         "headers": " ".join(
             [
@@ -121,6 +125,12 @@ def _scratch(exported: Exported) -> str:
         f"A call works in a `{exported.name}_scratch` of {exported.scratch.bytes:,} bytes, which its caller gives, and leaves nothing in "
         "it: calls that do not overlap in time may share one."
     )
+
+
+_FLASH_NOTE = (
+    "\nCompiled as GNU's dialect of C, `-std=gnu99` or newer, which Arduino takes for files that end in `.c`, its constants stay in flash; "
+    "as `-std=c99` or C++ they\nare copied to RAM."
+)
 
 
 def _example(exported: Exported) -> str:

@@ -37,6 +37,7 @@ CORES = {
         "Arm's DSP extension",
     ),
     "qrnn_dot_mve.h": ("!defined(__ARM_FEATURE_MVE)", "Arm Helium"),
+    "qrnn_dot_avr.h": ("!defined(__AVR__)", "the AVR's instructions"),
     "qrnn_dot_avx2.h": ("!defined(__AVX2__)", "AVX2"),
     "qrnn_dot_vnni.h": ("!defined(__AVX512VNNI__) || !defined(__AVX512BW__)", "AVX-512 with VNNI"),
     "qrnn_dot_neon.h": ("!defined(__aarch64__) || !defined(__ARM_FEATURE_DOTPROD)", "the dot products of Armv8.2-A"),
@@ -53,6 +54,12 @@ VERBS = ("step", "run", "finish")
 
 MOST_FEATURES = 0xFFFF
 """The most features of a tensor: indices of features are 16 bits wide in C."""
+
+
+MOST_AVR_BYTES = 64_000
+"""The most bytes of constants for an AVR: they lie behind the interrupts' vectors in the first 64 KiB, which 16 bits address."""
+
+_ARRAY = re.compile(r"^static const QRNN_FLASH u?int(8|16|32|64)_t \w+\[(\d+)\]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -160,14 +167,13 @@ def export_source(
         code.functions[:0] = room.checks(name, code.names)
     runtime = _runtime(code)
     top = [*LICENCE, *(comment(line) for line in remarks)]
+    source = _source(name, code, runtime, reset, [*beside, *functions])
+    source = [*_flash_check(name, kernels, constant_bytes("\n".join(source))), *source]
     return Exported(
         name=name,
         kernels=kernels,
         header="\n".join([*top, *_header(model, flow, chosen, room, generates)]) + "\n",
-        source="\n".join(
-            [*top, *_core_check(name, runtime, target), *_source(name, code, runtime, reset, [*beside, *functions])]
-        )
-        + "\n",
+        source="\n".join([*top, *_core_check(name, runtime, target), *source]) + "\n",
         runtime=runtime,
         inputs=flow.inputs,
         outputs=flow.outputs,
@@ -196,6 +202,24 @@ def _generation(flow: Flow, code: Code, plan: PlannedGeneration) -> GenerationCo
             "without these"
         )
     return GenerationCode(flow, code, plan)
+
+
+def constant_bytes(source: str) -> int:
+    """Return the bytes of the constant arrays in a model's source."""
+    return sum(int(bits) // 8 * int(count) for bits, count in _ARRAY.findall(source))
+
+
+def _flash_check(name: str, kernels: Kernels, size: int) -> list[str]:
+    """Return lines that stop an AVR's compiler where its pointers, of 16 bits, do not reach ``size`` bytes of constants in flash.
+
+    Raises UnsupportedError for C that is for an AVR alone.
+    """
+    if size <= MOST_AVR_BYTES or kernels not in ("plain", "avr"):
+        return []
+    text = f"{name}: {size:,} bytes of weights and tables, and an AVR reaches the first {MOST_AVR_BYTES:,} of its flash"
+    if kernels == "avr":
+        raise UnsupportedError(f"{text}; make the layers smaller, or convert with --weights 4")
+    return ["#if defined(__AVR__) && defined(__FLASH)", f'#error "{text}."', "#endif", ""]
 
 
 def _flow(model: QuantModel, name: str, code: Code) -> Flow:

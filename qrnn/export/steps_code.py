@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.export.c_text import CONSTANTS, array, copy, loop
+from qrnn.export.c_text import CONSTANTS, array, copy_constant, loop
 from qrnn.export.layer_code import AnyLayer, LayerCode
 from qrnn.export.loops.values import Array, type_of_dtype
 from qrnn.export.ports import Place, StateField
@@ -97,5 +97,5 @@ class StepsCode(LayerCode[AnyLayer]):
             if values.any():
                 name = self.code.names.new(f"initial_{field.name}")
                 self.code.define(array(field.kind, name, values, place=CONSTANTS))
-                found.append(copy(f"state->{field.name}", name, field.count, field.kind))
+                found.append(copy_constant(f"state->{field.name}", name, field.count, field.kind))
         return found

@@ -9,7 +9,7 @@ from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer_facts import LayerMatrix
 from qrnn.model.quant_model import QuantModel
-from qrnn.targets import Target, load_target, target_names
+from qrnn.targets import Target, chip_names, load_target, target_names
 
 WORDS = {Lists.NONE: "", Lists.TILES: "lists of tiles, ", Lists.ROWS: "lists of rows, "}
 
@@ -20,7 +20,7 @@ def stored_in_c(model: QuantModel) -> dict[str, str]:
     It is empty where the model's target is none of qrnn's, and leaves out what C has no blocks of rows for.
     """
     name = model.provenance.target
-    if name not in target_names():
+    if name not in (*target_names(), *chip_names()):
         return {}
     target, found = load_target(name), {}
     for layer in model.layers:

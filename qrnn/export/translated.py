@@ -41,10 +41,12 @@ def refusals(layer: QuantLayer, what: str) -> Iterator[None]:
 
 def dot_function(code: Code, prefix: str, weight: str, x: str) -> str:
     """Return the name of the function that multiplies a row of weights of a type by an array of another."""
-    key = f"{prefix}_dot_{weight.removesuffix('_t')}_{x.removesuffix('_t')}"
+    kind = weight.removeprefix("QRNN_FLASH ")
+    constant = "" if kind == weight else "constant_"
+    key = f"{prefix}_dot_{constant}{kind.removesuffix('_t')}_{x.removesuffix('_t')}"
     if key not in code.helpers:
         name = code.helpers[key] = code.names.new(key)
-        narrow = {weight, x} <= {"int8_t", "uint8_t", "int16_t"}
+        narrow = {kind, x} <= {"int8_t", "uint8_t", "int16_t"}
         total = "int32_t" if narrow else "int64_t"
         result = "total" if narrow else "(int32_t)total"
         lines = [
@@ -98,7 +100,7 @@ class Parameters:
         text = self._code.names.new(f"{self._name}_{key}")
         self._code.define(array(kind, text, values if values.size else np.zeros(1, np.int64)))
         self._code.weight_bytes += values.size * int(kind.removeprefix("int").removesuffix("_t")) // 8
-        return Array(text, kind, values.shape, (), low, high)
+        return Array(text, kind, values.shape, (), low, high, constant=True)
 
 
 def translate_rows(

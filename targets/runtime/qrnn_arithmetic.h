@@ -6,7 +6,7 @@
 
 #include "qrnn_types.h"
 
-#if defined(QRNN_ARM_THUMB_1)
+#if defined(QRNN_ARM_THUMB_1) || (defined(__XTENSA__) && defined(__XTENSA_CALL0_ABI__))
 #define QRNN_HALFWORD_PRODUCTS /* a multiplication has 32 bits of result */
 #endif
 
@@ -21,6 +21,11 @@
 #define QRNN_HAS_SMMULR
 #endif
 #endif
+#endif
+
+/* An AVR with a multiplier of 8 by 8 bits. */
+#if defined(QRNN_GNU_ASSEMBLY) && defined(__AVR_HAVE_MUL__) && defined(__AVR_HAVE_LPMX__)
+#define QRNN_AVR_ASSEMBLY
 #endif
 
 /* Forms that take fewer instructions where registers have 32 bits: of qrnn_requantize here, of qrnn_exp_weight in qrnn_softmax.h. */
@@ -77,6 +82,36 @@ static inline int32_t qrnn_within_int32(int64_t x)
     return (int32_t)((x < -INT32_MAX) ? -INT32_MAX : ((x > INT32_MAX) ? INT32_MAX : x));
 }
 
+#if defined(QRNN_AVR_ASSEMBLY)
+/* floor(a m / 2^32 + 1 / 2), 0 <= m < 2^31. Row by row of the product of positive numbers: of the four products of a byte of a, the first and the
+ * third do not overlap, nor do the second and the fourth. A negative a is 2^32 less than the number that its bytes are. */
+#define QRNN_TWO_PRODUCTS(byte, first, second)                                                                       \
+    "mul %" byte "[a], %" first "[m]\n\tmovw %A[t], r0\n\tmul %" byte "[a], %" second "[m]\n\tmovw %C[t], r0\n\t"
+#define QRNN_ADD_FOUR(p0, p1, p2, p3) "add %" p0 ", %A[t]\n\tadc %" p1 ", %B[t]\n\tadc %" p2 ", %C[t]\n\tadc %" p3 ", %D[t]\n\t"
+#define QRNN_CARRY(p) "adc %" p ", %[zero]\n\t"
+QRNN_APART int32_t qrnn_multiply_high_round(int32_t a, int32_t m)
+{
+    uint32_t low = 0;
+    uint32_t high = 0;
+    uint32_t t;
+    __asm__(QRNN_TWO_PRODUCTS("A", "A", "C") QRNN_ADD_FOUR("A[low]", "B[low]", "C[low]", "D[low]")
+            QRNN_TWO_PRODUCTS("A", "B", "D") QRNN_ADD_FOUR("B[low]", "C[low]", "D[low]", "A[high]")
+            QRNN_TWO_PRODUCTS("B", "A", "C") QRNN_ADD_FOUR("B[low]", "C[low]", "D[low]", "A[high]") QRNN_CARRY("B[high]")
+            QRNN_TWO_PRODUCTS("B", "B", "D") QRNN_ADD_FOUR("C[low]", "D[low]", "A[high]", "B[high]")
+            QRNN_TWO_PRODUCTS("C", "A", "C") QRNN_ADD_FOUR("C[low]", "D[low]", "A[high]", "B[high]") QRNN_CARRY("C[high]")
+            QRNN_TWO_PRODUCTS("C", "B", "D") QRNN_ADD_FOUR("D[low]", "A[high]", "B[high]", "C[high]")
+            QRNN_TWO_PRODUCTS("D", "A", "C") QRNN_ADD_FOUR("D[low]", "A[high]", "B[high]", "C[high]") QRNN_CARRY("D[high]")
+            QRNN_TWO_PRODUCTS("D", "B", "D") QRNN_ADD_FOUR("A[high]", "B[high]", "C[high]", "D[high]")
+            "clr r1\n\tsbrs %D[a], 7\n\trjmp 1f\n\tsub %A[high], %A[m]\n\tsbc %B[high], %B[m]\n\t"
+            "sbc %C[high], %C[m]\n\tsbc %D[high], %D[m]\n1:\tlsl %D[low]\n\t" QRNN_CARRY("A[high]") QRNN_CARRY("B[high]")
+            QRNN_CARRY("C[high]") QRNN_CARRY("D[high]")
+            : [low] "+r"(low), [high] "+r"(high), [t] "=&r"(t)
+            : [a] "r"(a), [m] "r"(m), [zero] "r"((uint8_t)0)
+            : "r0");
+    return (int32_t)high;
+}
+#endif
+
 /* qrnn_requantize, without a carry from the low word to the high one */
 #if defined(QRNN_HAS_SMMULR) || defined(QRNN_HALFWORD_PRODUCTS) || defined(QRNN_HAS_NARROW_REGISTERS)
 #define QRNN_HAS_REQUANTIZE
@@ -87,6 +122,8 @@ static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier, uint32_t 
     int32_t high;
     __asm("smmulr %0, %1, %2" : "=r"(high) : "r"(shifted), "r"(multiplier));
     return high;
+#elif defined(QRNN_AVR_ASSEMBLY)
+    return qrnn_multiply_high_round(shifted, multiplier);
 #elif defined(QRNN_HALFWORD_PRODUCTS)
     /* shifted = 2^16 ah + al, multiplier = 2^16 mh + ml, with signed ah and 0 <= al, ml < 2^16, 0 <= mh < 2^15. The product is
      * 2^32 ah mh + 2^16 (ah ml + al mh) + al ml; of its lower words `middle` and `low` hold what the next sum up needs. */

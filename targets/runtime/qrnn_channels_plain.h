@@ -23,7 +23,7 @@ static inline void qrnn_take_largest(const int16_t *x, uint32_t count, int16_t *
 
 #define qrnn_channels_add qrnn_channels_add_each
 
-#ifdef QRNN_USE_COLUMNS
+#if defined(QRNN_USE_COLUMNS) && !defined(QRNN_OWN_COLUMNS)
 #include "qrnn_dot_plain.h"
 
 /* Operands that lie in several places become one vector, as qrnn_dot_plain.h has it: begin, then put all columns in whatever order, then end. */

@@ -14,14 +14,14 @@ typedef struct {
     int32_t s3;
 } qrnn_channels;
 
-static inline qrnn_channels qrnn_channels_begin(const int32_t *bias)
+static inline qrnn_channels qrnn_channels_begin(const QRNN_FLASH int32_t *bias)
 {
     const qrnn_channels sums = {bias[0], bias[1], bias[2], bias[3]};
     return sums;
 }
 
 /* The products of a tap with `count` channels; no values are read beyond. */
-static inline void qrnn_channels_add_each(qrnn_channels *sums, const int8_t *weight, const int16_t *x, uint32_t count)
+static inline void qrnn_channels_add_each(qrnn_channels *sums, const QRNN_FLASH int8_t *weight, const int16_t *x, uint32_t count)
 {
     sums->s0 += (int32_t)weight[0] * x[0];
     if (count > 1U) {
@@ -35,15 +35,15 @@ static inline void qrnn_channels_add_each(qrnn_channels *sums, const int8_t *wei
     }
 }
 
-static inline int16_t qrnn_channel(int32_t sum, int32_t multiplier, const uint8_t *left_shift, const uint8_t *pre_shift, uint32_t k)
+static inline int16_t qrnn_channel(int32_t sum, int32_t multiplier, const QRNN_FLASH uint8_t *left_shift, const QRNN_FLASH uint8_t *pre_shift, uint32_t k)
 {
     const int32_t y = qrnn_requantize(sum, multiplier, (left_shift == NULL) ? 0U : left_shift[k]);
     return (int16_t)((pre_shift == NULL) ? qrnn_saturate16(y) : qrnn_saturate16_shifted(y, pre_shift[k]));
 }
 
 /* y = saturate16_shifted(requantize(sums, multiplier, left_shift), pre_shift) of `count` channels */
-static inline void qrnn_channels_end(const qrnn_channels *sums, const int32_t *multiplier, const uint8_t *left_shift,
-                                     const uint8_t *pre_shift, uint32_t count, int16_t *y)
+static inline void qrnn_channels_end(const qrnn_channels *sums, const QRNN_FLASH int32_t *multiplier, const QRNN_FLASH uint8_t *left_shift,
+                                     const QRNN_FLASH uint8_t *pre_shift, uint32_t count, int16_t *y)
 {
     y[0] = qrnn_channel(sums->s0, multiplier[0], left_shift, pre_shift, 0U);
     if (count > 1U) {
@@ -59,10 +59,10 @@ static inline void qrnn_channels_end(const qrnn_channels *sums, const int32_t *m
 
 #if !defined(QRNN_HAS_WRITE_BLOCK)
 /* the same of a block of four rows of a matrix */
-static inline void qrnn_write_block(const int32_t sums[4], const int32_t multiplier[4], const uint8_t *left_shift,
-                                    const uint8_t *pre_shift, uint32_t count, int16_t *y)
+static inline void qrnn_write_block(const int32_t sums[4], const QRNN_FLASH int32_t multiplier[4], const QRNN_FLASH uint8_t *left_shift,
+                                    const QRNN_FLASH uint8_t *pre_shift, uint32_t count, int16_t *y)
 {
-    const qrnn_channels found = qrnn_channels_begin(sums);
+    const qrnn_channels found = {sums[0], sums[1], sums[2], sums[3]};
     qrnn_channels_end(&found, multiplier, left_shift, pre_shift, count, y);
 }
 #endif

@@ -146,7 +146,7 @@ static inline int32_t qrnn_from_code(int32_t code, int32_t multiplier, int64_t b
  * for x <= 65535. The fraction is taken to Q0.15, so one rounding, half up. Neighbours differ by at most 65534: the product is an
  * int32.
  * Section 3 of docs/arithmetic.md. Here x 0 ... 2^15 - 1, entries of table 0 ... 2^15, segment_bits 0 ... 15. */
-static inline int32_t qrnn_piecewise_linear(int32_t x, const uint16_t *table, uint32_t segment_bits)
+static inline int32_t qrnn_piecewise_linear(int32_t x, const QRNN_FLASH uint16_t *table, uint32_t segment_bits)
 {
     const int32_t k = x >> segment_bits;
     const int32_t from = table[k];
@@ -158,7 +158,7 @@ static inline int32_t qrnn_piecewise_linear(int32_t x, const uint16_t *table, ui
 #if !defined(QRNN_HAS_EXP_WEIGHT)
 /* Return exp(-d) in Q0.15, for d >= 0 with frac fraction bits (0 ... 15), d int32; table over [0, 16), 128 segments.
  * Section 3 of docs/arithmetic.md. Here d 0 ... 2^16 - 1, frac 0 ... 15, entries of table 0 ... 2^15. */
-static inline int32_t qrnn_exp_weight(int32_t d, uint32_t frac, const uint16_t *table)
+static inline int32_t qrnn_exp_weight(int32_t d, uint32_t frac, const QRNN_FLASH uint16_t *table)
 {
     const int32_t d_ = (frac > 11U) ? qrnn_shift_right_round(d, frac - 11U) : qrnn_shift_left(d, 11U - frac);
     return qrnn_piecewise_linear(qrnn_at_most(d_, 32767), table, 8U);
@@ -454,7 +454,7 @@ static inline int32_t qrnn_leading_bit(int32_t v)
  * table has (16 - bits) * 2^bits + 1 entries for x >= 0 and as many for x < 0, each within +-2^26 and with 8 more fraction bits
  * than the output. Between the knots the value is linear. It is rounded once, half up, and saturated to int16.
  * Section 5 of docs/arithmetic.md. Here x -2^15 ... 2^15 - 1, bits 0 ... 14, entries of table -2^26 ... 2^26. */
-static inline int32_t qrnn_octave_value(int32_t x, uint32_t bits, const int32_t *table)
+static inline int32_t qrnn_octave_value(int32_t x, uint32_t bits, const QRNN_FLASH int32_t *table)
 {
     const int32_t m = qrnn_at_most(qrnn_magnitude(x), 32767);
     const int32_t shift = qrnn_saturate(qrnn_leading_bit(m) - (int32_t)bits, 0, 14);
@@ -472,7 +472,7 @@ static inline int32_t qrnn_octave_value(int32_t x, uint32_t bits, const int32_t 
  * for x <= 65535. The fraction is taken to Q0.15, so one rounding, half up. Neighbours differ by at most 65534: the product is an
  * int32.
  * Section 3 of docs/arithmetic.md. Here x 0 ... 2^15 - 1, entries of table 0 ... 11629080, segment_bits 0 ... 15. */
-static inline int32_t qrnn_piecewise_linear_log(int32_t x, const int32_t *table, uint32_t segment_bits)
+static inline int32_t qrnn_piecewise_linear_log(int32_t x, const QRNN_FLASH int32_t *table, uint32_t segment_bits)
 {
     const int32_t k = x >> segment_bits;
     const int32_t from = table[k];
@@ -484,7 +484,7 @@ static inline int32_t qrnn_piecewise_linear_log(int32_t x, const int32_t *table,
 /* Return ln(v) with 24 fraction bits, 0 ... 43 * 2^24, for v in 1 ... 2^62 - 1.
  * v is 2^e * (1 + m); m is cut off after 15 bits. table [129] holds ln(1 + k / 128) with 24 fraction bits.
  * Section 5 of docs/arithmetic.md. Here v 1 ... 2^62 - 1, entries of table 0 ... 11629080. e is the place of the leading bit of v. */
-static inline int32_t qrnn_natural_log(int64_t v, const int32_t *table)
+static inline int32_t qrnn_natural_log(int64_t v, const QRNN_FLASH int32_t *table)
 {
     const int32_t by32 = (v < INT64_C(4294967296)) ? 0 : 32;
     const int64_t w = v >> (uint32_t)by32;
@@ -500,7 +500,7 @@ static inline int32_t qrnn_natural_log(int64_t v, const int32_t *table)
  * epsilon 0 ... 2^61 - 1, least 1 ... 2^61 - 1, multiplier -2^24 ... 2^24, bias -(2^61 - 1) ... 2^61 - 1, shift 0 ... 46,
  * entries of table 0 ... 11629080. */
 static inline int32_t qrnn_log_power16(int32_t a, int32_t b, uint32_t a_shift, uint32_t b_shift, int64_t epsilon, int64_t least,
-                                       int32_t multiplier, int64_t bias, uint32_t shift, const int32_t *table)
+                                       int32_t multiplier, int64_t bias, uint32_t shift, const QRNN_FLASH int32_t *table)
 {
     const int64_t v = qrnn_sum_of_squares(a, b, a_shift, b_shift, epsilon);
     const int64_t value = ((int64_t)qrnn_natural_log((v < least) ? least : v, table) * multiplier) + bias;
@@ -512,7 +512,8 @@ static inline int32_t qrnn_log_power16(int32_t a, int32_t b, uint32_t a_shift, u
  * exp_weight of all, 2^15 ... 2^31 - 1; out_frac -16 ... 15.
  * Section 5 of docs/arithmetic.md. Here d 0 ... 2^16 - 1, total 2^15 ... 2^31 - 1, in_frac 0 ... 15, out_frac -16 ... 15,
  * entries of table 0 ... 11629080. */
-static inline int32_t qrnn_log_softmax16(int32_t d, int64_t total, uint32_t in_frac, int32_t out_frac, const int32_t *table)
+static inline int32_t qrnn_log_softmax16(int32_t d, int64_t total, uint32_t in_frac, int32_t out_frac,
+                                         const QRNN_FLASH int32_t *table)
 {
     const int64_t value = (((int64_t)d << (24U - in_frac)) + qrnn_natural_log(total, table)) - INT64_C(174436200);
     return (int32_t)qrnn_saturate64(qrnn_shift_right_round64(-value, (uint32_t)(24 - out_frac)), INT64_C(-32768), INT64_C(32767));
@@ -545,7 +546,7 @@ static inline int32_t qrnn_power_exponent(int64_t place)
 /* Return the m of a power, 2^23 * 2^f with f the fraction of a power_place: in [2^23, 2^24].
  * table has 129 entries, 2^23 * 2^(k / 128), between which the value is linear; it is rounded once.
  * Section 5 of docs/arithmetic.md. Here place -(2^36 - 1) ... 2^36 - 1, entries of table 2^23 ... 2^24. */
-static inline int32_t qrnn_power_mantissa(int64_t place, const int32_t *table)
+static inline int32_t qrnn_power_mantissa(int64_t place, const QRNN_FLASH int32_t *table)
 {
     const int64_t part = place & INT64_C(8191);
     const int32_t k = ((int32_t)(place >> 13U)) & 127;
@@ -594,7 +595,7 @@ static inline int32_t qrnn_weighted_mean(int64_t total, int64_t weight, uint32_t
  * fraction bits, from the table of natural_log. With 0 it is top - score, at most 2^31 - 1.
  * Section 12 of docs/arithmetic.md. Here top -2^32 ... 2^32, score -2^32 ... 2^32, probabilities 0 ... 1,
  * entries of logs 0 ... 11629080. */
-static inline int32_t qrnn_choice_distance(int64_t top, int64_t score, uint32_t probabilities, const int32_t *logs)
+static inline int32_t qrnn_choice_distance(int64_t top, int64_t score, uint32_t probabilities, const QRNN_FLASH int32_t *logs)
 {
     return (probabilities < 1U) ? (int32_t)qrnn_saturate64(top - score, INT64_C(0), INT64_C(2147483647)) : ((score < INT64_C(1))
         ? (-1) : (qrnn_natural_log((top < INT64_C(1)) ? INT64_C(1) : top, logs) - qrnn_natural_log(score, logs)));
@@ -605,7 +606,7 @@ static inline int32_t qrnn_choice_distance(int64_t top, int64_t score, uint32_t 
  * the unit of the distance, log2(e) and the temperature. powers is the table of power_mantissa.
  * Section 12 of docs/arithmetic.md. Here distance -1 ... 2^31 - 1, multiplier 1 ... 2^31 - 1, shift 0 ... 62,
  * entries of powers 2^23 ... 2^24. */
-static inline int32_t qrnn_choice_weight(int32_t distance, int32_t multiplier, uint32_t shift, const int32_t *powers)
+static inline int32_t qrnn_choice_weight(int32_t distance, int32_t multiplier, uint32_t shift, const QRNN_FLASH int32_t *powers)
 {
     const int64_t place = qrnn_at_least64(qrnn_shift_right_round64(((int64_t)(-distance)) * multiplier, shift),
         INT64_C(-68719476735));

@@ -14,7 +14,7 @@
  * for x <= 65535. The fraction is taken to Q0.15, so one rounding, half up. Neighbours differ by at most 65534: the product is an
  * int32.
  * Section 3 of docs/arithmetic.md. Here x 0 ... 2^16 - 1, entries of table -2^15 ... 2^15 - 1, segment_bits 0 ... 15. */
-static inline qrnn_lanes qrnn_piecewise_linear16(qrnn_lanes x, const int16_t *table, uint32_t segment_bits)
+static inline qrnn_lanes qrnn_piecewise_linear16(qrnn_lanes x, const QRNN_FLASH int16_t *table, uint32_t segment_bits)
 {
     const qrnn_lanes k = qrnn_lanes_shift_right(x, segment_bits);
     const qrnn_lanes from = qrnn_lanes_entry16(table, k);
@@ -26,7 +26,7 @@ static inline qrnn_lanes qrnn_piecewise_linear16(qrnn_lanes x, const int16_t *ta
 
 /* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits.
  * Section 3 of docs/arithmetic.md. Here x 0 ... 2^16 - 1, entries of table -2^15 ... 2^15, segment_bits 0 ... 15. */
-static inline qrnn_lanes qrnn_piecewise_linear32(qrnn_lanes x, const int32_t *table, uint32_t segment_bits)
+static inline qrnn_lanes qrnn_piecewise_linear32(qrnn_lanes x, const QRNN_FLASH int32_t *table, uint32_t segment_bits)
 {
     const qrnn_lanes k = qrnn_lanes_shift_right(x, segment_bits);
     const qrnn_lanes from = qrnn_lanes_entry32(table, k);
@@ -41,12 +41,12 @@ static inline qrnn_lanes qrnn_piecewise_linear32(qrnn_lanes x, const int32_t *ta
  * the opposite sign would not, since halves are rounded up whatever the sign. cut 0 ... 32767 clips the argument.
  * Section 3 of docs/arithmetic.md. Here x -(2^31 - 1) ... 2^31 - 1, offset -2^14 ... 2^14, segment_bits 0 ... 15,
  * cut 0 ... 2^15 - 1, entries of table -2^15 ... 2^15 - 1. */
-static inline qrnn_lanes qrnn_evaluate_odd(const qrnn_gate *gate, qrnn_lanes x)
+static inline qrnn_lanes qrnn_evaluate_odd(const QRNN_FLASH qrnn_gate *gate, qrnn_lanes x)
 {
     const int32_t offset = gate->value[0];
     const uint32_t segment_bits = (uint32_t)gate->value[1];
     const int32_t cut = gate->value[2];
-    const int16_t *table = gate->table;
+    const QRNN_FLASH int16_t *table = gate->table;
     const qrnn_lanes p = qrnn_piecewise_linear16(qrnn_lanes_min(qrnn_lanes_size(x), 32767 - cut), table, segment_bits);
     return (offset < 0) ? qrnn_lanes_subtract(qrnn_lanes_all(-offset), qrnn_lanes_with_sign(p, x))
         : qrnn_lanes_add(qrnn_lanes_all(offset), qrnn_lanes_with_sign(p, x));
@@ -55,11 +55,11 @@ static inline qrnn_lanes qrnn_evaluate_odd(const qrnn_gate *gate, qrnn_lanes x)
 /* Return y = offset + sign(x) * p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767.
  * Section 3 of docs/arithmetic.md. Here x -(2^31 - 1) ... 2^31 - 1, offset -2^14 ... 2^14, segment_bits 0 ... 15, cut = 0,
  * entries of table -2^15 ... 2^15 - 1. */
-static inline qrnn_lanes qrnn_evaluate_odd(const qrnn_gate *gate, qrnn_lanes x)
+static inline qrnn_lanes qrnn_evaluate_odd(const QRNN_FLASH qrnn_gate *gate, qrnn_lanes x)
 {
     const int32_t offset = gate->value[0];
     const uint32_t segment_bits = (uint32_t)gate->value[1];
-    const int16_t *table = gate->table;
+    const QRNN_FLASH int16_t *table = gate->table;
     const qrnn_lanes p = qrnn_piecewise_linear16(qrnn_lanes_at_most_32767(qrnn_lanes_size(x)), table, segment_bits);
     return (offset < 0) ? qrnn_lanes_subtract(qrnn_lanes_all(-offset), qrnn_lanes_with_sign(p, x))
         : qrnn_lanes_add(qrnn_lanes_all(offset), qrnn_lanes_with_sign(p, x));
@@ -71,7 +71,7 @@ static inline qrnn_lanes qrnn_evaluate_odd(const qrnn_gate *gate, qrnn_lanes x)
  * shift 0 ... 15, low -2^15 ... 2^15, high -2^15 ... 2^15. |x * slope + intercept| + 2^15 < 2^31 is checked for every gate
  * function.
  * Saturates its argument to int16 itself. */
-static inline qrnn_lanes qrnn_evaluate_ramp(const qrnn_gate *gate, qrnn_lanes x)
+static inline qrnn_lanes qrnn_evaluate_ramp(const QRNN_FLASH qrnn_gate *gate, qrnn_lanes x)
 {
     const int32_t slope = gate->value[0];
     const int32_t intercept = gate->value[1];
@@ -87,12 +87,12 @@ static inline qrnn_lanes qrnn_evaluate_ramp(const qrnn_gate *gate, qrnn_lanes x)
  * -32768 <= lowest <= highest <= 32767; entries within +-32768.
  * Section 3 of docs/arithmetic.md. Here x -2^31 ... 2^31 - 1, lowest -2^15 ... 2^15 - 1, highest -2^15 ... 2^15 - 1,
  * segment_bits 0 ... 15, entries of table -2^15 ... 2^15. */
-static inline qrnn_lanes qrnn_evaluate_table(const qrnn_gate *gate, qrnn_lanes x)
+static inline qrnn_lanes qrnn_evaluate_table(const QRNN_FLASH qrnn_gate *gate, qrnn_lanes x)
 {
     const int32_t lowest = gate->value[0];
     const int32_t highest = gate->value[2];
     const uint32_t segment_bits = (uint32_t)gate->value[1];
-    const int32_t *table = gate->wide_table;
+    const QRNN_FLASH int32_t *table = gate->wide_table;
     return qrnn_piecewise_linear32(qrnn_lanes_add(qrnn_lanes_min(qrnn_lanes_max(x, lowest), highest), qrnn_lanes_all(32768)), table,
         segment_bits);
 }
@@ -102,7 +102,7 @@ static inline qrnn_lanes qrnn_evaluate_table(const qrnn_gate *gate, qrnn_lanes x
  * intercept -2^31 ... 2^31 - 1, high -2^15 ... 2^15, below -2^15 ... 2^15. |x * slope + intercept| < 2^31 is checked for every gate
  * function.
  * Saturates its argument to int16 itself. */
-static inline qrnn_lanes qrnn_evaluate_threshold(const qrnn_gate *gate, qrnn_lanes x)
+static inline qrnn_lanes qrnn_evaluate_threshold(const QRNN_FLASH qrnn_gate *gate, qrnn_lanes x)
 {
     const int32_t threshold = gate->value[0];
     const int32_t slope = gate->value[1];
@@ -239,7 +239,7 @@ static inline qrnn_lanes qrnn_rnn_hidden_state(qrnn_lanes activated, uint32_t sh
 
 /* The gate function at x, by its kind; those that the model uses are compiled in. x is any number with |x| < 2^31: every kind
  * saturates it to int16, ODD and TABLE by what they clamp their arguments to. */
-static inline qrnn_lanes qrnn_evaluate(const qrnn_gate *gate, qrnn_lanes x)
+static inline qrnn_lanes qrnn_evaluate(const QRNN_FLASH qrnn_gate *gate, qrnn_lanes x)
 {
     switch (gate->kind) {
 #if defined(QRNN_GATE_RAMP)

@@ -118,7 +118,7 @@ static inline int64_t qrnn_wide_from_code(int64_t code, int64_t multiplier, int6
 }
 
 /* Return p(x) for x >= 0: table[k] + round((table[k+1] - table[k]) * fraction), k = x >> segment_bits. */
-static inline int64_t qrnn_wide_piecewise_linear(int64_t x, const int32_t *table, int64_t segment_bits)
+static inline int64_t qrnn_wide_piecewise_linear(int64_t x, const QRNN_FLASH int32_t *table, int64_t segment_bits)
 {
     int64_t k = x >> segment_bits;
     int64_t fraction = (x * (INT64_C(1) << (15 - segment_bits))) & 32767;
@@ -126,7 +126,8 @@ static inline int64_t qrnn_wide_piecewise_linear(int64_t x, const int32_t *table
 }
 
 /* Return y = offset + sign(x) * p(min(|x|, 32767 - cut)) for an int16 x, and -y where offset < 0; |-32768| counts as 32767. */
-static inline int64_t qrnn_wide_evaluate_odd(int64_t x, int64_t offset, int64_t segment_bits, int64_t cut, const int32_t *table)
+static inline int64_t qrnn_wide_evaluate_odd(int64_t x, int64_t offset, int64_t segment_bits, int64_t cut,
+                                             const QRNN_FLASH int32_t *table)
 {
     int64_t p = qrnn_wide_piecewise_linear(qrnn_wide_saturate(qrnn_wide_magnitude(x), 0, 32767 - cut), table, segment_bits);
     int64_t y = (x < 0) ? (offset - p) : (offset + p);
@@ -141,7 +142,7 @@ static inline int64_t qrnn_wide_evaluate_ramp(int64_t x, int64_t slope, int64_t 
 
 /* Return p(clamp(x, lowest, highest) + 32768) for an int16 x; knot k of the table is x = (k << segment_bits) - 32768. */
 static inline int64_t qrnn_wide_evaluate_table(int64_t x, int64_t lowest, int64_t highest, int64_t segment_bits,
-                                               const int32_t *table)
+                                               const QRNN_FLASH int32_t *table)
 {
     return qrnn_wide_piecewise_linear(qrnn_wide_saturate(x, lowest, highest) + INT64_C(32768), table, segment_bits);
 }
@@ -155,7 +156,7 @@ static inline int64_t qrnn_wide_evaluate_threshold(int64_t x, int64_t threshold,
 }
 
 /* Return the value of gate function row at x, an int16. */
-static inline int64_t qrnn_wide_evaluate(int64_t x, const int32_t *params, const int32_t *tables)
+static inline int64_t qrnn_wide_evaluate(int64_t x, const QRNN_FLASH int32_t *params, const QRNN_FLASH int32_t *tables)
 {
     if (params[0] == 0) {
         return qrnn_wide_evaluate_odd(x, params[3], params[4], params[5], tables);
@@ -170,7 +171,7 @@ static inline int64_t qrnn_wide_evaluate(int64_t x, const int32_t *params, const
 }
 
 /* Return exp(-d) in Q0.15, for d >= 0 with frac fraction bits (0 ... 15), d int32; table over [0, 16), 128 segments. */
-static inline int64_t qrnn_wide_exp_weight(int64_t d, int64_t frac, const int32_t *table)
+static inline int64_t qrnn_wide_exp_weight(int64_t d, int64_t frac, const QRNN_FLASH int32_t *table)
 {
     if (frac > 11) {
         d = qrnn_wide_shift_right_round(d, frac - 11);
@@ -357,7 +358,7 @@ static inline int64_t qrnn_wide_leading_bit(int64_t v)
 }
 
 /* Return the value of a function at x, an int16; -32768 counts as -32767. bits 0 ... 14. */
-static inline int64_t qrnn_wide_octave_value(int64_t x, int64_t bits, const int32_t *table)
+static inline int64_t qrnn_wide_octave_value(int64_t x, int64_t bits, const QRNN_FLASH int32_t *table)
 {
     int64_t m = qrnn_wide_saturate(qrnn_wide_magnitude(x), 0, 32767);
     int64_t shift = qrnn_wide_saturate(qrnn_wide_leading_bit(m) - bits, 0, 14);
@@ -368,7 +369,7 @@ static inline int64_t qrnn_wide_octave_value(int64_t x, int64_t bits, const int3
 }
 
 /* Return ln(v) with 24 fraction bits, 0 ... 43 * 2^24, for v in 1 ... 2^62 - 1. */
-static inline int64_t qrnn_wide_natural_log(int64_t v, const int32_t *table)
+static inline int64_t qrnn_wide_natural_log(int64_t v, const QRNN_FLASH int32_t *table)
 {
     int64_t by32 = (v < INT64_C(4294967296)) ? 0 : 32;
     int64_t w = v >> by32;
@@ -380,7 +381,7 @@ static inline int64_t qrnn_wide_natural_log(int64_t v, const int32_t *table)
 
 /* Return sat16(round((multiplier * ln(v) + bias) / 2^shift)), halves up, with v = sum_of_squares, and no less than least. */
 static inline int64_t qrnn_wide_log_power16(int64_t a, int64_t b, int64_t a_shift, int64_t b_shift, int64_t epsilon, int64_t least,
-                                            int64_t multiplier, int64_t bias, int64_t shift, const int32_t *table)
+                                            int64_t multiplier, int64_t bias, int64_t shift, const QRNN_FLASH int32_t *table)
 {
     int64_t v = qrnn_wide_sum_of_squares(a, b, a_shift, b_shift, epsilon);
     int64_t value = (qrnn_wide_natural_log((v < least) ? least : v, table) * multiplier) + bias;
@@ -388,7 +389,8 @@ static inline int64_t qrnn_wide_log_power16(int64_t a, int64_t b, int64_t a_shif
 }
 
 /* Return sat16(round((-d * 2^-in_frac - ln(total / 2^15)) * 2^out_frac)), halves up: the logarithm of a softmax. */
-static inline int64_t qrnn_wide_log_softmax16(int64_t d, int64_t total, int64_t in_frac, int64_t out_frac, const int32_t *table)
+static inline int64_t qrnn_wide_log_softmax16(int64_t d, int64_t total, int64_t in_frac, int64_t out_frac,
+                                              const QRNN_FLASH int32_t *table)
 {
     int64_t value = ((d * (INT64_C(1) << (24 - in_frac))) + qrnn_wide_natural_log(total, table)) - INT64_C(174436200);
     return qrnn_wide_saturate(qrnn_wide_shift_right_round(0 - value, 24 - out_frac), INT64_C(-32768), 32767);
@@ -518,7 +520,7 @@ static inline int64_t qrnn_wide_power_exponent(int64_t place)
 }
 
 /* Return the m of a power, 2^23 * 2^f with f the fraction of a power_place: in [2^23, 2^24]. */
-static inline int64_t qrnn_wide_power_mantissa(int64_t place, const int32_t *table)
+static inline int64_t qrnn_wide_power_mantissa(int64_t place, const QRNN_FLASH int32_t *table)
 {
     int64_t part = place & 8191;
     int64_t k = (place >> 13) & 127;
@@ -552,7 +554,7 @@ static inline int64_t qrnn_wide_weighted_mean(int64_t total, int64_t weight, int
 }
 
 /* Return how far a score is below the largest one, top, 0 ... 2^31 - 1; -1 for a probability of 0, which is never chosen. */
-static inline int64_t qrnn_wide_choice_distance(int64_t top, int64_t score, int64_t probabilities, const int32_t *logs)
+static inline int64_t qrnn_wide_choice_distance(int64_t top, int64_t score, int64_t probabilities, const QRNN_FLASH int32_t *logs)
 {
     if (probabilities < 1) {
         return qrnn_wide_saturate(top - score, 0, INT64_C(2147483647));
@@ -564,7 +566,7 @@ static inline int64_t qrnn_wide_choice_distance(int64_t top, int64_t score, int6
 }
 
 /* Return the weight of a token, 2^23 * e^(-distance / temperature) rounded, 0 ... 2^23; 0 for a distance below 0. */
-static inline int64_t qrnn_wide_choice_weight(int64_t distance, int64_t multiplier, int64_t shift, const int32_t *powers)
+static inline int64_t qrnn_wide_choice_weight(int64_t distance, int64_t multiplier, int64_t shift, const QRNN_FLASH int32_t *powers)
 {
     int64_t place = qrnn_wide_score_place(0 - distance, multiplier, shift);
     int64_t fall = qrnn_wide_saturate(0 - qrnn_wide_power_exponent(place), 0, 30);

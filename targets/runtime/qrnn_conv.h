@@ -16,10 +16,10 @@ typedef struct {
 } qrnn_convolution;
 
 /* y[r] = saturate16_shifted(requantize(sum over k of weight[r, k] * operand[k] + bias[r]), pre_shift[r]), of `rows` rows from a block on */
-QRNN_WHOLE void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, const uint32_t *operand, uint32_t rows, int16_t *y)
+QRNN_WHOLE void qrnn_convolve(const QRNN_FLASH qrnn_matrix *matrix, uint32_t block, const uint32_t *operand, uint32_t rows, int16_t *y)
 {
-    const int8_t *weight = (const int8_t *)matrix->weight + ((size_t)block * matrix->block_bytes);
-    const int32_t *row = &matrix->row[2U * QRNN_BLOCK_ROWS * block];
+    const QRNN_FLASH int8_t *weight = (const QRNN_FLASH int8_t *)matrix->weight + ((size_t)block * matrix->block_bytes);
+    const QRNN_FLASH int32_t *row = &matrix->row[2U * QRNN_BLOCK_ROWS * block];
     uint32_t shift = QRNN_BLOCK_ROWS * block;
 
 #if defined(QRNN_WHOLE_BLOCKS)
@@ -38,8 +38,8 @@ QRNN_WHOLE void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, const u
     }
 #endif
     for (uint32_t left = rows;; left -= QRNN_BLOCK_ROWS) {
-        const uint8_t *left_shift = NULL;
-        const uint8_t *pre_shift = NULL;
+        const QRNN_FLASH uint8_t *left_shift = NULL;
+        const QRNN_FLASH uint8_t *pre_shift = NULL;
         int32_t sums[QRNN_BLOCK_ROWS];
 
 #if defined(QRNN_USE_LEFT_SHIFT)
@@ -63,25 +63,25 @@ QRNN_WHOLE void qrnn_convolve(const qrnn_matrix *matrix, uint32_t block, const u
 }
 
 /* The columns of operands of 16 bits, with their padding; 0 for those of 8 bits */
-static inline uint32_t qrnn_wide_columns(const qrnn_convolution *conv)
+static inline uint32_t qrnn_wide_columns(const QRNN_FLASH qrnn_convolution *conv)
 {
     return (conv->format.wide == 0U) ? 0U : ((conv->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED);
 }
 
 /* Whether a place reads one band of one step, and all of its channels */
-static inline uint32_t qrnn_reads_a_band(const qrnn_convolution *conv)
+static inline uint32_t qrnn_reads_a_band(const QRNN_FLASH qrnn_convolution *conv)
 {
-    const qrnn_window *window = &conv->window;
+    const QRNN_FLASH qrnn_window *window = &conv->window;
 
     return ((window->span == 1U) && (window->line_taps == 1U) && (window->band_taps == 1U) && (conv->groups == 1U)) ? 1U : 0U;
 }
 
 /* The operands of place p of line place q for a group of channels, from the oldest step's first line and band on; zeros stand for lines and
  * bands that there are not. */
-QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const int16_t *past, uint32_t oldest, uint32_t q,
+QRNN_FOR_EACH_LAYER void qrnn_gather_place(const QRNN_FLASH qrnn_convolution *conv, const int16_t *past, uint32_t oldest, uint32_t q,
                                            uint32_t p, uint32_t group, uint32_t *operand)
 {
-    const qrnn_window *window = &conv->window;
+    const QRNN_FLASH qrnn_window *window = &conv->window;
     const uint32_t features = qrnn_window_features(window);
     const uint32_t own = window->channels / conv->groups;
     const uint32_t wide = qrnn_wide_columns(conv);
@@ -155,10 +155,10 @@ QRNN_FOR_EACH_LAYER void qrnn_gather_place(const qrnn_convolution *conv, const i
 
 /* Puts the operands of x, zeros where it is NULL, into the ring `past`, and returns how many rows of y came out, 0 or 1. `operand` is room
  * for the operands of the matrix. */
-QRNN_FOR_EACH_LAYER uint32_t qrnn_conv(const qrnn_convolution *conv, const int16_t *x, int16_t *past, int32_t *place, int32_t *phase,
+QRNN_FOR_EACH_LAYER uint32_t qrnn_conv(const QRNN_FLASH qrnn_convolution *conv, const int16_t *x, int16_t *past, int32_t *place, int32_t *phase,
                                        uint32_t *operand, int16_t *y)
 {
-    const qrnn_window *window = &conv->window;
+    const QRNN_FLASH qrnn_window *window = &conv->window;
     const uint32_t features = qrnn_window_features(window);
     const uint32_t blocks = (conv->rows + QRNN_BLOCK_ROWS - 1U) / QRNN_BLOCK_ROWS;
     const uint32_t padded = (conv->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED;

@@ -12,7 +12,7 @@
 #endif
 
 /* y[r] = saturate16_shifted(requantize(sum over k of weight[r, k] * x[k] + bias[r]), pre_shift[r]), of `rows` rows */
-static void qrnn_dense(const qrnn_matrix *matrix, const uint32_t *x, uint32_t rows, int16_t *y)
+static void qrnn_dense(const QRNN_FLASH qrnn_matrix *matrix, const uint32_t *x, uint32_t rows, int16_t *y)
 {
     int32_t sums[QRNN_DENSE_BLOCKS][QRNN_BLOCK_ROWS];
 

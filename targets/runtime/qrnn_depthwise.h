@@ -8,16 +8,16 @@
 /* Channels stand in blocks of QRNN_CHANNELS; a short last block is filled up with zeros. */
 typedef struct {
     qrnn_window window;
-    const int8_t *weight;      /* [blocks][taps][line_taps][band_taps][QRNN_CHANNELS] */
-    const int32_t *row;        /* [blocks][2]: biases, multipliers */
-    const uint8_t *left_shift; /* [blocks], NULL where all are 0 */
-    const uint8_t *pre_shift;  /* [blocks], NULL where all are 0 */
+    const QRNN_FLASH int8_t *weight;      /* [blocks][taps][line_taps][band_taps][QRNN_CHANNELS] */
+    const QRNN_FLASH int32_t *row;        /* [blocks][2]: biases, multipliers */
+    const QRNN_FLASH uint8_t *left_shift; /* [blocks], NULL where all are 0 */
+    const QRNN_FLASH uint8_t *pre_shift;  /* [blocks], NULL where all are 0 */
     qrnn_operand_format format;
 } qrnn_depthwise;
 
 /* The sums of a run of taps of a block, of which `count` channels exist; each tap reads `stride` values further on. Returns the weights
  * that follow. */
-static inline const int8_t *qrnn_channels_run(qrnn_channels *sums, const int8_t *weight, const int16_t *x, uint32_t taps,
+static inline const QRNN_FLASH int8_t *qrnn_channels_run(qrnn_channels *sums, const QRNN_FLASH int8_t *weight, const int16_t *x, uint32_t taps,
                                               uint32_t stride, uint32_t count)
 {
     for (; taps != 0U; taps--) {
@@ -29,13 +29,13 @@ static inline const int8_t *qrnn_channels_run(qrnn_channels *sums, const int8_t 
 }
 
 /* A block of channels of place p of line place q, from channel `first` on, of which `count` exist */
-QRNN_FOR_EACH_LAYER void qrnn_depthwise_block(const qrnn_depthwise *conv, const int16_t *past, uint32_t oldest, uint32_t q, uint32_t p,
+QRNN_FOR_EACH_LAYER void qrnn_depthwise_block(const QRNN_FLASH qrnn_depthwise *conv, const int16_t *past, uint32_t oldest, uint32_t q, uint32_t p,
                                               uint32_t low, uint32_t high, uint32_t first, uint32_t count, int16_t *y)
 {
-    const qrnn_window *window = &conv->window;
+    const QRNN_FLASH qrnn_window *window = &conv->window;
     const uint32_t features = qrnn_window_features(window);
-    const int32_t *row = &conv->row[2U * first];
-    const int8_t *weight = &conv->weight[window->taps * window->line_taps * window->band_taps * first];
+    const QRNN_FLASH int32_t *row = &conv->row[2U * first];
+    const QRNN_FLASH int8_t *weight = &conv->weight[window->taps * window->line_taps * window->band_taps * first];
     qrnn_channels sums = qrnn_channels_begin(row);
 
     if ((window->line_taps == 1U) && (window->band_taps == 1U) && (low < high)) {
@@ -69,10 +69,10 @@ QRNN_FOR_EACH_LAYER void qrnn_depthwise_block(const qrnn_depthwise *conv, const 
 }
 
 /* Puts the operands of x, zeros where it is NULL, into the ring `past`, and returns how many rows of y came out, 0 or 1. */
-QRNN_FOR_EACH_LAYER uint32_t qrnn_depthwise_conv(const qrnn_depthwise *conv, const int16_t *x, int16_t *past, int32_t *place,
+QRNN_FOR_EACH_LAYER uint32_t qrnn_depthwise_conv(const QRNN_FLASH qrnn_depthwise *conv, const int16_t *x, int16_t *past, int32_t *place,
                                                  int32_t *phase, int16_t *y)
 {
-    const qrnn_window *window = &conv->window;
+    const QRNN_FLASH qrnn_window *window = &conv->window;
     const uint32_t features = qrnn_window_features(window);
     const uint32_t whole = window->channels / QRNN_CHANNELS * QRNN_CHANNELS;
     uint32_t ended;

@@ -121,7 +121,7 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
 #endif
 #endif
 
-QRNN_DOT void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+QRNN_DOT void qrnn_dot4(const QRNN_FLASH int8_t *weight, const uint32_t *operand, uint32_t columns, const QRNN_FLASH int32_t bias[4],
                       int32_t sums[4])
 {
     uint32_t excess = *operand++;
@@ -218,7 +218,7 @@ qrnn_four_sums(const int8_t *weight __attribute__((unused)), const uint32_t *ope
     }
 #endif
 
-static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+static void qrnn_dot4_wide(const QRNN_FLASH int8_t *weight, const uint32_t *operand, uint32_t columns, const QRNN_FLASH int32_t bias[4],
                            int32_t sums[4])
 {
     const uint32_t excess = *operand++;
@@ -235,7 +235,7 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
     uint32_t p1 = 0;
     uint32_t p2 = 0;
     uint32_t p3 = 0;
-    const uint32_t *words = (const uint32_t *)(const void *)weight; /* as which they are stored */
+    const QRNN_FLASH uint32_t *words = (const QRNN_FLASH uint32_t *)(const QRNN_FLASH void *)weight; /* as which they are stored */
     do {
         QRNN_COLUMN(0)
         QRNN_COLUMN(1)
@@ -314,7 +314,7 @@ static void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand, uint32
     } while (operand != group_end);
 #endif
 
-QRNN_DOT void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+QRNN_DOT void qrnn_dot4_four(const QRNN_FLASH int8_t *weight, const uint32_t *operand, uint32_t columns, const QRNN_FLASH int32_t bias[4],
                            int32_t sums[4])
 {
     const uint32_t *group_sum = operand + 1 + columns;
@@ -325,15 +325,15 @@ QRNN_DOT void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint
     int32_t s3 = bias[3];
     operand++;
     do {
-        const uint32_t *words = (const uint32_t *)(const void *)(weight + 4); /* as which they are stored */
+        const QRNN_FLASH uint32_t *words = (const QRNN_FLASH uint32_t *)(const QRNN_FLASH void *)(weight + 4); /* as which they are stored */
         const uint32_t *const group_end = operand + 32;
         const uint32_t offset = *group_sum++ * 0x80008u;
         uint32_t p01 = 0u - offset;
         uint32_t p23 = 0u - offset;
         QRNN_GROUP_OF_FOUR
-        s0 += weight[0] * (int16_t)(p01 & 0xFFFFu);
+        s0 += (int32_t)weight[0] * (int16_t)(p01 & 0xFFFFu);
         s1 += weight[1] * ((int32_t)(p01 + 0x8000u) >> 16);
-        s2 += weight[2] * (int16_t)(p23 & 0xFFFFu);
+        s2 += (int32_t)weight[2] * (int16_t)(p23 & 0xFFFFu);
         s3 += weight[3] * ((int32_t)(p23 + 0x8000u) >> 16);
         weight += 68;
     } while (operand != end);
@@ -347,7 +347,7 @@ QRNN_DOT void qrnn_dot4_four(const int8_t *weight, const uint32_t *operand, uint
 #ifdef QRNN_USE_FOUR_WIDE
 /* Of each 32 columns: the scales, then a halfword for each column, u0, u1, u2 and q3 from the lowest four bits on, u = q + 8. The
  * sums are taken as in qrnn_dot4_wide, 16 in place of 2^8, and |S| <= 32 * 8 * 32767 < 2^23. */
-static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4],
+static void qrnn_dot4_four_wide(const QRNN_FLASH int8_t *weight, const uint32_t *operand, uint32_t columns, const QRNN_FLASH int32_t bias[4],
                                 int32_t sums[4])
 {
     const uint32_t *group_sum = operand + 1 + columns;
@@ -358,7 +358,7 @@ static void qrnn_dot4_four_wide(const int8_t *weight, const uint32_t *operand, u
     int32_t s3 = bias[3];
     operand++;
     do {
-        const uint32_t *words = (const uint32_t *)(const void *)(weight + 4);
+        const QRNN_FLASH uint32_t *words = (const QRNN_FLASH uint32_t *)(const QRNN_FLASH void *)(weight + 4);
         const uint32_t *const group_end = operand + 32;
         const uint32_t offset = *group_sum++ * 8u;
         uint32_t p0 = 0;

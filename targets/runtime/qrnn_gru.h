@@ -8,7 +8,7 @@
 
 #if defined(QRNN_USE_GRU_RESET_AFTER)
 /* linear_before_reset = 1. x and operand: of the input and of the old state; h [H] is updated. */
-QRNN_FOR_EACH_LAYER void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h)
+QRNN_FOR_EACH_LAYER void qrnn_gru_step(const QRNN_FLASH qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h)
 {
     int32_t xs[3][QRNN_BLOCK_ROWS];
     int32_t hs[3][QRNN_BLOCK_ROWS];
@@ -46,7 +46,7 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step(const qrnn_cell *cell, const uint32_t *x,
 
 #if defined(QRNN_USE_GRU_RESET_BEFORE)
 /* linear_before_reset = 0: r and z of all units, then n from the operand of r*h. Room: z [H], reset [H], `encoded` as `operand`. */
-QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h,
+QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const QRNN_FLASH qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h,
                                               int32_t *z, int16_t *reset, uint32_t *encoded)
 {
     const qrnn_operand_format as_it_is = {cell->h_limit, 0U, cell->hh.wide};

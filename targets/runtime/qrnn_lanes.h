@@ -93,12 +93,12 @@ static inline void qrnn_lanes_write16(int16_t *to, qrnn_lanes x, uint32_t count)
 }
 
 /* table[index] */
-static inline qrnn_lanes qrnn_lanes_entry16(const int16_t *table, qrnn_lanes index)
+static inline qrnn_lanes qrnn_lanes_entry16(const QRNN_FLASH int16_t *table, qrnn_lanes index)
 {
     return vldrhq_gather_shifted_offset_s32(table, vreinterpretq_u32_s32(index));
 }
 
-static inline qrnn_lanes qrnn_lanes_entry32(const int32_t *table, qrnn_lanes index)
+static inline qrnn_lanes qrnn_lanes_entry32(const QRNN_FLASH int32_t *table, qrnn_lanes index)
 {
     return vldrwq_gather_shifted_offset_s32(table, vreinterpretq_u32_s32(index));
 }
@@ -151,7 +151,7 @@ static inline qrnn_lanes qrnn_lanes_add_saturate32(qrnn_lanes a, qrnn_lanes b)
 }
 
 /* x, each lane saturated to 16 - shift bits and shifted left by its own shift */
-static inline qrnn_lanes qrnn_lanes_saturate16_shifted(qrnn_lanes x, const uint8_t *shift)
+static inline qrnn_lanes qrnn_lanes_saturate16_shifted(qrnn_lanes x, const QRNN_FLASH uint8_t *shift)
 {
     const int32x4_t left = vreinterpretq_s32_u32(vldrbq_u32(shift));
     const int32x4_t right = vnegq_s32(left);
@@ -161,7 +161,7 @@ static inline qrnn_lanes qrnn_lanes_saturate16_shifted(qrnn_lanes x, const uint8
 }
 
 /* requantize of four sums; left_shift may be NULL */
-static inline void qrnn_requantize_four(const int32_t sums[4], const int32_t multiplier[4], const uint8_t *left_shift, int32_t y[4])
+static inline void qrnn_requantize_four(const int32_t sums[4], const QRNN_FLASH int32_t multiplier[4], const QRNN_FLASH uint8_t *left_shift, int32_t y[4])
 {
     int32x4_t x = vldrwq_s32(sums);
     if (left_shift != NULL) {
@@ -246,12 +246,12 @@ static inline void qrnn_lanes_write16(int16_t *to, qrnn_lanes x, uint32_t count)
 }
 
 /* table[index] */
-static inline qrnn_lanes qrnn_lanes_entry16(const int16_t *table, qrnn_lanes index)
+static inline qrnn_lanes qrnn_lanes_entry16(const QRNN_FLASH int16_t *table, qrnn_lanes index)
 {
     return table[index];
 }
 
-static inline qrnn_lanes qrnn_lanes_entry32(const int32_t *table, qrnn_lanes index)
+static inline qrnn_lanes qrnn_lanes_entry32(const QRNN_FLASH int32_t *table, qrnn_lanes index)
 {
     return table[index];
 }
@@ -268,13 +268,13 @@ static inline qrnn_lanes qrnn_lanes_shift_right(qrnn_lanes x, uint32_t shift)
 }
 
 /* x, saturated to 16 - shift bits and shifted left */
-static inline qrnn_lanes qrnn_lanes_saturate16_shifted(qrnn_lanes x, const uint8_t *shift)
+static inline qrnn_lanes qrnn_lanes_saturate16_shifted(qrnn_lanes x, const QRNN_FLASH uint8_t *shift)
 {
     return qrnn_saturate16_shifted(x, *shift);
 }
 
 /* requantize of four sums; left_shift may be NULL */
-static inline void qrnn_requantize_four(const int32_t sums[4], const int32_t multiplier[4], const uint8_t *left_shift, int32_t y[4])
+static inline void qrnn_requantize_four(const int32_t sums[4], const QRNN_FLASH int32_t multiplier[4], const QRNN_FLASH uint8_t *left_shift, int32_t y[4])
 {
     int32_t s0 = sums[0];
     int32_t s1 = sums[1];

@@ -20,17 +20,17 @@ static inline uint32_t qrnn_list_head(uint32_t counts, uint32_t tiles)
     return ((2U * counts) + tiles + 3U) & ~UINT32_C(3);
 }
 
-static inline uint32_t qrnn_list_count(const int8_t *list, uint32_t k)
+static inline uint32_t qrnn_list_count(const QRNN_FLASH int8_t *list, uint32_t k)
 {
     uint16_t count;
 
-    QRNN_COPY(&count, &list[2U * k], sizeof count);
+    QRNN_COPY_CONSTANT(&count, &list[2U * k], sizeof count);
     return count;
 }
 
 #if defined(QRNN_USE_LISTS_OF_ROWS)
 /* The bytes before the weights of a block whose rows have lists of their own */
-static inline uint32_t qrnn_row_lists_head(const int8_t *list)
+static inline uint32_t qrnn_row_lists_head(const QRNN_FLASH int8_t *list)
 {
     uint32_t tiles = 0U;
 

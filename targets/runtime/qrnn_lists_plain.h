@@ -24,12 +24,14 @@
     }
 
 /* See qrnn_dot4_wide of qrnn_dot_plain.h: modulo 2^32, R2 = p2 - 2^8 p3, R1 = p1 - 2^8 p2, R0 = p0 - 2^8 p1. */
-static void qrnn_dot4_tiles(const int8_t *list, const uint32_t *operand, const int32_t bias[4], int32_t sums[4])
+static void qrnn_dot4_tiles(const QRNN_FLASH int8_t *list, const uint32_t *operand, const QRNN_FLASH int32_t bias[4],
+                            int32_t sums[4])
 {
     const uint32_t count = qrnn_list_count(list, 0U);
-    const uint8_t *number = (const uint8_t *)&list[2];
-    const uint8_t *const end = &number[count];
-    const uint32_t *words = (const uint32_t *)(const void *)&list[qrnn_list_head(1U, count)]; /* as which they are stored */
+    const QRNN_FLASH uint8_t *number = (const QRNN_FLASH uint8_t *)&list[2];
+    const QRNN_FLASH uint8_t *const end = &number[count];
+    /* as which they are stored */
+    const QRNN_FLASH uint32_t *words = (const QRNN_FLASH uint32_t *)(const QRNN_FLASH void *)&list[qrnn_list_head(1U, count)];
     uint32_t sum = 0;
     uint32_t p0 = 0;
     uint32_t p1 = 0;
@@ -55,13 +57,14 @@ static void qrnn_dot4_tiles(const int8_t *list, const uint32_t *operand, const i
 #endif
 
 #if defined(QRNN_USE_LISTS_OF_ROWS)
-static void qrnn_dot4_rows(const int8_t *list, const uint32_t *operand, const int32_t bias[4], int32_t sums[4])
+static void qrnn_dot4_rows(const QRNN_FLASH int8_t *list, const uint32_t *operand, const QRNN_FLASH int32_t bias[4],
+                           int32_t sums[4])
 {
-    const uint8_t *number = (const uint8_t *)&list[2U * QRNN_BLOCK_ROWS];
-    const int8_t *weight = &list[qrnn_row_lists_head(list)];
+    const QRNN_FLASH uint8_t *number = (const QRNN_FLASH uint8_t *)&list[2U * QRNN_BLOCK_ROWS];
+    const QRNN_FLASH int8_t *weight = &list[qrnn_row_lists_head(list)];
 
     for (uint32_t row = 0U; row < QRNN_BLOCK_ROWS; row++) {
-        const uint8_t *const end = &number[qrnn_list_count(list, row)];
+        const QRNN_FLASH uint8_t *const end = &number[qrnn_list_count(list, row)];
         int32_t sum = bias[row];
 
         for (; number != end; number++) {

@@ -7,7 +7,7 @@
 #include "qrnn_matrix.h"
 
 /* The argument of a gate, of the units of rows from `row` on; c is what its peephole reads. */
-static inline qrnn_lanes qrnn_lstm_argument(const qrnn_cell *cell, uint32_t row, const int32_t *x, const int32_t *h, qrnn_lanes c)
+static inline qrnn_lanes qrnn_lstm_argument(const QRNN_FLASH qrnn_cell *cell, uint32_t row, const int32_t *x, const int32_t *h, qrnn_lanes c)
 {
 #if defined(QRNN_USE_PEEPHOLE)
     if (cell->peephole != NULL) {
@@ -21,7 +21,7 @@ static inline qrnn_lanes qrnn_lstm_argument(const qrnn_cell *cell, uint32_t row,
 }
 
 /* x and h: operands of the input and of the old state. cells [H] are updated; hidden [H] is what the cell puts out. */
-QRNN_FOR_EACH_LAYER void qrnn_lstm_step(const qrnn_cell *cell, const uint32_t *x, const uint32_t *h, int32_t *cells, int16_t *hidden)
+QRNN_FOR_EACH_LAYER void qrnn_lstm_step(const QRNN_FLASH qrnn_cell *cell, const uint32_t *x, const uint32_t *h, int32_t *cells, int16_t *hidden)
 {
     const uint32_t gates = (cell->forget == (uint8_t)QRNN_FORGET_GATE) ? 4U : 3U;
     const uint32_t g_gate = gates - 2U;

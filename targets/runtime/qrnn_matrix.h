@@ -30,8 +30,8 @@ static inline void qrnn_to_operands(const int16_t *values, uint32_t count, qrnn_
 
 #if defined(QRNN_USE_WIDE) || defined(QRNN_USE_NARROW)
 /* sum over k of weight[r, k] * operand[k] + bias[r] of the rows of a block, with weights of eight bits */
-static inline void qrnn_dot_bytes(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *bias,
-                                  int32_t sums[QRNN_BLOCK_ROWS])
+static inline void qrnn_dot_bytes(const QRNN_FLASH qrnn_matrix *matrix, const QRNN_FLASH int8_t *weight, const uint32_t *operand,
+                                  const QRNN_FLASH int32_t *bias, int32_t sums[QRNN_BLOCK_ROWS])
 {
 #if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
     if (matrix->wide != 0U) {
@@ -49,8 +49,8 @@ static inline void qrnn_dot_bytes(const qrnn_matrix *matrix, const int8_t *weigh
 
 #if defined(QRNN_USE_FOUR_WIDE) || defined(QRNN_USE_FOUR_NARROW)
 /* the same with weights of four bits */
-static inline void qrnn_dot_four(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *bias,
-                                 int32_t sums[QRNN_BLOCK_ROWS])
+static inline void qrnn_dot_four(const QRNN_FLASH qrnn_matrix *matrix, const QRNN_FLASH int8_t *weight, const uint32_t *operand,
+                                 const QRNN_FLASH int32_t *bias, int32_t sums[QRNN_BLOCK_ROWS])
 {
 #if defined(QRNN_USE_FOUR_WIDE) && defined(QRNN_USE_FOUR_NARROW)
     if (matrix->wide != 0U) {
@@ -68,22 +68,22 @@ static inline void qrnn_dot_four(const qrnn_matrix *matrix, const int8_t *weight
 
 #if defined(QRNN_USE_LISTS)
 /* A block of weights: of a matrix with lists, where its list begins. */
-static inline const int8_t *qrnn_block(const qrnn_matrix *matrix, uint32_t block)
+static inline const QRNN_FLASH int8_t *qrnn_block(const QRNN_FLASH qrnn_matrix *matrix, uint32_t block)
 {
-    const uint32_t *const words = matrix->weight;
+    const QRNN_FLASH uint32_t *const words = matrix->weight;
 
     if (matrix->lists != (uint8_t)QRNN_NO_LISTS) {
-        return (const int8_t *)&words[words[block]];
+        return (const QRNN_FLASH int8_t *)&words[words[block]];
     }
-    return (const int8_t *)words + ((size_t)block * matrix->block_bytes);
+    return (const QRNN_FLASH int8_t *)words + ((size_t)block * matrix->block_bytes);
 }
 
 #endif
 
 #if defined(QRNN_USE_LISTS_OF_TILES)
 /* the same of a block with a list of tiles of four rows */
-static inline void qrnn_dot_tiles(const qrnn_matrix *matrix, const int8_t *list, const uint32_t *operand, const int32_t bias[4],
-                                  int32_t sums[4])
+static inline void qrnn_dot_tiles(const QRNN_FLASH qrnn_matrix *matrix, const QRNN_FLASH int8_t *list, const uint32_t *operand,
+                                  const QRNN_FLASH int32_t bias[4], int32_t sums[4])
 {
     (void)matrix;
 #if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
@@ -102,8 +102,8 @@ static inline void qrnn_dot_tiles(const qrnn_matrix *matrix, const int8_t *list,
 
 #if defined(QRNN_USE_LISTS_OF_ROWS)
 /* the same of a block whose rows have lists of their own */
-static inline void qrnn_dot_rows(const qrnn_matrix *matrix, const int8_t *list, const uint32_t *operand, const int32_t bias[4],
-                                  int32_t sums[4])
+static inline void qrnn_dot_rows(const QRNN_FLASH qrnn_matrix *matrix, const QRNN_FLASH int8_t *list, const uint32_t *operand,
+                                 const QRNN_FLASH int32_t bias[4], int32_t sums[4])
 {
     (void)matrix;
 #if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
@@ -121,8 +121,8 @@ static inline void qrnn_dot_rows(const qrnn_matrix *matrix, const int8_t *list, 
 #endif
 
 /* the same, however the weights are stored but in lists */
-static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *bias,
-                            int32_t sums[QRNN_BLOCK_ROWS])
+static inline void qrnn_dot(const QRNN_FLASH qrnn_matrix *matrix, const QRNN_FLASH int8_t *weight, const uint32_t *operand,
+                            const QRNN_FLASH int32_t *bias, int32_t sums[QRNN_BLOCK_ROWS])
 {
 #if defined(QRNN_USE_FOUR) && (defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE))
     if (matrix->four != 0U) {
@@ -139,8 +139,8 @@ static inline void qrnn_dot(const qrnn_matrix *matrix, const int8_t *weight, con
 
 #if defined(QRNN_USE_LISTS)
 /* the same of any block */
-static inline void qrnn_dot_block(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t bias[4],
-                                  int32_t sums[4])
+static inline void qrnn_dot_block(const QRNN_FLASH qrnn_matrix *matrix, const QRNN_FLASH int8_t *weight, const uint32_t *operand,
+                                  const QRNN_FLASH int32_t bias[4], int32_t sums[4])
 {
 #if defined(QRNN_USE_LISTS_OF_TILES)
     if (matrix->lists == (uint8_t)QRNN_LISTS_OF_TILES) {
@@ -160,15 +160,15 @@ static inline void qrnn_dot_block(const qrnn_matrix *matrix, const int8_t *weigh
 
 #if defined(QRNN_USE_ROWS) && !defined(QRNN_HAS_ROWS)
 /* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r], left_shift[r]) of the rows of `blocks` blocks */
-QRNN_FOR_EACH_LAYER void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_block, uint32_t blocks, const uint32_t *operand,
+QRNN_FOR_EACH_LAYER void qrnn_rows(const QRNN_FLASH qrnn_matrix *matrix, uint32_t first_block, uint32_t blocks, const uint32_t *operand,
                       int32_t sums[][QRNN_BLOCK_ROWS])
 {
 #if !defined(QRNN_USE_LISTS)
-    const int8_t *weight = (const int8_t *)matrix->weight + ((size_t)first_block * matrix->block_bytes);
+    const QRNN_FLASH int8_t *weight = (const QRNN_FLASH int8_t *)matrix->weight + ((size_t)first_block * matrix->block_bytes);
 #endif
-    const int32_t *row = &matrix->row[8U * first_block];
+    const QRNN_FLASH int32_t *row = &matrix->row[8U * first_block];
 #if defined(QRNN_USE_LEFT_SHIFT)
-    const uint8_t *left_shift = (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * first_block];
+    const QRNN_FLASH uint8_t *left_shift = (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * first_block];
 #endif
 
 #if defined(QRNN_HAS_BLOCKS) && defined(QRNN_USE_LISTS)
@@ -205,7 +205,7 @@ QRNN_FOR_EACH_LAYER void qrnn_rows(const qrnn_matrix *matrix, uint32_t first_blo
 #endif
 
 /* The number of units of a block whose first unit is `first`; a constant where vectors are full, since a predicate costs instructions */
-static inline uint32_t qrnn_units_of_block(const qrnn_cell *cell, uint32_t first)
+static inline uint32_t qrnn_units_of_block(const QRNN_FLASH qrnn_cell *cell, uint32_t first)
 {
     const uint32_t rest = cell->units - first;
 
@@ -219,7 +219,7 @@ static inline uint32_t qrnn_units_of_block(const qrnn_cell *cell, uint32_t first
 
 /* What a gate function takes for saturate16_shifted(sum, pre_shift of the row); of the rows from `row` on, one for each lane. Where
  * nothing is shifted it is the sum itself, since gate functions saturate. */
-static inline qrnn_lanes qrnn_to_argument(const qrnn_matrix *matrix, uint32_t row, qrnn_lanes sum)
+static inline qrnn_lanes qrnn_to_argument(const QRNN_FLASH qrnn_matrix *matrix, uint32_t row, qrnn_lanes sum)
 {
 #if defined(QRNN_USE_PRE_SHIFT)
     return (matrix->pre_shift == NULL) ? sum : qrnn_lanes_saturate16_shifted(sum, &matrix->pre_shift[row]);

@@ -7,7 +7,7 @@
 
 /* Puts x into the ring `past`, of whose steps those are of the sequence that `real` marks; past its end x is NULL. Returns how many rows of
  * y came out, 0 or 1. */
-QRNN_FOR_EACH_LAYER uint32_t qrnn_max_pool(const qrnn_window *window, const int16_t *x, int16_t *past, int16_t *real, int32_t *place,
+QRNN_FOR_EACH_LAYER uint32_t qrnn_max_pool(const QRNN_FLASH qrnn_window *window, const int16_t *x, int16_t *past, int16_t *real, int32_t *place,
                                            int32_t *phase, int16_t *y)
 {
     const uint32_t features = qrnn_window_features(window);

@@ -6,7 +6,7 @@
 #include "qrnn_contract_lanes.h"
 
 /* y = round(gate(align16(x, in_frac, gate_frac)) / 2^shift); x and y may be one array. */
-static void qrnn_pointwise(const qrnn_gate *gate, const int16_t *x, uint32_t count, uint32_t in_frac, uint32_t gate_frac,
+static void qrnn_pointwise(const QRNN_FLASH qrnn_gate *gate, const int16_t *x, uint32_t count, uint32_t in_frac, uint32_t gate_frac,
                            uint32_t shift, int16_t *y)
 {
     for (uint32_t k = 0U; k < count; k += QRNN_LANES) {

@@ -6,7 +6,7 @@
 #include "qrnn_contract_lanes.h"
 
 /* s = saturate(round(f(v) / 2^shift), 32767), f a gate function, or the identity where gate is NULL; in place */
-static void qrnn_to_state(const qrnn_gate *gate, uint32_t count, uint32_t shift, int16_t *v)
+static void qrnn_to_state(const QRNN_FLASH qrnn_gate *gate, uint32_t count, uint32_t shift, int16_t *v)
 {
     for (uint32_t k = 0U; k < count; k += QRNN_LANES) {
         const qrnn_lanes argument = qrnn_lanes_read16(&v[k], count - k);

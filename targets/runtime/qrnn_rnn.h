@@ -7,7 +7,7 @@
 #include "qrnn_matrix.h"
 
 /* h' = saturate(round(f(pre)), 32767); x and h: operands of the input and of the old state; hidden [H] is what the cell puts out. */
-QRNN_FOR_EACH_LAYER void qrnn_rnn_step(const qrnn_cell *cell, const uint32_t *x, const uint32_t *h, int16_t *hidden)
+QRNN_FOR_EACH_LAYER void qrnn_rnn_step(const QRNN_FLASH qrnn_cell *cell, const uint32_t *x, const uint32_t *h, int16_t *hidden)
 {
     int32_t xs[1][QRNN_BLOCK_ROWS];
     int32_t hs[1][QRNN_BLOCK_ROWS];

@@ -83,6 +83,25 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 #define QRNN_CLEAR(to, bytes) ((void)memset((to), 0, (size_t)(bytes)))
 #endif
 
+/* Constants of the model lie in flash. An AVR reaches its flash by instructions of its own, and its compiler through a type; other cores
+ * reach it as they reach RAM. Without GNU's dialect of C (-std=gnu99 or newer) the constants of an AVR lie in RAM. */
+#if defined(__AVR__) && defined(__FLASH)
+#define QRNN_FLASH __flash
+#pragma GCC diagnostic ignored "-Wuninitialized" /* GCC 5 says it of constants that it has folded */
+#define QRNN_COPY_CONSTANT(to, from, bytes) qrnn_copy_constant((to), (from), (uint16_t)(bytes))
+static inline void qrnn_copy_constant(void *to, const QRNN_FLASH void *from, uint16_t bytes)
+{
+    uint8_t *next = (uint8_t *)to;
+    const QRNN_FLASH uint8_t *byte = (const QRNN_FLASH uint8_t *)from;
+    for (; bytes != 0U; bytes--) {
+        *next++ = *byte++;
+    }
+}
+#else
+#define QRNN_FLASH
+#define QRNN_COPY_CONSTANT(to, from, bytes) QRNN_COPY(to, from, bytes)
+#endif
+
 /* A function that is compiled anew for each layer, with the layer's constants in place of what it reads from structs; -Os has it once. */
 #if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
 #define QRNN_FOR_EACH_LAYER static inline __attribute__((always_inline))
@@ -119,7 +138,7 @@ typedef char qrnn_shifts_are_arithmetic[((INT32_C(-3) >> 1) == INT32_C(-2)) ? 1 
 
 /* Where the numbers of a model lie: weights with tables of embeddings, and all else (biases, tables of gate functions). Each stands between
  * an array and its initializer, where GCC, Clang and Arm's compiler take __attribute__((section("name"))) and IAR takes @ "name". Empty:
- * where constants lie. */
+ * where constants lie. GCC puts what is QRNN_FLASH on an AVR into the section of its flash, whatever these say. */
 #ifndef QRNN_WEIGHTS
 #define QRNN_WEIGHTS
 #endif
@@ -149,10 +168,10 @@ typedef uint32_t qrnn_block_bytes;
 
 /* Rows of weights with what requantizes their sums. Rows stand in blocks of QRNN_BLOCK_ROWS; short last blocks are filled up with zeros. */
 typedef struct {
-    const uint32_t *weight;    /* [blocks][bytes of a block], laid out as the dot product reads them; or lists */
-    const int32_t *row;        /* [blocks][2][rows of a block]: biases, multipliers */
-    const uint8_t *left_shift; /* [blocks][rows], NULL where all are 0 */
-    const uint8_t *pre_shift;  /* [blocks][rows], NULL where all are 0 */
+    const QRNN_FLASH uint32_t *weight;    /* [blocks][bytes of a block], laid out as the dot product reads them; or lists */
+    const QRNN_FLASH int32_t *row;        /* [blocks][2][rows of a block]: biases, multipliers */
+    const QRNN_FLASH uint8_t *left_shift; /* [blocks][rows], NULL where all are 0 */
+    const QRNN_FLASH uint8_t *pre_shift;  /* [blocks][rows], NULL where all are 0 */
     uint16_t columns;          /* of a row, with its padding */
     qrnn_block_bytes block_bytes; /* of weights */
     uint8_t wide;              /* operands have 16 bits */
@@ -185,8 +204,8 @@ typedef struct {
 
 /* A gate function, section 3 of the contract. */
 typedef struct {
-    const int16_t *table;      /* ODD */
-    const int32_t *wide_table; /* TABLE */
+    const QRNN_FLASH int16_t *table;      /* ODD */
+    const QRNN_FLASH int32_t *wide_table; /* TABLE */
     int32_t value[5];          /* the five parameters of the kind, in the contract's order */
     uint8_t kind;              /* a qrnn_gate_kind */
 } qrnn_gate;
@@ -195,9 +214,9 @@ typedef struct {
 typedef struct {
     qrnn_matrix ih;                  /* W, from the layer's input */
     qrnn_matrix hh;                  /* R, from the state */
-    const qrnn_gate *gate;           /* a function for each gate in the blocks' order, and for LSTM one more, of the cell */
-    const int16_t *peephole;         /* [blocks][rows] weights, or NULL */
-    const uint8_t *peephole_shift;   /* [blocks][rows] */
+    const QRNN_FLASH qrnn_gate *gate;           /* a function for each gate in the blocks' order, and for LSTM one more, of the cell */
+    const QRNN_FLASH int16_t *peephole;         /* [blocks][rows] weights, or NULL */
+    const QRNN_FLASH uint8_t *peephole_shift;   /* [blocks][rows] */
     uint16_t units;                  /* H */
     uint16_t h_limit;                /* GRU with linear_before_reset = 0: of the operand of r*h; */
     uint8_t h_shift;                 /* its shift */

@@ -29,13 +29,13 @@ typedef struct {
 } qrnn_window;
 
 /* The values of a step */
-static inline uint32_t qrnn_window_features(const qrnn_window *window)
+static inline uint32_t qrnn_window_features(const QRNN_FLASH qrnn_window *window)
 {
     return window->lines * window->bands * window->channels;
 }
 
 /* The ring goes on to the place of the next step, which is that of the oldest. Returns whether a window ends with the last step. */
-static inline uint32_t qrnn_window_ends(const qrnn_window *window, int32_t *place, int32_t *phase)
+static inline uint32_t qrnn_window_ends(const QRNN_FLASH qrnn_window *window, int32_t *place, int32_t *phase)
 {
     const int32_t next = *place + 1;
 
@@ -49,7 +49,7 @@ static inline uint32_t qrnn_window_ends(const qrnn_window *window, int32_t *plac
 }
 
 /* The taps of place p that read a band: from *low on and below *high. */
-static inline void qrnn_window_taps(const qrnn_window *window, uint32_t p, uint32_t *low, uint32_t *high)
+static inline void qrnn_window_taps(const QRNN_FLASH qrnn_window *window, uint32_t p, uint32_t *low, uint32_t *high)
 {
     const uint32_t first = p * window->band_stride;
     uint32_t begin = 0U;
@@ -66,13 +66,13 @@ static inline void qrnn_window_taps(const qrnn_window *window, uint32_t p, uint3
 }
 
 /* Where the band of tap b of place p begins in a step; the tap reads a band. */
-static inline uint32_t qrnn_window_band(const qrnn_window *window, uint32_t p, uint32_t b)
+static inline uint32_t qrnn_window_band(const QRNN_FLASH qrnn_window *window, uint32_t p, uint32_t b)
 {
     return ((p * window->band_stride) + (b * window->band_dilation) - window->band_before) * window->channels;
 }
 
 /* Whether tap a of line place q reads a line; the only tap always does. */
-static inline uint32_t qrnn_window_has_line(const qrnn_window *window, uint32_t q, uint32_t a)
+static inline uint32_t qrnn_window_has_line(const QRNN_FLASH qrnn_window *window, uint32_t q, uint32_t a)
 {
     const uint32_t at = (q * window->line_stride) + (a * window->line_dilation);
 
@@ -80,7 +80,7 @@ static inline uint32_t qrnn_window_has_line(const qrnn_window *window, uint32_t 
 }
 
 /* Where the line of tap a of line place q begins in a step; the tap reads a line. */
-static inline uint32_t qrnn_window_line(const qrnn_window *window, uint32_t q, uint32_t a)
+static inline uint32_t qrnn_window_line(const QRNN_FLASH qrnn_window *window, uint32_t q, uint32_t a)
 {
     const uint32_t line = (q * window->line_stride) + (a * window->line_dilation) - window->line_before;
 
@@ -88,7 +88,7 @@ static inline uint32_t qrnn_window_line(const qrnn_window *window, uint32_t q, u
 }
 
 /* The step of the next tap in the ring */
-static inline uint32_t qrnn_window_next(const qrnn_window *window, uint32_t step)
+static inline uint32_t qrnn_window_next(const QRNN_FLASH qrnn_window *window, uint32_t step)
 {
     const uint32_t next = step + window->dilation;
 

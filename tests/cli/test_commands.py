@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from qrnn.accuracy.compare import compare
 from qrnn.conversion import DEFAULT_SCHEME, quantize
 from qrnn.errors import QrnnError
 from qrnn.examples import digits_calibration, digits_model, digits_test
+from qrnn.hardware.chips import chips, names
 from qrnn.model.file import load, save
 from qrnn.onnx_import import load_onnx
 from qrnn.quantization.scheme import AUTO, Scheme
@@ -333,10 +335,11 @@ def test_inspect_row_scales_are_those_of_the_float_weights(place: Workplace) -> 
 
 def test_targets(cli: Cli) -> None:
     listed = strict_json(cli("targets", "--json").out)
-    assert [t["name"] for t in listed] == list(target_names())
+    assert [t["name"] for t in listed] == [*target_names(), *chips()]
     text = cli("targets").out
-    for name in target_names():
-        assert name in text
+    for name in (*target_names(), *names()):
+        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def test_one_target(cli: Cli, tmp_path: Path) -> None:

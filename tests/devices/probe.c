@@ -14,6 +14,15 @@ __asm__(".syntax unified\n.text\n.balign 4\n.thumb\n"
         ".global nothing\n.type nothing, %function\n.thumb_func\nnothing:\n bx lr\n"
         ".global touch_stack\n.type touch_stack, %function\n.thumb_func\n"
         "touch_stack:\n mov r1, sp\n subs r1, r1, r0\n str r0, [r1]\n bx lr\n");
+#elif defined(__AVR__)
+__asm__(".text\n.global count_down\n.type count_down, @function\ncount_down:\n1: subi r22, 1\n sbci r23, 0\n sbci r24, 0\n sbci r25, 0\n brne 1b\n ret\n"
+        ".global nothing\n.type nothing, @function\nnothing:\n ret\n"
+        ".global touch_stack\n.type touch_stack, @function\ntouch_stack:\n in r30, 0x3d\n in r31, 0x3e\n"
+        " sub r30, r22\n sbc r31, r23\n std Z + 3, r22\n ret\n"); /* of a core whose return address has two bytes */
+#elif defined(__XTENSA__)
+__asm__(".text\n.balign 4\n.global count_down\n.type count_down, @function\ncount_down:\n1: addi a2, a2, -1\n bnez a2, 1b\n ret\n"
+        ".global nothing\n.type nothing, @function\n.balign 4\nnothing:\n ret\n"
+        ".global touch_stack\n.type touch_stack, @function\n.balign 4\ntouch_stack:\n sub a3, a1, a2\n s32i a2, a3, 0\n ret\n");
 #elif defined(__riscv)
 __asm__(".text\n.balign 4\n.global count_down\ncount_down:\n1: addi a0, a0, -1\n bnez a0, 1b\n ret\n"
         ".global nothing\nnothing:\n ret\n"
@@ -28,9 +37,9 @@ void touch_stack(uint32_t bytes) { (void)bytes; }
 #define START_BYTES 200
 #define LATER_BYTES 3000
 extern const uint8_t table[TABLE_BYTES];
-extern uint8_t start[START_BYTES], later[LATER_BYTES];
+extern uint8_t initial[START_BYTES], later[LATER_BYTES];
 const uint8_t table[TABLE_BYTES] = {1, 2, 3};
-uint8_t start[START_BYTES] = {4, 5, 6};
+uint8_t initial[START_BYTES] = {4, 5, 6};
 uint8_t later[LATER_BYTES];
 
 static uint32_t read_word(void) {
@@ -126,11 +135,15 @@ int main(void) {
         case 'v': vectors(); break;
         case 'm': /* what start-up has made of memory */
             board_write(table, sizeof table);
-            board_write(start, sizeof start);
+            board_write(initial, sizeof initial);
             board_write(later, sizeof later);
             break;
 #if !defined(__x86_64__) && !defined(__aarch64__)
-        case 'f': ((void (*)(void))(uintptr_t)0xE0000000)(); break; /* never executable */
+        case 'f': { /* never executable, and too far for a direct call of some cores */
+            volatile uintptr_t nowhere = (uintptr_t)UINT32_C(0xE0000000); /* 0 on an AVR, where a program starts anew */
+            ((void (*)(void))nowhere)();
+            break;
+        }
 #endif
         case 'l': for (volatile uint32_t on = 1; on != 0;) { } break;
         case 'x': board_exit((int)read_word()); break;

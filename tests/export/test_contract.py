@@ -402,7 +402,12 @@ __asm__ volatile("mov r7, #1\\n\\tsvc #0" : : "r"(status) : "r7"); for (;;) { } 
 
 def plain_contract(folder: Path) -> None:
     """The generated scalar functions under other names, which no special form takes."""
-    text = MAKE.files()["qrnn_contract.h"].replace("qrnn_", "plain_").replace("QRNN_", "PLAIN_")
+    text = (
+        MAKE.files()["qrnn_contract.h"]
+        .replace("qrnn_", "plain_")
+        .replace("QRNN_", "PLAIN_")
+        .replace("PLAIN_FLASH ", "")
+    )
     (folder / "plain_contract.h").write_text(text.replace('#include "plain_arithmetic.h"\n', ""))
 
 

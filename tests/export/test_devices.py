@@ -22,7 +22,7 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target, load_target, target_names
 
 TARGETS = [name for name in target_names() if load_target(name).emulation is not None]
-USUAL = ("cortex-m0plus", "cortex-m4", "cortex-m55", "rv32imc")
+USUAL = ("cortex-m0plus", "cortex-m4", "cortex-m55", "rv32imc", "avr")
 """What the default run emulates: a core for each kind of kernels, the smallest one, and one that is none of Arm's."""
 PAIRS = [  # every target, and every kind
     pytest.param(which, name, marks=() if name in USUAL else pytest.mark.matrix)

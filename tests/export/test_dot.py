@@ -23,10 +23,10 @@ from qrnn.export.layout import (
     VECTORS,
     Kernels,
     block_rows,
-    operand_offset,
     pack_block,
     pack_block_four,
     padded_columns,
+    row_biases,
 )
 
 HERE = Path(__file__).parent / "dot"
@@ -69,6 +69,7 @@ HOSTS: dict[str, tuple[Kernels, tuple[str, ...]]] = {
     "plain, long multiply": ("plain", ("-DQRNN_LONG_MULTIPLY", "-DQRNN_NO_ASSEMBLY")),
     "dsp": ("dsp", ()),
     "mve": ("mve", ()),
+    "avr": ("avr", ()),
 }
 
 
@@ -103,7 +104,7 @@ class Case:
         else:
             packed = pack_block_four(self.weight, self.scale, kernels, self.wide)
         columns = padded_columns(count, kernels, four)
-        bias = (self.bias + operand_offset(kernels, self.wide) * self.weights.sum(axis=1)) & 0xFFFFFFFF
+        bias = row_biases(self.bias, self.weights, kernels, self.wide, four, columns).view(np.uint32)
         head = struct.pack(
             f"<IIIIIIi{len(bias)}I", self.wide, four, count, columns, len(packed), self.shift, self.limit, *bias
         )

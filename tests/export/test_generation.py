@@ -16,6 +16,7 @@ from installed import SANITIZERS, compiler
 
 import qrnn
 from export.building import SANITIZED, WARNINGS, compile_program, write_sources
+from export.test_devices import usable
 from qrnn import layers
 from qrnn.arithmetic.choices import fed_value
 from qrnn.devices.toolchain import boards_folder
@@ -135,13 +136,13 @@ def test_random_choices_in_c(program: tuple[QuantModel, Exported, Path], cases: 
     assert first_difference(want, decode_cases(exported, len(cases), done.stdout)) is None
 
 
-DEVICES = ("cortex-m4", pytest.param("cortex-m0plus", marks=pytest.mark.matrix), pytest.param("rv32imc", marks=pytest.mark.matrix))  # fmt: skip
+DEVICES = ("cortex-m4", "avr", *(pytest.param(d, marks=pytest.mark.matrix) for d in ("cortex-m0plus", "rv32imc")))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_devices_generate_what_the_host_does(device: str, tmp_path: Path) -> None:
     """`qrnn verify` compares it, from the folder alone."""
-    target = load_target(device)
+    target = usable(device)
     model = language_model()
     export_model(model, target, tmp_path / "net", "net", generation=Generation(DRAWN))
     folder = read_folder(tmp_path / "net")

@@ -6,7 +6,7 @@ from dataclasses import fields as fields_of
 
 import numpy as np
 
-from qrnn.export.c_text import CONSTANTS, WEIGHTS, array, fields
+from qrnn.export.c_text import CONSTANT, CONSTANTS, WEIGHTS, array, fields
 from qrnn.export.code import operand_format, operand_words
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.layout import COLUMNS, block_rows, channel_blocks, channel_constants, padded_columns
@@ -54,7 +54,7 @@ class ConvCode(WindowCode[QuantConv]):
             ("groups", f"{groups}U"),
             ("rows", f"{rows}U"),
         ]
-        code.define(f"static const qrnn_convolution {name}_window = {{\n{fields(members)}\n}};")
+        code.define(f"{CONSTANT} qrnn_convolution {name}_window = {{\n{fields(members)}\n}};")
         return "qrnn_conv", [f"uint32_t operand[{operand_words(found.columns, found.wide)}];"], ["operand"]
 
     def _channels(self) -> tuple[str, list[str], list[str]]:
@@ -80,7 +80,7 @@ class ConvCode(WindowCode[QuantConv]):
             *pointers.items(),
             ("format", operand_format(layer.operand)),
         ]
-        code.define(f"static const qrnn_depthwise {name}_window = {{\n{fields(members)}\n}};")
+        code.define(f"{CONSTANT} qrnn_depthwise {name}_window = {{\n{fields(members)}\n}};")
         return "qrnn_depthwise_conv", [], []
 
 

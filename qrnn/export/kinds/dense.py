@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qrnn.export.c_text import CONSTANT
 from qrnn.export.code import c_function, operand_format, operand_words
 from qrnn.export.layer_code import LayerCode
 from qrnn.export.matrices import c_matrix, plain_rows
@@ -18,7 +19,7 @@ class DenseCode(LayerCode[QuantDense]):
         place = plain_rows(rows, code.kernels)
         matrix = c_matrix(f"{name}_matrix", layer.matrix, layer.pre_shift, place, code.kernels, code.lists)
         code.matrix(matrix)
-        code.define(f"static const qrnn_matrix {name}_matrix = {matrix.initializer};")
+        code.define(f"{CONSTANT} qrnn_matrix {name}_matrix = {matrix.initializer};")
         code.headers |= {"qrnn_dense.h", "qrnn_matrix.h"}
         body = [
             f"const qrnn_operand_format format = {operand_format(layer.operand)};",

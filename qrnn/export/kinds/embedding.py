@@ -19,7 +19,7 @@ class EmbeddingCode(LayerCode[QuantEmbedding]):
         body = [
             f"const uint32_t row = (token < {vocabulary}U) ? token : {vocabulary - 1}U; /* nothing beyond the table is read */",
             "",
-            f"QRNN_COPY(y, &{table}[{features}U * row], {features}U * sizeof(*y));",
+            f"QRNN_COPY_CONSTANT(y, &{table}[{features}U * row], {features}U * sizeof(*y));",
         ]
         c_function(self.code, self.name, f"Row `token` of {vocabulary}.", "uint32_t token", body)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qrnn.export.c_text import copy
+from qrnn.export.c_text import copy, copy_constant
 from qrnn.export.layer_code import LayerCode
 from qrnn.export.ports import Place, StateField
 from qrnn.model.kinds.last_step import QuantLastStep
@@ -36,7 +36,7 @@ class LastStepCode(LayerCode[QuantLastStep]):
         if not self._kept or not zero.any():
             return []
         array = self.code.shared_array("int16_t", f"{self.name}_zero", zero.astype(np.int32))
-        return [copy(self._kept, array, self.features, "int16_t")]
+        return [copy_constant(self._kept, array, self.features, "int16_t")]
 
     def places(self) -> Mapping[str, Place]:
         """Return where the output lies without a copy, if it needs none."""
@@ -60,7 +60,9 @@ class LastStepCode(LayerCode[QuantLastStep]):
         zero = self.site.model.tensors[self.layer.output].nearest_zero.astype(np.int32)
         none = f"QRNN_CLEAR({y}, {self.features}U * sizeof(int16_t));"
         if zero.any():
-            none = copy(y, self.code.shared_array("int16_t", f"{self.name}_zero", zero), self.features, "int16_t")
+            none = copy_constant(
+                y, self.code.shared_array("int16_t", f"{self.name}_zero", zero), self.features, "int16_t"
+            )
         return [f"if ({rows} == 0U) {{", f"    {none}", "} else {", f"    {last}", "}"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qrnn.export.c_text import CONSTANT
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.windows import WindowCode, window_fields
 from qrnn.model.kinds.max_pool import QuantMaxPool
@@ -18,7 +19,7 @@ class MaxPoolCode(WindowCode[QuantMaxPool]):
     def constants(self) -> tuple[str, list[str], list[str]]:
         """Add the window."""
         self.code.headers.add("qrnn_max_pool.h")
-        self.code.define(f"static const qrnn_window {self.name}_window = {window_fields(self.layer)};")
+        self.code.define(f"{CONSTANT} qrnn_window {self.name}_window = {window_fields(self.layer)};")
         return "qrnn_max_pool", [], []
 
 

@@ -27,7 +27,7 @@ class OverBandsCode(LayerCode[QuantOverBands]):
                     continue
                 if start.value.any():
                     constant = code.shared_array(kind, f"initial_{name}_{state}", start.value)
-                    body.append(f"QRNN_COPY({state}, {constant}, sizeof({state}));")
+                    body.append(f"QRNN_COPY_CONSTANT({state}, {constant}, sizeof({state}));")
                 else:
                     body.append(f"QRNN_CLEAR({state}, sizeof({state}));")
             B = layer.bands

@@ -318,7 +318,7 @@ class Expressions:
         begin = flat_index([row, number(0)], weight.shape).text
         self.result.arrays_read |= {weight.text, x.text}
         return Value(
-            f"{self._around.dot(weight.kind, x.kind)}(&{weight.text}[{begin}], {x.text}, {columns}U)", "int32_t", *INT32
+            f"{self._around.dot(weight.type, x.kind)}(&{weight.text}[{begin}], {x.text}, {columns}U)", "int32_t", *INT32
         )
 
     def _lookup(self, node: ast.Name) -> Named:

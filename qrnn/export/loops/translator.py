@@ -234,7 +234,10 @@ class Translator(Expressions):
 def contract_function(function: Callable[..., Any]) -> tuple[str, list[str]]:
     """Return the head and the statements of a function of the contract on int64_t."""
     arguments = signature(function)
-    texts = [f"const {a.kind} *{a.text}" if isinstance(a, Array) else f"int64_t {a.text}" for a in arguments.values()]
+    texts = [
+        f"const QRNN_FLASH {a.kind} *{a.text}" if isinstance(a, Array) else f"int64_t {a.text}"
+        for a in arguments.values()
+    ]
     named: dict[str, Named] = dict(arguments)
     if function.__name__ == "evaluate":
         named["row"] = Absent("the row of its tables")

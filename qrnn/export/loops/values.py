@@ -64,7 +64,7 @@ class Array:
     """An array of a loop: its element type, and its shape without the indices ``lead``, which C does not have.
 
     ``lead`` are the names of the first indices, which stand for the sequence or row that is computed. ``low`` and ``high`` are bounds of
-    the elements.
+    the elements. ``constant`` arrays are parameters of the model.
     """
 
     text: str
@@ -74,6 +74,12 @@ class Array:
     low: int = INT64[0]
     high: int = INT64[1]
     writable: bool = False
+    constant: bool = False
+
+    @property
+    def type(self) -> str:
+        """The element type, with the memory of a constant."""
+        return f"QRNN_FLASH {self.kind}" if self.constant else self.kind
 
 
 @dataclass(frozen=True)

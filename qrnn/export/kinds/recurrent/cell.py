@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qrnn.arithmetic.fixedpoint import shift_right_round
-from qrnn.export.c_text import CONSTANTS, array, fields
+from qrnn.export.c_text import CONSTANT, CONSTANTS, array, fields
 from qrnn.export.code import Code, operand_format, operand_words
 from qrnn.export.loops.values import Array
 from qrnn.export.matrices import CMatrix, c_matrix, plain_rows, unit_rows
@@ -174,7 +174,7 @@ def _cell(
         ("candidate_shift", f"{shifts.candidate}U"),
         ("hidden_shift", f"{shifts.hidden}U"),
     ]
-    code.define(f"static const qrnn_cell {name} = {{\n{fields(members)}\n}};")
+    code.define(f"{CONSTANT} qrnn_cell {name} = {{\n{fields(members)}\n}};")
 
 
 def _projection(code: Code, layer: QuantRecurrentDefinition, d: QuantDirection, name: str, h: str) -> list[str]:
@@ -185,7 +185,7 @@ def _projection(code: Code, layer: QuantRecurrentDefinition, d: QuantDirection, 
     rows = plain_rows(P, code.kernels)
     matrix = c_matrix(f"{name}_projection", p.matrix, p.pre_shift, rows, code.kernels, code.lists)
     code.matrix(matrix)
-    code.define(f"static const qrnn_matrix {name}_projection = {matrix.initializer};")
+    code.define(f"{CONSTANT} qrnn_matrix {name}_projection = {matrix.initializer};")
     code.headers |= {"qrnn_dense.h", "qrnn_projection.h"}
     words, form = operand_words(matrix.columns, matrix.wide), operand_format(p.operand)
     lines = [

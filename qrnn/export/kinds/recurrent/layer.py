@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from qrnn.export.c_text import CONSTANTS, array, comment, copy, loop
+from qrnn.export.c_text import CONSTANTS, array, comment, copy, copy_constant, loop
 from qrnn.export.code import Code
 from qrnn.export.kinds.recurrent.cell import (
     RUNTIME,
@@ -113,7 +113,7 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
             if state.initial is not None and state.initial.value.any() and field in self.site.state:
                 name = self.code.names.new(f"initial_{field.name}")
                 self.code.define(array(field.kind, name, state.initial.value, place=CONSTANTS))
-                found.append(copy(f"state->{field.name}", name, field.count, field.kind))
+                found.append(copy_constant(f"state->{field.name}", name, field.count, field.kind))
         return found
 
     def step(self) -> list[str]:
@@ -236,7 +236,7 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         if not initial.value.any():
             return State(field, initial, local, declared, f"QRNN_CLEAR({local}, {size});")
         constant = self.code.shared_array(field.kind, f"initial_{field.name}", initial.value)
-        return State(field, initial, local, declared, f"QRNN_COPY({local}, {constant}, {size});")
+        return State(field, initial, local, declared, f"QRNN_COPY_CONSTANT({local}, {constant}, {size});")
 
     def _step_of(self, number: int) -> list[str]:
         """Return statements that take a direction one step further, from the state before it, or from its start where it has no memory."""

@@ -1,0 +1,102 @@
+"""Chips and boards, as data: what one of them has beside its core's target.
+
+``targets/chips/*.toml`` have a table for each chip: the target that it is, its flash, RAM and clock, other names of it (its family, boards with
+it), and the document that says so. A chip's name is taken wherever a target's name is.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from qrnn.errors import TargetError
+from qrnn.hardware.description import MOST_BYTES, Memory, Target, check_sizes, read_section, targets_folder
+from qrnn.system.files import read_regular
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A chip: the name of its ``target``, its memories in bytes and clock in Hz, and ``also``, its other names and those of boards with it.
+
+    ``wait_states`` are those of the flash at that clock. ``gnu_flags`` take the place of the target's, and ``machine`` of its emulated
+    machine, which has the chip's memories then.
+    """
+
+    description: str
+    target: str
+    ram_bytes: int
+    clock_hz: int
+    source: str
+    flash_bytes: int | None = None
+    wait_states: int | None = None
+    also: tuple[str, ...] = ()
+    gnu_flags: tuple[str, ...] = ()
+    machine: str | None = None
+
+    def memory(self, name: str) -> Memory:
+        """Return the memories of the chip ``name``."""
+        what = f"{name} ({', '.join(self.also)})" if self.also else name
+        return Memory(self.flash_bytes, self.ram_bytes, self.clock_hz, self.wait_states, what, self.source)
+
+
+def chips_folder() -> Path:
+    """Return the folder of the files."""
+    return targets_folder() / "chips"
+
+
+@cache
+def chips() -> dict[str, Chip]:
+    """Return all chips by name."""
+    found: dict[str, Chip] = {}
+    for path in sorted(chips_folder().glob("*.toml")):
+        found |= read_chips(path)
+    return dict(sorted(found.items()))
+
+
+def read_chips(path: Path) -> dict[str, Chip]:
+    """Read and check one file of chips; TargetError names the file, the key and what was expected."""
+    try:
+        table = tomllib.loads(read_regular(path, MOST_BYTES).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise TargetError(f"{path}: {error}") from None
+    found = {}
+    for name, keys in table.items():
+        if not isinstance(keys, dict):
+            raise TargetError(f"{path}: {name} = {keys!r}, expected a table")
+        found[name] = chip = read_section(path, Chip, keys, f"{name}.")
+        check_sizes(path, name, chip)
+    return found
+
+
+@cache
+def names() -> dict[str, str]:
+    """Return the chip of each name that is taken: those of chips, families and boards."""
+    found = {name: name for name in chips()}
+    for name, chip in chips().items():
+        found |= dict.fromkeys(chip.also, name)
+    return found
+
+
+def as_typed(name: str) -> str:
+    """Return a name as the files have it: in small letters, with hyphens."""
+    return name.lower().replace("_", "-").replace(" ", "-")
+
+
+def with_chip(name: str, chip: Chip, target: Target) -> Target:
+    """Return the target of a chip's core with what the chip has."""
+    build, emulation = target.build, target.emulation
+    if chip.gnu_flags:
+        build = replace(build, gnu_flags=chip.gnu_flags)
+    if chip.machine is not None and emulation is not None:
+        assert chip.flash_bytes is not None
+        emulation = replace(emulation, machine=chip.machine, flash_bytes=chip.flash_bytes, ram_bytes=chip.ram_bytes)
+    return replace(
+        target,
+        name=name,
+        description=f"{name}: {chip.description}",
+        memory=chip.memory(name),
+        build=build,
+        emulation=emulation,
+    )
