@@ -1,7 +1,9 @@
 """Chips and boards, as data: what one of them has beside its core's target.
 
 ``targets/chips/*.toml`` have a table for each chip: the target that it is, its flash, RAM and clock, other names of it (its family, boards with
-it), and the document that says so. A chip's name is taken wherever a target's name is.
+it), and the document in which to look them up. A chip's name is taken wherever a target's name is.
+
+The figures were entered without these documents at hand; `UNCHECKED` says so wherever a source is shown.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from pathlib import Path
 from qrnn.errors import TargetError
 from qrnn.hardware.description import MOST_BYTES, Memory, Target, check_sizes, read_section, targets_folder
 from qrnn.system.files import read_regular
+
+
+UNCHECKED = "not compared with it: look there before you rely on a figure"
+"""What is said of the document that a chip names."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Chip:
     def memory(self, name: str) -> Memory:
         """Return the memories of the chip ``name``."""
         what = f"{name} ({', '.join(self.also)})" if self.also else name
-        return Memory(self.flash_bytes, self.ram_bytes, self.clock_hz, self.wait_states, what, self.source)
+        source = f"{self.source} ({UNCHECKED})"
+        return Memory(self.flash_bytes, self.ram_bytes, self.clock_hz, self.wait_states, what, source)
 
 
 def chips_folder() -> Path:
