@@ -17,7 +17,6 @@ from qrnn.errors import TargetError
 from qrnn.hardware.description import MOST_BYTES, Memory, Target, check_sizes, read_section, targets_folder
 from qrnn.system.files import read_regular
 
-
 UNCHECKED = "not compared with it: look there before you rely on a figure"
 """What is said of the document that a chip names."""
 

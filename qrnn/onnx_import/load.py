@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import.control import FixedValue
 from qrnn.onnx_import.parts.cut import cut_model, import_cut
 from qrnn.onnx_import.parts.whole import Whole
-from qrnn.onnx_import.source import read_onnx
+from qrnn.onnx_import.source import OnnxModel, read_onnx
 
 
 def load_onnx(
-    path: str | os.PathLike[str],
+    model: OnnxModel,
     stream: bool = False,
     state: Mapping[str, str] | None = None,
     values: Mapping[str, FixedValue] | None = None,
@@ -22,7 +21,10 @@ def load_onnx(
     cut_from: Sequence[str] = (),
     cut_to: Sequence[str] = (),
 ) -> FloatModel:
-    """Import an .onnx file with its external data, which must lie in the same folder or below it.
+    """Import an ONNX model: an .onnx file with its external data, which must lie in the same folder or below it.
+
+    ``model`` is the path of the file. It may also be its bytes, a file that is open for reading bytes, or an ``onnx.ModelProto``, all of them
+    without external data.
 
     Memory and time are bounded in proportion to the size of these files; see docs/onnx_files.md.
 
@@ -48,7 +50,7 @@ def load_onnx(
     Raises `ModelFileError` when the file is missing, damaged or inconsistent, and `UnsupportedError` with everything that is not
     implemented.
     """
-    source = read_onnx(path)
+    source = read_onnx(model)
     if cut_from or cut_to:
         cut = cut_model(Whole(source), cut_from, cut_to)
         return import_cut(cut, stream, state, values, shapes, window)

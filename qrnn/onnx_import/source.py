@@ -9,21 +9,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from qrnn.errors import ModelFileError
+from qrnn.errors import DataError, ModelFileError
 from qrnn.model.float_model import FloatModel
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.control import FixedValue
-from qrnn.onnx_import.external import LARGEST_FILE, load_external_data
+from qrnn.onnx_import.external import LARGEST_FILE, is_external, load_external_data
 from qrnn.onnx_import.graph import import_checked
 from qrnn.onnx_import.node import DAMAGE, first_line
 from qrnn.onnx_import.problems import written
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.wire import check_wire
 from qrnn.system.files import read_regular
+
+UNNAMED = "model"
+"""The name of a model that has none of its own."""
 
 KERAS = (b"PK\x03\x04", b"\x89HDF\r\n\x1a\n")
 """How Keras's files begin, which are zips and HDF5."""
@@ -60,29 +64,72 @@ def operators_of(graph: onnx.GraphProto) -> dict[str, int]:
     return dict(Counter(written(node) for node in graph.node).most_common())
 
 
-def read_onnx(path: str | os.PathLike[str]) -> Source:
-    """Read an .onnx file with its external data; errors are those of `qrnn.load_onnx`, as far as they are not about the graph."""
-    file = Path(path)
-    content = _content(file)
+OnnxModel: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | onnx.ModelProto
+"""What is read as an ONNX model: the path of a file, its bytes, a file that is open for reading bytes, or the model itself."""
+
+
+def read_onnx(given: OnnxModel) -> Source:
+    """Read an ONNX model with its external data; errors are those of `qrnn.load_onnx`, as far as they are not about the graph."""
+    if isinstance(given, (str, os.PathLike)):
+        file = Path(given)
+        return _read(_content(file), file.stem, f"'{file}'", file)
+    if isinstance(given, onnx.ModelProto):
+        name = given.graph.name or UNNAMED
+        try:
+            content = given.SerializeToString()
+        except ValueError as error:  # protobuf writes no model of 2 GiB
+            raise ModelFileError(
+                f"the model {name!r} cannot be written as bytes ({first_line(error)}); save it with external data, and give the path"
+            ) from error
+        return _read(content, name, f"the model {name!r}", None)
+    content = given if isinstance(given, (bytes, bytearray, memoryview)) else _bytes_of_file(given)
+    return _read(bytes(content), UNNAMED, "what was given", None)
+
+
+def _bytes_of_file(given: Any) -> bytes:
+    """Return what an open file still has; DataError for something that is none, or that gives text."""
+    if not hasattr(given, "read"):
+        raise DataError(
+            f"model: {type(given).__name__}, expected the path of an .onnx file, its bytes, an open file or an onnx.ModelProto"
+        )
+    content = given.read(LARGEST_FILE + 1)
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise DataError(f"model: a file that gives {type(content).__name__}, expected bytes; open it with mode 'rb'")
+    if len(content) > LARGEST_FILE:
+        raise ModelFileError(
+            f"the file has more than {LARGEST_FILE} bytes; protobuf reads no larger one, re-export with the weights in external files"
+        )
+    return bytes(content)
+
+
+def _read(content: bytes, name: str, what: str, file: Path | None) -> Source:
+    """Return the source of a model's bytes; ``what`` names it in errors, and ``file`` is where external data are looked for."""
+    if not content:
+        raise ModelFileError(f"{what} is empty; export the model again")
     if content.startswith(KERAS):
         raise ModelFileError(
-            f"'{file}' is a Keras file, where an ONNX file is expected; qrnn.load_keras reads it, and cuts are made of ONNX files alone"
+            f"{what} is a Keras file, where an ONNX file is expected; qrnn.load_keras reads it, and cuts are made of ONNX files alone"
         )
     size = len(content)
     budget = Budget(size)
     digest = hashlib.sha256(content)
-    check_wire(content, onnx.ModelProto.DESCRIPTOR, budget, f"'{file}'")
+    check_wire(content, onnx.ModelProto.DESCRIPTOR, budget, what)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
     except (DecodeError, *DAMAGE) as error:
         raise ModelFileError(
-            f"'{file}' is not an ONNX model or is cut off ({first_line(error)}); export the model again"
+            f"{what} is not an ONNX model or is cut off ({first_line(error)}); export the model again"
         ) from error
     del content  # its values are in the model now
-    name = file.stem.encode(errors="backslashreplace").decode()  # a file's name may be no Unicode; a model's is
+    name = name.encode(errors="backslashreplace").decode()  # a file's name may be no Unicode; a model's is
     tensors = check_structure(model, name, budget).tensors
-    budget.allow(size + load_external_data(tensors, file, size, digest))
+    if file is None and (outside := next((t.name for t in tensors if is_external(t)), None)) is not None:
+        raise ModelFileError(
+            f"tensor {outside!r} of {what} lies in another file, and there is no folder to look in; give the path of the .onnx file, or load "
+            "the data before (onnx.load_external_data_for_model)"
+        )
+    budget.allow(size + (0 if file is None else load_external_data(tensors, file, size, digest)))
     return Source(model, name, digest.hexdigest(), budget)
 
 
@@ -95,6 +142,4 @@ def _content(file: Path) -> bytes:
         if error.errno == errno.EFBIG:
             remedy = "protobuf reads no larger file, re-export with the weights in external files"
         raise ModelFileError(f"cannot read '{file}': {error.strerror}; {remedy}") from error
-    if not content:
-        raise ModelFileError(f"'{file}' is empty; export the model again")
     return content
