@@ -177,7 +177,7 @@ def check_backend(backend: str, data: st.DataObject) -> None:
     bands = data.draw(st.integers(max(1, band.span - band.before - band.after), 5))
     groups, channels = data.draw(st.sampled_from([(1, 1), (1, 3), (2, 2), (3, 1)]))
     line = data.draw(st.just(EACH) | windows())
-    lines = data.draw(st.integers(max(1, line.span - line.before - line.after), 4)) if line != EACH else 1
+    lines = data.draw(st.integers(max(1, line.span - line.before - line.after), 5)) if line != EACH else 1
     pool = data.draw(st.none() | st.tuples(windows(), windows(), windows()))
     if pool is not None:
         sizes = band.count(bands), line.count(lines)

@@ -268,11 +268,11 @@ def test_a_model_for_a_device_compiles_as_cxx(name: str, which: str, tmp_path: P
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize(("which", "most"), [("lstm", 1.4), ("gru after", 1.4), ("four bits", 1.4), ("windows", 1.8)])
+@pytest.mark.parametrize(("which", "most"), [("lstm", 1.4), ("gru after", 1.4), ("four bits", 1.5), ("windows", 2.0)])
 def test_helium_needs_no_gnu_c(which: str, most: float, tmp_path: Path) -> None:
     """Without __GNUC__ the intrinsics are enough: the bits, with gates in vectors and nearly as few instructions.
 
-    The small windows have functions that GNU C compiles for each layer.
+    The small windows have functions that GNU C compiles for each layer, and GNU C has loops over whole blocks of rows.
     """
     target = load_target("cortex-m55")
     for name in (GCC, "qemu-system-arm"):
