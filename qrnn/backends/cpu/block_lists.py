@@ -153,7 +153,7 @@ class ListLayout(ByteLayout):
         """Return the sums of one list for each operand vector."""
         b = builder
         kind = vector_type(self._tile.lanes, 32)
-        apart = PAIR if len(operands) > 1 else 2 * PAIR
+        apart = PAIR if len(operands) > 1 else 4 * PAIR
         head, body, after = (b.append_basic_block(name) for name in ("list.head", "list.body", "list.after"))
         before = b.basic_block
         b.branch(head)
@@ -184,18 +184,28 @@ class ListLayout(ByteLayout):
     def _rest(
         self, builder: Any, numbers: Any, tiles: Any, ends: Sequence[Any], operands: Sequence[Any], sums: Any
     ) -> list[list[Any]]:
-        """Return ``sums`` plus the products of the last two tiles of a list, where these are left over."""
-        b = builder
+        """Return ``sums`` plus the products of the last tiles of a list, pair by pair."""
+        b, (first, end) = builder, ends
         before = b.basic_block
-        with b.if_then(b.icmp_unsigned("<", *ends)):
-            new = self._products(b, numbers, tiles, ends[0], operands, sums[:PAIR])
-            inside = b.basic_block
-        merged: list[list[Any]] = [[b.phi(v.type) for v in row] for row in sums[:PAIR]]
-        for phis, old, values in zip(merged, sums, new, strict=False):
-            for phi, one, two in zip(phis, old, values, strict=True):
+        head, body, after = (b.append_basic_block(name) for name in ("rest.head", "rest.body", "rest.after"))
+        b.branch(head)
+        b.position_at_end(head)
+        i = b.phi(I64)
+        phis = [[b.phi(value.type) for value in row] for row in sums[:PAIR]]
+        b.cbranch(b.icmp_unsigned("<", i, end), body, after)
+
+        b.position_at_end(body)
+        new = self._products(b, numbers, tiles, i, operands, phis)
+        i.add_incoming(first, before)
+        i.add_incoming(b.add(i, const(PAIR)), b.basic_block)
+        for row, old, values in zip(phis, sums, new, strict=False):
+            for phi, one, two in zip(row, old, values, strict=True):
                 phi.add_incoming(one, before)
-                phi.add_incoming(two, inside)
-        return [*merged, *sums[PAIR:]]
+                phi.add_incoming(two, b.basic_block)
+        b.branch(head)
+
+        b.position_at_end(after)
+        return [*phis, *sums[PAIR:]]
 
     def _products(
         self, builder: Any, numbers: Any, tiles: Any, first: Any, operands: Sequence[Any], sums: Sequence[Sequence[Any]]
@@ -204,11 +214,14 @@ class ListLayout(ByteLayout):
         b, tile = builder, self._tile
         count, size, group = len(sums), COLUMNS * tile.lanes, tile.group
         at_tile = b.add(tiles, b.mul(first, const(size)))
-        word = ir.IntType(16 * count)
-        together = b.zext(load(b, b.add(numbers, b.mul(first, const(2))), word), I64)
+        at_once = min(count, 4)  # numbers of 16 bits in a word of 64
+        word = ir.IntType(16 * at_once)
         new = [list(row) for row in sums]
         for k, row in enumerate(new):
-            number = b.and_(b.lshr(together, const(16 * k)), const(0xFFFF))
+            if k % at_once == 0:
+                place = b.add(numbers, b.mul(b.add(first, const(k)), const(2)))
+                together = b.zext(load(b, place, word), I64) if at_once < 4 else load(b, place, word)
+            number = b.and_(b.lshr(together, const(16 * (k % at_once))), const(0xFFFF))
             place = b.mul(number, const(COLUMNS // group * tile.operand_size))
             for part in range(COLUMNS // group):
                 weights = tile.weights(b, b.add(at_tile, const(size * k + tile.lanes * group * part)))
