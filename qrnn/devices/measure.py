@@ -34,9 +34,8 @@ _STRETCH = 720_720
 _OVERFLOW = re.compile(r"region [`']?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
 """The complaints of GNU's linker and of LLVM's when memory is too small."""
 
-
 _OUTSIDE = re.compile(r"is not within region [`']?(?P<region>\w+)")
-"""The same of the linker for AVR."""
+"""The complaint of the linker for AVR when memory is too small."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,9 @@ VECTORS: dict[Kernels, VectorRows] = {
 }
 """The kernels whose products go through vectors of rows (targets/runtime/qrnn_dot_lanes.h)."""
 
+BLOCK_LOOPS: tuple[Kernels, ...] = ("dsp", "mve")
+"""The kernels that have loops over whole blocks of rows, targets/runtime/qrnn_blocks_….h, which include the header of products."""
+
 COLUMNS: dict[Kernels, int] = {
     "plain": 4,
     "dsp": 8,

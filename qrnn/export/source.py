@@ -17,7 +17,7 @@ from qrnn.export.generation import Generation, PlannedGeneration
 from qrnn.export.generation_code import GenerationCode
 from qrnn.export.given_states import StatePort, header_lines, macro_lines
 from qrnn.export.given_states import functions as state_functions
-from qrnn.export.layout import VECTORS
+from qrnn.export.layout import BLOCK_LOOPS, VECTORS
 from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
 from qrnn.export.real_values import port_values
@@ -259,15 +259,16 @@ def _check(model: QuantModel) -> None:
 def _runtime(code: Code) -> tuple[str, ...]:
     """Return the runtime's files, each after those it includes."""
     found = code.headers
-    kernels = (f"qrnn_dot_{code.kernels}.h", f"qrnn_blocks_{code.kernels}.h")
+    kernels = [f"qrnn_dot_{code.kernels}.h"]
+    kernels += [f"qrnn_blocks_{code.kernels}.h"] if code.kernels in BLOCK_LOOPS else []
     first = ["qrnn_contract_lanes.h", "qrnn_matrix.h"]
     lists = [header for header in ("qrnn_lists.h", f"qrnn_lists_{code.kernels}.h") if header in found]
     rest = sorted(found - {*first, *kernels, *lists})
     lanes = ["qrnn_lanes.h"] if found & set(first) else []
-    products = kernels if found & {"qrnn_matrix.h", *kernels} else ()
+    products = kernels if found & {"qrnn_matrix.h", *kernels} else []
     if code.kernels in VECTORS:  # lanes are vectors of the header of products
         vectors = ["qrnn_dot_lanes.h", kernels[0]] if lanes or products or "qrnn_channels_lanes.h" in found else []
-        products, lanes = (), [*vectors, *(["qrnn_lanes_vector.h", *lanes] if lanes else [])]
+        products, lanes = [], [*vectors, *(["qrnn_lanes_vector.h", *lanes] if lanes else [])]
     return (*RUNTIME_BASE, *lanes, *products, *lists, *(h for h in first if h in found), *rest)
 
 

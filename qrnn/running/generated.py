@@ -42,7 +42,7 @@ class Generated(Described):
     scores: FloatArray | None = None
     """Where they were asked for, the natural logarithms of the tokens' probabilities under the model, [N, T]."""
     frames: IndexArray | None = None
-    """Of a transducer, the frame in which each token was given, [N, T]."""
+    """The frame in which each token was given, [N, T], where the model is a transducer."""
 
     def describe_lines(self) -> Iterator[str]:
         """Return how much was generated, the arrays with their shapes, and what the state is of."""

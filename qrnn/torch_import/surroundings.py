@@ -17,7 +17,8 @@ def evaluation(module: Any) -> Iterator[None]:
     module.eval()
     try:
         with warnings.catch_warnings():
-            # Of the exporter's future, of every size compared in Python, of a batch that may be baked in: the check finds what matters.
+            # PyTorch warns of the exporter's future, of every size that Python compares, and of a batch that may be baked in; the check
+            # finds what matters.
             warnings.simplefilter("ignore")
             yield
     finally:

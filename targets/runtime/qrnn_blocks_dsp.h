@@ -102,7 +102,7 @@ static inline int qrnn_takes_blocks(const qrnn_matrix *matrix)
     "ssat r4, #16, r4\n\tssat r5, #16, r5\n\tssat r8, #16, r8\n\tssat r12, #16, r12\n\t"                            \
     "pkhbt r4, r4, r5, lsl #16\n\tpkhbt r8, r8, r12, lsl #16\n\tstr r4, [r6], #4\n\tstr r8, [r6], #4\n\t"
 
-/* The functions that store by `store`, and NAME(matrix, …), which calls that of a matrix's operands */
+/* The functions that store by `store`, for QRNN_DEFINE_BLOCKS */
 #ifdef QRNN_USE_NARROW
 #define QRNN_DEFINE_NARROW(name, type, store) QRNN_BLOCKS_FUNCTION(name##_narrow, type, QRNN_NARROW_BLOCKS(store))
 #else
@@ -113,14 +113,6 @@ static inline int qrnn_takes_blocks(const qrnn_matrix *matrix)
 #else
 #define QRNN_DEFINE_WIDE(name, type, store)
 #endif
-#define QRNN_DEFINE_BLOCKS(name, type, store)                                                                        \
-    QRNN_DEFINE_NARROW(name, type, store)                                                                            \
-    QRNN_DEFINE_WIDE(name, type, store)                                                                              \
-    QRNN_FOR_EACH_LAYER void name(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row, uint32_t blocks,  \
-                            type *y)                                                                                 \
-    {                                                                                                                \
-        QRNN_CALL_BLOCKS(name)                                                                                       \
-    }
 
 #ifdef QRNN_USE_ROWS
 /* requantize(sum over k of weight[r, k] * operand[k] + bias[r], multiplier[r]) of the rows of `blocks` blocks, at least one */

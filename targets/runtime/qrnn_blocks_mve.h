@@ -178,14 +178,6 @@ static inline int qrnn_takes_blocks(const qrnn_matrix *matrix)
 #else
 #define QRNN_DEFINE_WIDE(name, type, store)
 #endif
-#define QRNN_DEFINE_BLOCKS(name, type, store)                                                                        \
-    QRNN_DEFINE_NARROW(name, type, store)                                                                            \
-    QRNN_DEFINE_WIDE(name, type, store)                                                                              \
-    QRNN_FOR_EACH_LAYER void name(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row, uint32_t blocks,  \
-                            type *y)                                                                                 \
-    {                                                                                                                \
-        QRNN_CALL_BLOCKS(name)                                                                                       \
-    }
 
 #ifdef QRNN_USE_ROWS
 QRNN_DEFINE_BLOCKS(qrnn_block_sums, int32_t, QRNN_STORE_WORDS)

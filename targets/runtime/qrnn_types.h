@@ -195,6 +195,16 @@ enum { QRNN_NO_LISTS = 0, QRNN_LISTS_OF_TILES = 1, QRNN_LISTS_OF_ROWS = 2 };
 #define QRNN_CALL_BLOCKS(name) name##_narrow(weight, operand, matrix->columns, row, blocks, y);
 #endif
 
+/* NAME(matrix, …) and what it calls, which store by `store`; QRNN_DEFINE_NARROW and QRNN_DEFINE_WIDE are those of qrnn_blocks_….h. */
+#define QRNN_DEFINE_BLOCKS(name, type, store)                                                                        \
+    QRNN_DEFINE_NARROW(name, type, store)                                                                            \
+    QRNN_DEFINE_WIDE(name, type, store)                                                                              \
+    QRNN_FOR_EACH_LAYER void name(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row, uint32_t blocks,  \
+                            type *y)                                                                                 \
+    {                                                                                                                \
+        QRNN_CALL_BLOCKS(name)                                                                                       \
+    }
+
 /* How an int16 vector becomes the operands of a matrix: to_operand(x, shift, limit). */
 typedef struct {
     uint16_t limit;

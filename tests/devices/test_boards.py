@@ -119,7 +119,7 @@ def expected_count(target: Target, turns: int) -> int:
 @every_bare_build
 @pytest.mark.parametrize("turns", [1, 2, 3, 1000, 3_000_001])
 def test_counts_are_exact(probe: tuple[Target, Image], ask: Ask, turns: int) -> None:
-    """Of instructions 2 a turn and 1 to return, against 1: across a period of the timer as well."""
+    """A loop counts 2 instructions a turn and 1 to return, against 1; it does so across a period of the timer as well."""
     assert number(ask("c", turns)) == expected_count(probe[0], turns)
 
 

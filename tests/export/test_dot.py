@@ -19,6 +19,7 @@ from export.hosts import VECTOR_TARGETS, host_target
 from qrnn.arithmetic.reals import operands
 from qrnn.devices.hosts import find_host_compiler, host_of, runner_of
 from qrnn.export.layout import (
+    BLOCK_LOOPS,
     COLUMNS,
     VECTORS,
     Kernels,
@@ -156,7 +157,7 @@ def run(command: list[str], kernels: Kernels, batch: list[Case]) -> list[list[in
 def compile_driver(cc: str, flags: list[str], kernels: Kernels, name: str, *sources: Path) -> str:
     program = build_directory() / name.replace(" ", "-").replace(",", "")
     if not program.exists():
-        header = f'-DHEADER="qrnn_{"dot" if kernels in VECTORS else "blocks"}_{kernels}.h"'
+        header = f'-DHEADER="qrnn_{"blocks" if kernels in BLOCK_LOOPS else "dot"}_{kernels}.h"'
         command = [cc, *WARNINGS, f"-I{RUNTIME}", header, *flags]
         command += ["-o", str(program), str(HERE / "driver.c"), *map(str, sources)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -171,7 +171,7 @@ def test_the_program_in_cxx(which: str, way: str, built: Any, tmp_path: Path) ->
 
 
 def test_the_kernels_are_those_of_the_processor(built: Any, tmp_path: Path) -> None:
-    """Of processors that QEMU has: none of them has AVX-512, and the first has no AVX2. QEMU 7.2 runs some gathers of AVX2 wrong."""
+    """The processors are those that QEMU has: none has AVX-512, and the first has no AVX2. QEMU 7.2 runs some gathers of AVX2 wrong."""
     place, source = built("lstm", native())
     link = [place / "lib" / "libqrnn_net.a", "-o", tmp_path / "example"]
     compile_program([compiler("g++"), f"-I{place / 'include'}", place / "examples/cpp/main.cpp", *link])

@@ -76,7 +76,7 @@ def test_bits_are_the_same(which: str, kernels: Kernels, tmp_path: Path) -> None
 @pytest.mark.wide(cover=False, keep=1)
 @pytest.mark.parametrize("name", ["cortex-m3", "cortex-m4", "cortex-m55"])
 def test_the_stack_stays_small(name: str, tmp_path: Path) -> None:
-    """Of a layer with long rows, most of the stack is operands; in an emulator, bits and stack are counted."""
+    """A layer with long rows needs most of its stack for operands; an emulator counts bits and stack."""
     rng, target = np.random.default_rng(1), usable(name)
     x = layers.input("x", 200)
     model = quantized(
