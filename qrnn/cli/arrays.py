@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from qrnn.errors import DataError
+from qrnn.system.contents import LONGEST, kind_of_content
 from qrnn.system.files import open_regular
 from qrnn.system.sizes import size_text
 
@@ -123,8 +124,18 @@ def _refusing(path: Path) -> Iterator[None]:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = _kind(path) or (str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise DataError(f"{path}: not a readable .npz file of plain arrays ({reason})") from None
+
+
+def _kind(path: Path) -> str | None:
+    """Return what a file is that is no ZIP archive, where its first bytes say it."""
+    try:
+        with open_regular(path) as file:
+            beginning = file.read(LONGEST)
+    except OSError:
+        return None
+    return None if beginning.startswith(b"PK") else kind_of_content(beginning)
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

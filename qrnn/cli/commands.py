@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from typer.main import get_command
@@ -26,16 +28,36 @@ from qrnn.cli import (
     tune,
     verify,
 )
+from qrnn.cli.group import Commands
 from qrnn.errors import QrnnError
+from qrnn.system.version import __version__
 
 app = typer.Typer(
     name="qrnn",
-    help="Integer-only recurrent networks: convert a trained ONNX model, run it, and measure it against float.",
+    cls=Commands,
+    help="Integer-only recurrent networks: convert a trained model of ONNX or Keras, run it, measure it against float, and export it as C.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"qrnn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    pass
+
+
 for _command in (
     convert.convert,
     run.run,
@@ -57,6 +79,9 @@ for _command in (
 ):
     app.command()(_command)
 
+_COMPLETION = "_QRNN_COMPLETE"
+"""The variable by which the lines that ``--install-completion`` writes ask for completions."""
+
 _UsageError = typer.BadParameter.__base__
 """The base class of Typer's exceptions for wrong arguments; each prints itself, with the command's usage."""
 
@@ -66,8 +91,11 @@ def execute(arguments: Sequence[str]) -> int:
 
     Typer's own entry point would turn a broken pipe into exit status 1, and an end of file inside a command into "Aborted!".
     """
+    command = get_command(app)
+    if _COMPLETION in os.environ:  # the shell asks what may follow; Typer answers and ends the process
+        command.main(list(arguments), "qrnn", _COMPLETION)
     try:
-        with get_command(app).make_context("qrnn", list(arguments)) as context:
+        with command.make_context("qrnn", list(arguments)) as context:
             context.command.invoke(context)
     except typer.Exit as done:
         return done.exit_code

@@ -183,6 +183,11 @@ def export_model(
 def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
     """Read an exported folder; ModelFileError names the file that is missing, damaged or changed. ``target`` replaces the export's own."""
     path = folder / MANIFEST
+    if folder.is_file():
+        raise ModelFileError(
+            f"{folder}: is a file, expected a folder made by qrnn export; a converted model becomes one by: qrnn export MODEL.qrnn --target "
+            "NAME -o FOLDER"
+        )
     try:
         manifest = json.loads(read_regular(path, MOST_BYTES).decode())
     except OSError as error:

@@ -9,10 +9,8 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.numpy
 
 from qrnn.errors import ModelFileError, QrnnError
@@ -20,12 +18,12 @@ from qrnn.hybrid.model import FloatPart, HybridModel, IntegerPart, Part
 from qrnn.model import file as integer_file
 from qrnn.model.check import check_complete
 from qrnn.model.codec import Tensors, decode, encode
+from qrnn.model.container import ModelFile, read_container
 from qrnn.model.digest import array_digest
 from qrnn.model.file import in_order, unrepeated, warn_of_random
 from qrnn.model.float_model import Cache, GraphInput, GraphOutput
 from qrnn.model.quant_model import QuantModel
 from qrnn.system.atomic import write_atomically
-from qrnn.system.files import open_regular
 
 FORMAT = integer_file.FORMAT_WITH_FLOAT_PARTS
 SCHEMA = "1"
@@ -77,24 +75,30 @@ def _encoded(part: Part, tensors: Tensors, key: str) -> dict[str, Any]:
     }
 
 
-def load(path: str | os.PathLike[str]) -> QuantModel | HybridModel:
-    """Read and check a model, of integers alone or with float parts; ModelFileError names the file and what is wrong with it."""
-    file = Path(path)
+def load(file: ModelFile) -> QuantModel | HybridModel:
+    """Read and check a model, of integers alone or with float parts.
+
+    Parameters
+    ----------
+    file
+        The path of a .qrnn file, its bytes, or a file that is open for reading bytes.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is no model, or a damaged one; the message names the file and what is wrong with it.
+    DataError
+        If what is given is no file.
+    """
+    container = read_container(file)
+    if container.metadata.get("format") != FORMAT:
+        return integer_file.rebuild(container)
     try:
-        open_regular(file).close()  # safetensors would wait for a FIFO's writer
-        with safetensors.safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                return integer_file.load(file)
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  # not a mapping
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError):
-        return integer_file.load(file)  # which says what is wrong with it
-    try:
-        model = _rebuilt(metadata, tensors)
+        model = _rebuilt(container.metadata, container.tensors)
     except QrnnError as error:
-        raise ModelFileError(f"{file}: {error}") from None
+        raise ModelFileError(f"{container.name}: {error}") from None
     for part in model.integer_parts:
-        warn_of_random(part.model, file)
+        warn_of_random(part.model, container.name)
     return model
 
 

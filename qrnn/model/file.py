@@ -12,17 +12,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.numpy
 
 from qrnn.arithmetic import CONTRACT_VERSION, WITHOUT_OFFSETS
 from qrnn.errors import ModelFileError, QrnnError
 from qrnn.model.check import check_complete
 from qrnn.model.codec import Tensors, decode, encode
+from qrnn.model.container import Container, ModelFile, read_container
 from qrnn.model.digest import array_digest
 from qrnn.model.quant_model import QuantModel
 from qrnn.system.atomic import write_atomically
-from qrnn.system.files import open_regular
 
 FORMAT = "qrnn"
 FORMAT_WITH_FLOAT_PARTS = "qrnn-float-parts"
@@ -65,33 +64,26 @@ def in_order(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
-def load(path: str | os.PathLike[str]) -> QuantModel:
-    """Read and check a model; ModelFileError names the file and what is wrong with it."""
-    file = Path(path)
+def load(file: ModelFile) -> QuantModel:
+    """Read and check a model from a path, bytes or an open file; ModelFileError names the file and what is wrong with it."""
+    return rebuild(read_container(file))
+
+
+def rebuild(container: Container) -> QuantModel:
+    """Return the model of a file that was read; ModelFileError names the file and what is wrong with it."""
     try:
-        open_regular(file).close()  # safetensors would wait for a FIFO's writer
-    except OSError as error:
-        raise ModelFileError(f"{file}: {error.strerror}; expected a .qrnn file made by qrnn convert") from None
-    try:
-        with safetensors.safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  # not a mapping
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFileError(f"{file}: not a readable .qrnn file ({first}); convert the model again") from None
-    try:
-        model = _rebuild(metadata, tensors)
+        model = _rebuild(container.metadata, container.tensors)
     except QrnnError as error:
-        raise ModelFileError(f"{file}: {error}") from None
-    warn_of_random(model, file)
+        raise ModelFileError(f"{container.name}: {error}") from None
+    warn_of_random(model, container.name)
     return model
 
 
-def warn_of_random(model: QuantModel, file: Path) -> None:
+def warn_of_random(model: QuantModel, file: str) -> None:
     """Warn where a model of a file was calibrated on random numbers."""
     if model.provenance.random_calibration:
         warnings.warn(
-            f"{file.name} was calibrated on random numbers; convert it with real data before trusting any result",
+            f"{Path(file).name} was calibrated on random numbers; convert it with real data before trusting any result",
             RandomCalibrationWarning,
             stacklevel=3,
         )

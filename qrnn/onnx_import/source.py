@@ -24,6 +24,7 @@ from qrnn.onnx_import.node import DAMAGE, first_line
 from qrnn.onnx_import.problems import written
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.wire import check_wire
+from qrnn.system.contents import LONGEST, ONNX, kind_of_content
 from qrnn.system.files import read_regular
 
 UNNAMED = "model"
@@ -109,6 +110,10 @@ def _read(content: bytes, name: str, what: str, file: Path | None) -> Source:
     if content.startswith(KERAS):
         raise ModelFileError(
             f"{what} is a Keras file, where an ONNX file is expected; qrnn.load_keras reads it, and cuts are made of ONNX files alone"
+        )
+    if (kind := kind_of_content(content[:LONGEST])) not in (None, ONNX):
+        raise ModelFileError(
+            f"{what} is {kind}, not an ONNX model; give the .onnx file that the training framework exported"
         )
     size = len(content)
     budget = Budget(size)

@@ -1,0 +1,61 @@
+"""What the command line says before a command runs: help, version, completion, and a file in the place of a command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qrnn.cli.commands import app
+from qrnn.examples import digits_model
+from qrnn.system.version import __version__
+
+
+def ran(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "qrnn", *arguments],
+        capture_output=True, text=True, env={**os.environ, "COLUMNS": "80", **environment}, check=False,
+    )  # fmt: skip
+
+
+def test_help_lists_every_command_in_whole_sentences() -> None:
+    done = ran("-h")
+    assert done.returncode == 0
+    assert "…" not in done.stdout
+    assert "..." not in done.stdout.split("Commands:")[1]
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert f"\n  {command.callback.__name__} " in done.stdout
+    assert ran("--help").stdout == done.stdout
+
+
+def test_version() -> None:
+    assert ran("--version").stdout == f"qrnn {__version__}\n"
+
+
+def test_completion() -> None:
+    done = ran(_QRNN_COMPLETE="complete_bash", COMP_WORDS="qrnn comp", COMP_CWORD="1")
+    assert done.stdout.split() == ["compile", "compare"]
+    done = ran(_QRNN_COMPLETE="complete_bash", COMP_WORDS="qrnn convert --calib", COMP_CWORD="2")
+    assert done.stdout.split() == ["--calibration", "--calibrator"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [(str(digits_model()), "qrnn convert"), ("model.qrnn", "qrnn run model.qrnn")]
+)
+def test_a_model_in_the_place_of_a_command(name: str, says: str) -> None:
+    done = ran(name)
+    assert done.returncode == 2
+    assert "is no command" in done.stderr
+    assert says in " ".join(done.stderr.split())
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "m.qrnn").write_bytes(b"")
+    done = ran("verify", str(tmp_path / "m.qrnn"))
+    assert done.returncode == 2
+    assert "qrnn export" in done.stderr
