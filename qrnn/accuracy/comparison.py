@@ -15,6 +15,7 @@ from qrnn.accuracy.metrics import wilson_interval
 from qrnn.accuracy.plot import draw
 from qrnn.accuracy.probe import ErrorSum
 from qrnn.model.parts import FloatArray
+from qrnn.system import tables
 from qrnn.system.reports import Picture, Report
 
 if TYPE_CHECKING:
@@ -124,8 +125,6 @@ class Comparison(Report):
 
     def render(self, out: Console) -> None:
         """Print the whole report."""
-        from rich.table import Table
-
         out.print(f"{self.model}: {self.sequences} sequences, {self.steps} steps, backend {self.backend}", markup=False)
         if self.random_calibration:
             out.print("calibrated on random numbers: these figures say nothing about real use", style="bold red")
@@ -145,11 +144,17 @@ class Comparison(Report):
             out.print(_ranges(self))
         saturated = [s for s in self.saturation if s.saturated]
         if saturated:
-            table = Table("saturated", "values", "share", "up to", title="Saturation", title_justify="left")
-            for s in saturated:
-                largest = "" if s.largest is None else f"{s.largest:.2f} times the limit"
-                table.add_row(s.where, f"{s.saturated} of {s.total}", f"{100 * s.saturated / s.total:.2f} %", largest)
-            out.print(table)
+            rows = [
+                (
+                    s.where,
+                    f"{s.saturated} of {s.total}",
+                    f"{100 * s.saturated / s.total:.2f} %",
+                    "" if s.largest is None else f"{s.largest:.2f} times the limit",
+                )
+                for s in saturated
+            ]
+            columns = (tables.name("saturated"), *map(tables.number, ("values", "share")), tables.text("up to"))
+            out.print(tables.table(columns, rows, "Saturation"))
         elif self.layers:
             out.print("saturation: none anywhere")
         _print_decisions(self.decisions, out)
@@ -239,74 +244,56 @@ def _ratios(error: ErrorSum) -> tuple[str, str]:
 
 
 def _outputs(result: Comparison) -> Table:
-    from rich.table import Table
-
-    table = Table(
-        "output",
-        "source",
-        "SQNR",
-        "about mean",
-        "max error",
-        "RMSE",
-        title=f"Against {result.against}",
-        title_justify="left",
-    )
+    rows: list[tuple[str, ...]] = []
     for name, error in result.outputs.items():
-        table.add_row(name, "qrnn", *_ratios(error), f"{error.largest:.4g}", f"{error.rmse:.4g}")
+        rows.append((name, "qrnn", *_ratios(error), f"{error.largest:.4g}", f"{error.rmse:.4g}"))
         if name in result.floor:
             least = result.floor[name]
-            table.add_row("", "floor", *_ratios(least), f"{least.largest:.4g}", f"{least.rmse:.4g}")
+            rows.append(("", "floor", *_ratios(least), f"{least.largest:.4g}", f"{least.rmse:.4g}"))
         if name in result.onnxruntime:
             other = result.onnxruntime[name]
-            table.add_row("", "ONNX Runtime", *_ratios(other), f"{other.largest:.2g}", f"{other.rmse:.2g}")
-    return table
+            rows.append(("", "ONNX Runtime", *_ratios(other), f"{other.largest:.2g}", f"{other.rmse:.2g}"))
+    figures = map(tables.number, ("SQNR", "about mean", "max error", "RMSE"))
+    return tables.table((tables.name("output"), tables.text("source"), *figures), rows, f"Against {result.against}")
 
 
 def _layers(layers: Mapping[str, ErrorSum]) -> Table:
     """Return a table with one row for each layer and direction, and one column for each gate or state."""
-    from rich.table import Table
-
     grouped: dict[str, dict[str, ErrorSum]] = {}
     for key, error in layers.items():
         layer, quantity = key.rsplit(".", 1)
         grouped.setdefault(layer, {})[quantity] = error
     quantities = [q for q in ("i", "f", "g", "o", "r", "z", "n", "c", "h") if any(q in row for row in grouped.values())]
-    table = Table("layer", *quantities, title="SQNR of gates and states, dB", title_justify="left")
-    for layer, row in grouped.items():
-        table.add_row(layer, *(_db(row[q].sqnr_db).removesuffix(" dB") if q in row else "" for q in quantities))
-    return table
+    rows = [
+        (layer, *(_db(row[q].sqnr_db).removesuffix(" dB") if q in row else "" for q in quantities))
+        for layer, row in grouped.items()
+    ]
+    return tables.table((tables.name("layer"), *map(tables.number, quantities)), rows, "SQNR of gates and states, dB")
 
 
 def _ranges(result: Comparison) -> Table:
-    from rich.table import Table
-
-    table = Table("tensor or matrix", "of its range", title="Ranges used", title_justify="left")
-    for name, share in result.ranges.items():
-        table.add_row(name, f"{100 * share:.1f} % at most")
-    for name, share in result.weight_ranges.items():
-        table.add_row(name, f"{100 * share:.1f} % RMS")
-    return table
+    rows = [(name, f"{100 * share:.1f} %", "at most") for name, share in result.ranges.items()]
+    rows += [(name, f"{100 * share:.1f} %", "RMS") for name, share in result.weight_ranges.items()]
+    columns = (tables.name("tensor or matrix"), tables.number("of its range"), tables.text(""))
+    return tables.table(columns, rows, "Ranges used")
 
 
 def _drift(errors: Mapping[str, ErrorSum]) -> Table:
     """Return a table with the RMSE at a few steps from the first to the last."""
-    from rich.table import Table
-
     steps = max(len(e.count_at) for e in errors.values())
     marks = sorted(
         {0, *(t - 1 for t in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384) if t <= steps), steps - 1}
     )
     marks = [marks[round(k * (len(marks) - 1) / 5)] for k in range(6)] if len(marks) > 6 else marks
-    table = Table("RMSE at step", *(str(m + 1) for m in marks), title="Error over time", title_justify="left")
+    rows = []
     for name, error in errors.items():
         at = error.rmse_at()
-        table.add_row(name, *(f"{at[m]:.2g}" if m < len(at) and error.count_at[m] else "" for m in marks))
-    return table
+        rows.append((name, *(f"{at[m]:.2g}" if m < len(at) and error.count_at[m] else "" for m in marks)))
+    columns = (tables.name("RMSE at step"), *(tables.number(str(m + 1)) for m in marks))
+    return tables.table(columns, rows, "Error over time")
 
 
 def _print_decisions(decisions: Decisions | None, out: Console) -> None:
-    from rich.table import Table
-
     if decisions is None:
         return
     a = decisions.agreement
@@ -317,10 +304,11 @@ def _print_decisions(decisions: Decisions | None, out: Console) -> None:
         soft_wrap=True,
     )
     if decisions.correct:
-        table = Table("accuracy", "correct", "rate", "95 % interval", title_justify="left")
+        rows = []
         for source, tally in decisions.correct.items():
             low, high = wilson_interval(tally.agree, tally.total)
-            rate = f"{tally.percent:.2f} %"
-            table.add_row(source, f"{tally.agree} of {tally.total}", rate, f"{100 * low:.2f} – {100 * high:.2f} %")
-        out.print(table)
+            interval = f"{100 * low:.2f} – {100 * high:.2f} %"
+            rows.append((source, f"{tally.agree} of {tally.total}", f"{tally.percent:.2f} %", interval))
+        columns = (tables.text("accuracy"), *map(tables.number, ("correct", "rate", "95 % interval")))
+        out.print(tables.table(columns, rows))
         out.print(f"accuracy drop: {decisions.accuracy_drop:.2f} points")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from qrnn.system import tables
 from qrnn.system.reports import Report
 from qrnn.system.sizes import size_text
 
@@ -79,32 +80,29 @@ class Difference(Report):
 
     def render(self, out: Console) -> None:
         """Print the facts, matrices, sizes and outputs that differ."""
-        from rich.table import Table
-
         if self.identical:
             out.print("the models are identical")
         if self.changes:
-            table = Table("what", "A", "B", title="Formats and scheme", title_justify="left")
-            for c in self.changes:
-                table.add_row(c.what, _text(c.a), _text(c.b))
-            out.print(table)
+            rows: list[tuple[str, ...]] = [(c.what, _text(c.a), _text(c.b)) for c in self.changes]
+            out.print(tables.table([tables.text(title) for title in ("what", "A", "B")], rows, "Formats and scheme"))
         if self.matrices:
-            table = Table("matrix", "weights changed", "by at most", "biases", "row scales", "bits", title="Integers")
+            rows = []
             for m in self.matrices:
                 changed = f"{m.changed} of {m.weights}"
                 bits = str(m.bits[0]) if m.bits[0] == m.bits[1] else f"{m.bits[0]} → {m.bits[1]}"
-                table.add_row(m.name, changed, str(m.largest), str(m.biases), str(m.multipliers), bits)
-            out.print(table)
+                rows.append((m.name, changed, str(m.largest), str(m.biases), str(m.multipliers), bits))
+            counts = map(tables.number, ("weights changed", "by at most", "biases", "row scales", "bits"))
+            out.print(tables.table((tables.name("matrix"), *counts), rows, "Integers"))
         for name, (left, right) in self.sizes.items():
             if left != right:
                 out.print(f"{name}: {size_text(left)} → {size_text(right)}")
         if self.outputs:
-            table = Table("output", "SQNR of B against A", "largest", "worst sequence", "decisions that differ")
-            for o in self.outputs:
-                table.add_row(
-                    o.name, _decibels(o.sqnr_db), f"{o.largest:.4g}", str(o.worst_sequence), f"{o.differ} of {o.total}"
-                )
-            out.print(table)
+            rows = [
+                (o.name, _decibels(o.sqnr_db), f"{o.largest:.4g}", str(o.worst_sequence), f"{o.differ} of {o.total}")
+                for o in self.outputs
+            ]
+            figures = map(tables.number, ("SQNR", "largest", "worst sequence", "decisions that differ"))
+            out.print(tables.table((tables.name("output"), *figures), rows, "B against A"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``qrnn diff --json`` prints."""

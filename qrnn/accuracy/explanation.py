@@ -10,6 +10,7 @@ import numpy as np
 
 from qrnn.accuracy.clipping import Saturation
 from qrnn.model.layer_facts import Part
+from qrnn.system import tables
 from qrnn.system.reports import Report
 
 if TYPE_CHECKING:
@@ -100,20 +101,27 @@ class Explanation(Report):
 
     def render(self, out: Console, top: int = SHOWN) -> None:
         """Print the ``top`` parts that cost most, what is clipped, and how much the other parts cost together."""
-        from rich.table import Table
-
         out.print(
             f"{self.model}: {self._summary} (all parts below together: {self.sqnr_db_all_parts:.1f} dB; the floor, with the weights "
             f"alone rounded: {self.floor_db:.1f} dB)",
             soft_wrap=True,
         )
-        table = Table("layer", "part", "share", "without it", "change", "which costs")
-        for cost in self.costs[:top]:
-            without = "" if cost.without_db is None else f"{cost.without_db:.1f} dB"
-            table.add_row(
-                cost.part.where, part_text(cost.part), f"{100 * cost.share:.1f} %", without, cost.advice, cost.costs
+        shown = self.costs[:top]
+        changes = list(dict.fromkeys((cost.advice, cost.costs) for cost in shown))
+        rows = [
+            (
+                cost.part.where,
+                part_text(cost.part),
+                f"{100 * cost.share:.1f} %",
+                "" if cost.without_db is None else f"{cost.without_db:.1f} dB",
+                f"[{changes.index((cost.advice, cost.costs)) + 1}]",
             )
-        out.print(table)
+            for cost in shown
+        ]
+        columns = (tables.name("layer"), tables.text("part"), *map(tables.number, ("share", "without it", "change")))
+        out.print(tables.table(columns, rows))
+        for k, (advice, costs) in enumerate(changes):
+            out.print(f"  [{k + 1}] {advice}{f' (costs {costs})' if costs else ''}", markup=False, soft_wrap=True)
         for clipped in self.clipped:
             out.print(f"clipped: {clipped}", markup=False, soft_wrap=True)
         if len(self.costs) > top:

@@ -17,6 +17,7 @@ from qrnn.cli.common import (
     print_json,
     read_arrays,
 )
+from qrnn.system import tables
 from qrnn.system.sizes import size_text
 
 if TYPE_CHECKING:
@@ -122,35 +123,30 @@ def _inputs(model: QuantModel, data: Path | None, steps: int | None, largest: in
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.table import Table
-
     out = console()
     out.print(f"{report['model']} on {report['processor']}, {report['cores']} cores, backend {report['backend']}")
     out.print(f"inputs: {report['data']}, sequences of {report['steps']} steps")
     real_time = report["step_ms"] is not None
     if report["whole"]:
-        table = Table(title="Whole sequences, medians", title_justify="left", box=None, pad_edge=False)
-        headings = ["batch", "threads", "µs a step", "steps/s", "sequences/s"]
-        for heading in headings + ["RTF"] * real_time:
-            table.add_column(heading, justify="right")
+        rows: list[list[str]] = []
+        headings = ["batch", "threads", "µs a step", "steps/s", "sequences/s", *["RTF"] * real_time]
         for row in report["whole"]:
             cells = [str(row["batch"]), str(row["threads"]), f"{row['us_per_step']:.2f}"]
             cells += [f"{row['steps_per_second']:,.0f}", f"{row['sequences_per_second']:,.1f}"]
-            table.add_row(*cells, *([f"{row['real_time_factor']:.3g}"] if real_time else []))
-        out.print(table)
+            rows.append(cells + ([f"{row['real_time_factor']:.3g}"] if real_time else []))
+        out.print(tables.table([tables.number(heading) for heading in headings], rows, "Whole sequences, medians"))
     if report["not_streamed"] is not None:
         out.print(f"not streamed: {report['not_streamed']}", soft_wrap=True)
     elif report["stream"]:
-        table = Table(title="One step a call, latency in µs", title_justify="left", box=None, pad_edge=False)
+        rows = []
         headings = ["streams", "threads", "50 %", "90 %", "99 %", "99.9 %", "max", "calls"]
-        for heading in headings + ["RTF", "RTF at 99.9 %"] * real_time:
-            table.add_column(heading, justify="right")
+        headings += ["RTF", "at 99.9 %"] * real_time
         for row in report["stream"]:
             cells = [str(row["batch"]), str(row["threads"])]
             cells += [f"{row[key]:.1f}" for key in ("p50", "p90", "p99", "p99_9", "max")]
             factors = [row["real_time_factor"], row["real_time_factor_p99_9"]] if real_time else []
-            table.add_row(*cells, f"{row['steps']:,}", *(f"{factor:.3g}" for factor in factors))
-        out.print(table)
+            rows.append([*cells, f"{row['steps']:,}", *(f"{factor:.3g}" for factor in factors)])
+        out.print(tables.table([tables.number(title) for title in headings], rows, "One step a call, latency in µs"))
     if real_time:
         out.print(f"RTF, real-time factor: time to compute a step over the {report['step_ms']:g} ms that it stands for")
     m = report["memory"]

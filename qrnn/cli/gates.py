@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from qrnn.cli.common import check_output, is_stdout, print_json, report_console
+from qrnn.system import tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,16 +117,14 @@ def _parse_function(text: str) -> Activation:
 
 
 def _print(found: list[GateError], out: Console) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("function", "input", "output", "bytes", "error", "LSB", "at x", "monotone", "odd"):
-        table.add_column(heading, overflow="fold")
+    rows = []
     for one in found:
         d = one.to_dict()
         formats = [f"Q{15 - d[name]}.{d[name]}" for name in ("in_frac", "out_frac")]
         answers = ["yes" if d[name] else "no" for name in ("monotone", "odd_symmetric")]
         error = (f"{d['max_error']:.2e}", f"{d['max_error_lsb']:.2f}", f"{d['max_error_at']:.4g}")
-        table.add_row(d["label"], *formats, str(d["table_bytes"]), *error, *answers)
-    out.print(table)
+        rows.append((d["label"], *formats, str(d["table_bytes"]), *error, *answers))
+    columns = [tables.exact("function"), *(tables.text(title) for title in ("input", "output"))]
+    columns += [tables.number(title) for title in ("bytes", "error", "LSB", "at x", "monotone", "odd")]
+    out.print(tables.table(columns, rows))
     out.print("error: the largest over all 65536 inputs, against the true function, in real units and in output LSB")

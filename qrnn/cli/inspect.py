@@ -22,6 +22,7 @@ from qrnn.cli.common import (
 from qrnn.cli.onnx_report import print_onnx
 from qrnn.cli.parts import shares_text
 from qrnn.errors import DataError
+from qrnn.system import tables
 from qrnn.system.sizes import size_text
 
 if TYPE_CHECKING:
@@ -99,8 +100,6 @@ def described(model: QuantModel) -> dict[str, Any]:
 
 
 def _print(d: dict[str, Any]) -> None:
-    from rich.table import Table
-
     from qrnn.model.lateness import stream_text
 
     out = console()
@@ -120,30 +119,23 @@ def _print(d: dict[str, Any]) -> None:
         out.print(f"a part of the source, {text}", markup=False, soft_wrap=True)
     out.print(f"source SHA-256      {p['source_sha256']}", soft_wrap=True)
     out.print(f"calibration SHA-256 {p['calibration_sha256']}", soft_wrap=True)
-    table = Table("tensor", "shape", "format", "scale", "range", title="Tensors", title_justify="left")
-    for t in d["tensors"]:
-        table.add_row(t["name"], t["shape"], t["format"], t["scale"], t["range"])
-    out.print(table)
-    table = Table(
-        "matrix", "shape", "bits", "bytes", "row scales", "bits used", title="Weights by row", title_justify="left"
-    )
-    for w in d["matrices"]:
-        table.add_row(
-            w["name"], w["shape"], str(w["bits"]), str(w["bytes"]), w["row_scale"], f"{w['bound_bits']:.1f} of 31"
-        )
-    out.print(table)
-    listed = [w for w in d["matrices"] if w["in_c"].startswith("lists")]
+    rows: list[tuple[str, ...]] = [(t["name"], t["shape"], t["format"], t["scale"], t["range"]) for t in d["tensors"]]
+    columns = [tables.name("tensor"), *(tables.text(title) for title in ("shape", "format", "scale", "range"))]
+    out.print(tables.table(columns, rows, "Tensors"))
+    rows = [
+        (w["name"], w["shape"], str(w["bits"]), str(w["bytes"]), w["row_scale"], f"{w['bound_bits']:.1f} of 31")
+        for w in d["matrices"]
+    ]
+    columns = [tables.name("matrix"), *(tables.number(title) for title in ("shape", "bits", "bytes"))]
+    columns += [tables.text("row scales"), tables.number("bits used")]
+    out.print(tables.table(columns, rows, "Weights by row"))
+    listed = [(w["name"], f"{w['density']:.0%}", w["in_c"]) for w in d["matrices"] if w["in_c"].startswith("lists")]
     if listed:
-        table = Table("matrix", "not 0", "in C", title="Block-sparse weights", title_justify="left")
-        for w in listed:
-            table.add_row(w["name"], f"{w['density']:.0%}", w["in_c"])
-    out.print(table)
-    table = Table(
-        "where", "what is rounded", "what is saturated", title="Rounding and saturation", title_justify="left"
-    )
-    for r in d["roundings"]:
-        table.add_row(r["where"], r["rounded"], r["saturated"])
-    out.print(table)
+        columns = [tables.name("matrix"), tables.number("not 0"), tables.text("in C")]
+        out.print(tables.table(columns, listed, "Block-sparse weights"))
+    rows = [(r["where"], r["rounded"], r["saturated"]) for r in d["roundings"]]
+    columns = [tables.name("where"), *(tables.text(title) for title in ("what is rounded", "what is saturated"))]
+    out.print(tables.table(columns, rows, "Rounding and saturation"))
     out.print(f"gate functions: {', '.join(d['gates'])}", soft_wrap=True)
     out.print("Decisions", style="italic")
     for line in (*p["decisions"], *p["notes"]):

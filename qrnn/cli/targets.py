@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qrnn.cli.common import console, print_json
+from qrnn.system import tables
 from qrnn.system.sizes import size_text
 
 if TYPE_CHECKING:
@@ -45,18 +46,15 @@ def targets(
 
 
 def _list(known: list[Target]) -> None:
-    from rich.table import Table
-
     from qrnn.hardware.chips import chips
 
-    table = Table()
-    for title in ("target", "description", "kernels", "flash", "RAM"):
-        table.add_column(title, no_wrap=title != "description")  # names are to be copied
+    rows = []
     for t in known:
         memory = [size_text(m) if m is not None else "-" for m in (t.memory.flash_bytes, t.memory.ram_bytes)]
-        table.add_row(t.name, t.description, t.core.kernels, *memory)
+        rows.append((t.name, t.description, t.core.kernels, *memory))
     out = console()
-    out.print(table)
+    columns = (tables.exact("target"), tables.text("description"), tables.exact("kernels"))
+    out.print(tables.table((*columns, *map(tables.number, ("flash", "RAM"))), rows))
     out.print("Chips and boards, each with its own flash, RAM and clock:")
     for t in known:
         own = [" = ".join((chip, *chips()[chip].also)) for chip in chips() if chips()[chip].target == t.name]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qrnn.lab.evaluate import Record
 from qrnn.lab.pareto import FIGURES, known_figures, value
 from qrnn.lab.plot import draw
+from qrnn.system import tables
 from qrnn.system.reports import Picture, Report
 from qrnn.targets import Target
 
@@ -79,8 +80,6 @@ class SweepResult(Report):
 
     def render(self, out: Console) -> None:
         """Print the configurations of the front, those of the highest quality first."""
-        from rich.table import Table
-
         made = [r for r in self.records if "figures" in r]
         earlier = len(self.records) - self.fresh
         before = f", {earlier} of them before" if earlier else ""
@@ -89,21 +88,17 @@ class SweepResult(Report):
             if "refused" in r:
                 out.print(f"not for this model: {r['label']}: {r['refused']}", soft_wrap=True)
         figures = known_figures(made, tuple(_HEADINGS))
-        table = Table(
-            box=None, padding=(0, 1, 0, 0), title=f"Front of {', '.join(self.front_of)}", title_justify="left"
-        )
-        table.add_column("configuration", overflow="fold")
         titles = {FIGURES[name]: title for name, title in _HEADINGS.items()}
-        for figure in figures:
-            table.add_column(titles[figure], justify="right")
+        rows = []
         for r in sorted(self.front_records, key=lambda r: -(value(r, figures[0]) or 0.0))[:SHOWN]:
             cells = []
             for figure in figures:
                 found = value(r, figure)
                 sure = r["cost"]["counted"] or figure.key != "instructions"
                 cells.append("?" if found is None else f"{'' if sure else '~'}{found:,.{figure.digits}f}")
-            table.add_row(r["label"], *cells)
-        out.print(table)
+            rows.append((r["label"], *cells))
+        columns = (tables.text("configuration"), *(tables.number(titles[figure]) for figure in figures))
+        out.print(tables.table(columns, rows, f"Front of {', '.join(self.front_of)}", gap=1))
         out.print(
             "mean dB: SQNR about the mean; floor: SQNR with the weights alone rounded; flash and RAM in bytes, instructions a step on the "
             "target, µs a step on this machine",

@@ -11,6 +11,7 @@ from qrnn.lab.budgets import Bound
 from qrnn.lab.evaluate import Record
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
+from qrnn.system import tables
 from qrnn.system.reports import Report
 
 if TYPE_CHECKING:
@@ -86,30 +87,26 @@ class TuneResult(Report):
 
     def render(self, out: Console, command: str = "") -> None:
         """Print what each change does, and the figures of what was found; ``command`` is the one that makes it."""
-        from rich.table import Table
-
-        changes = Table(
-            "one change", box=None, padding=(0, 1, 0, 0), title="From the target's own scheme", title_justify="left"
-        )
-        for heading in ("dB", "acc. %", "flash", "RAM", "instr."):
-            changes.add_column(heading, justify="right")
+        rows: list[tuple[str, ...]] = []
         for s in sorted(self.sensitivity, key=lambda s: s.differences["sqnr_db"] or 0.0)[:SHOWN]:
             d = s.differences
             digits = {"sqnr_db": 1, "accuracy": 2, "flash_bytes": 0, "ram_bytes": 0, "instructions": 0}
-            changes.add_row(s.change, *("?" if d[k] is None else f"{d[k]:+,.{n}f}" for k, n in digits.items()))
-        out.print(changes)
+            rows.append((s.change, *("?" if d[k] is None else f"{d[k]:+,.{n}f}" for k, n in digits.items())))
+        figures = map(tables.number, ("dB", "acc. %", "flash", "RAM", "instr."))
+        out.print(tables.table((tables.text("one change"), *figures), rows, "From the target's own scheme"))
         if len(self.sensitivity) > SHOWN:
             out.print(f"and {len(self.sensitivity) - SHOWN} that cost less accuracy (--json has them all)")
         guess = "" if self.counted else "~"
-        table = Table("", "start", "found", "budget", box=None, padding=(0, 2, 0, 0))
+        rows = []
         limits = {b.key: f"{'at least' if b.at_least else 'at most'} {b.limit:,g}" for b in self.bounds}
         for title, key, digits_of in ROWS:
             if self.figures.get(key) is not None:
                 mark = guess if key in ("flash_bytes", "ram_bytes", "instructions") else ""
-                cells = [_figure(figures.get(key), digits_of, mark) for figures in (self.start, self.figures)]
-                table.add_row(title, *cells, limits.get(key, ""))
+                cells = [_figure(measured.get(key), digits_of, mark) for measured in (self.start, self.figures)]
+                rows.append((title, *cells, limits.get(key, "")))
         out.print(f"\n{self.tried} configurations tried for {self.target}; found: {label(self.scheme)}", soft_wrap=True)
-        out.print(table)
+        columns = (tables.text(""), *map(tables.number, ("start", "found")), tables.text("budget"))
+        out.print(tables.table(columns, rows))
         if guess:
             out.print("~: by the cost model; nothing here can build and run for this target")
         for problem in self.problems:
