@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         BackendError,
         DataError,
         DeviceError,
+        MissingLibraryError,
         ModelFileError,
         QrnnError,
         QuantizationError,
@@ -76,6 +77,7 @@ _HOMES = {
         "BackendError",
         "DataError",
         "DeviceError",
+        "MissingLibraryError",
         "ModelFileError",
         "QrnnError",
         "QuantizationError",
@@ -122,6 +124,7 @@ __all__ = [
     "FloatModel",
     "Generated",
     "HybridModel",
+    "MissingLibraryError",
     "ModelFileError",
     "QrnnError",
     "QuantModel",
@@ -162,7 +165,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
+        try:
+            value = getattr(importlib.import_module(_HOME[name]), name)
+        except ModuleNotFoundError as error:
+            from qrnn.system.extras import missing_library
+
+            raise missing_library(error, f"qrnn.{name}") from None
         globals()[name] = value
         return value
     if name == "layers":  # a module, whose functions are named layers.lstm and so on

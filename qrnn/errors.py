@@ -45,6 +45,10 @@ class DataError(QrnnError):
     """Input arrays do not fit the model: a name, shape, type, range or length is wrong."""
 
 
+class MissingLibraryError(QrnnError, ImportError):
+    """A library that the core does without is not installed; the message names the extra that brings it."""
+
+
 class QuantizationError(QrnnError):
     """A model cannot be expressed in the contract's integers: an overflow proof or a format does not exist."""
 

@@ -36,6 +36,13 @@ def _status() -> int:
         from qrnn.cli.commands import execute  # here, since Ctrl-C may come while it is imported
 
         return execute(sys.argv[1:])
+    except ModuleNotFoundError as error:
+        from qrnn.system.extras import missing_library
+
+        missing = missing_library(error, "the command line")
+        if missing is error:
+            raise
+        return _fail(str(missing))
     except QrnnError as error:
         return _fail(str(error))
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from qrnn.system.atomic import write_atomically
 from qrnn.system.brief import Described
+from qrnn.system.extras import missing_library
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,8 +26,10 @@ class Report(Described):
         raise NotImplementedError(f"a report of type {type(self).__name__} has no text")
 
     def __str__(self) -> str:
-        from rich.console import Console
-
+        try:
+            from rich.console import Console
+        except ModuleNotFoundError as error:
+            return f"{self!r}\n{missing_library(error, 'the whole report')}"
         out = Console(file=io.StringIO(), width=COLUMNS, color_system=None, highlight=False, markup=False, emoji=False)
         with out.capture() as captured:
             self.render(out)
