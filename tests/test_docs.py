@@ -275,7 +275,7 @@ def test_the_glossary_is_in_alphabetical_order() -> None:
 
 
 def test_the_readmes_figures_of_the_demo(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "qrnn", "demo", "-o", str(tmp_path / "demo")]
+    command = [sys.executable, "-m", "qrnn", "demo", "--short", "-o", str(tmp_path / "demo")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"})
     claimed = re.search(
         r"SQNR of ([\d.]+) dB for the logits, (\d+ of \d+) decisions.*? ([\d.]+ %) accuracy",

@@ -53,7 +53,6 @@ def compare(
 ) -> None:
     """Measure a converted model against float64 and, where installed, ONNX Runtime."""
     from qrnn.accuracy.compare import compare as measure
-    from qrnn.accuracy.pictures import require_matplotlib
     from qrnn.errors import DataError
     from qrnn.hybrid.compare import compare_parts, shares
     from qrnn.hybrid.file import load
@@ -66,8 +65,6 @@ def compare(
     plot = None if plot is None else check_output(plot, inputs)
     if json is not None and plot is not None and destination(json).is_same(destination(plot)):
         raise DataError(f"--json and --plot both name {plot}; give two names")
-    if plot is not None:
-        require_matplotlib()
     quantized = load(model)
     cuts = (tensors_named(cut_from), tensors_named(cut_to))
     more: dict[str, Any] = {}
@@ -97,13 +94,13 @@ def compare(
         write_atomically(
             json, (json_module.dumps({**result.to_dict(), **more}, indent=2, allow_nan=False) + "\n").encode()
         )
-    if plot is not None:
-        result.plot(plot)
     if not is_stdout(json):
         result.render(report_console(plot))
         if isinstance(quantized, HybridModel):
             for line in shares_text(quantized):
                 console().print(line, markup=False, soft_wrap=True)
+    if plot is not None:
+        result.plot(plot)  # last: where matplotlib is missing, what was computed has been shown
     problems = result.failures(min_sqnr, min_agreement, max_accuracy_drop)
     for problem in problems:
         console(stderr=True).print(f"failed: {problem}", markup=False)

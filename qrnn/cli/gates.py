@@ -39,7 +39,6 @@ def gates(
 ) -> None:
     """Show the integer gate functions: formats, tables, and errors over all inputs."""
     from qrnn.accuracy.gate_errors import draw, measure
-    from qrnn.accuracy.pictures import require_matplotlib
     from qrnn.errors import DataError
     from qrnn.quantization.gate_tables import gate_function, needs_input_range
     from qrnn.system.atomic import write_atomically
@@ -48,19 +47,18 @@ def gates(
         plot = check_output(plot)
         if json and is_stdout(plot):
             raise DataError("--plot and --json both go to stdout; leave out --json, or give --plot the name of a file")
-        require_matplotlib()
     found = []
     for label, activation, gate, choices in _wanted(gates, [_parse_function(text) for text in function or ()]):
         chosen, choice = choices.resolve(gate, activation)
         in_frac = _IN_FRAC if needs_input_range(chosen) else None
         made = gate_function(chosen, choice, in_frac=in_frac, clip=clip)
         found.append(measure(label, activation, made, clip))
-    if plot is not None:
-        write_atomically(plot, draw(found))
     if json:
         print_json([one.to_dict() for one in found])
     else:
         _print(found, report_console(plot))
+    if plot is not None:
+        write_atomically(plot, draw(found))
 
 
 class _Wanted(NamedTuple):

@@ -102,4 +102,6 @@ def sweep(
         )
     paths = write_outputs(result, str(model), str(calibration), str(data))
     result.render(console())
-    console().print(f"wrote {', '.join(path.name for path in paths)} to {output}", soft_wrap=True)
+    pictures = sum(path.suffix == ".png" for path in paths)
+    names = [path.name for path in paths if path.suffix != ".png"] + [f"{pictures} pictures"] * (pictures > 0)
+    console().print(f"wrote {', '.join(names)} to {output}", soft_wrap=True)

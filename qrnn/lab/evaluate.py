@@ -8,6 +8,7 @@ import json
 import math
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -37,6 +38,7 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
+from qrnn.quantization.source_checks import CalibrationWarning
 from qrnn.targets import Target
 
 WINDOWS = 32
@@ -97,7 +99,9 @@ def evaluate(setting: Setting, scheme: Scheme) -> tuple[Record, bytes | None]:
     """
     head = {"label": label(scheme), "scheme": choices(scheme)}
     try:
-        quantized = quantize(setting.model, setting.calibration, scheme, setting.target.name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CalibrationWarning)  # of the data, and so the same for every configuration
+            quantized = quantize(setting.model, setting.calibration, scheme, setting.target.name)
     except QuantizationError as error:
         return {**head, "refused": " ".join(str(error).split())}, None
     comparison = compare(setting.model, quantized, setting.data, reference=setting.reference)

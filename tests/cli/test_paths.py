@@ -77,7 +77,7 @@ FOLDER_WRITERS: dict[str, Arguments] = {
     "export output": ["export", MODEL, "-o", None],
     "sweep output": ["sweep", ONNX, *MEASURED, "--limit", "1", "--jobs", "1", "--no-latency", "-o", None],
     "compile output": ["compile", MODEL, "--isa", "plain", "--streams", "1", "-o", None],
-    "demo output": ["demo", "-o", None],
+    "demo output": ["demo", "--short", "-o", None],
 }
 NO_PATHS = {
     "streams", "backend", "isa", "steps", "batch", "threads", "stream", "seconds", "step_ms", "min_sqnr", "min_agreement",
@@ -85,7 +85,7 @@ NO_PATHS = {
     "only", "limit", "front", "jobs", "dask", "latency", "flash", "ram", "instructions", "cheapest", "most", "name", "emulate",
     "sequences", "compiler", "state", "fixed", "help", "json", "window", "library", "library_version",
     "cut_from", "cut_to", "float_parts", "prune", "package", "codes", "names", "scratch", "measure", "generate", "stop", "temperature", "top_k",
-    "top_p", "seed", "feed", "one_hot", "blank", "most_symbols", "scores",
+    "top_p", "seed", "feed", "one_hot", "blank", "most_symbols", "scores", "short", "version",
 }  # fmt: skip
 
 
