@@ -122,7 +122,7 @@ def _print(found: list[GateError], out: Console) -> None:
         answers = ["yes" if d[name] else "no" for name in ("monotone", "odd_symmetric")]
         error = (f"{d['max_error']:.2e}", f"{d['max_error_lsb']:.2f}", f"{d['max_error_at']:.4g}")
         rows.append((d["label"], *formats, str(d["table_bytes"]), *error, *answers))
-    columns = [tables.exact("function"), *(tables.text(title) for title in ("input", "output"))]
+    columns = [tables.exact(title) for title in ("function", "input", "output")]
     columns += [tables.number(title) for title in ("bytes", "error", "LSB", "at x", "monotone", "odd")]
-    out.print(tables.table(columns, rows))
+    out.print(tables.table(columns, rows, gap=1))
     out.print("error: the largest over all 65536 inputs, against the true function, in real units and in output LSB")

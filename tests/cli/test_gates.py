@@ -97,9 +97,7 @@ def test_mistakes(place: Workplace, arguments: list[str], says: str) -> None:
 
 def test_without_matplotlib(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    given = ("compare", place.path("gru.onnx"), place.path("gru.qrnn"), "--data", place.path("x.npz"))
-    for command, shown in ((("gates",), "monotone"), (given, "Against the float64 oracle")):
-        done = place.cli(*command, "--plot", place.path("drawn.png"))
-        assert (done.status, done.out.count(shown)) == (2, 1)  # what was computed is shown all the same
-        assert done.lines == ["error: pictures need matplotlib; install it with: pip install 'qrnn[plot]'"]
-        assert not place.path("drawn.png").exists()
+    done = place.cli("gates", "--plot", place.path("gates.png"))
+    assert (done.status, done.out.count("sigmoid pwl:128")) == (2, 1)  # what was computed is shown all the same
+    assert done.lines == ["error: pictures need matplotlib; install it with: pip install 'qrnn[plot]'"]
+    assert not place.path("gates.png").exists()

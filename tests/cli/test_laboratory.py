@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 from cli.running import Workplace
 from cli.test_commands import strict_json
 from qrnn.model.file import load
@@ -29,6 +33,15 @@ def test_explain(place: Workplace) -> None:
     assert found["random_data"] is True
     assert {p["kind"] for p in found["parts"]} >= {"input weights", "recurrent weights", "gate function", "h operand"}
     assert "random numbers" in place.cli("explain", *files).err
+
+
+def test_compare_without_matplotlib(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    models = (place.path("gru.onnx"), place.path("gru.qrnn"))
+    done = place.cli("compare", *models, "--data", place.path("x.npz"), "--plot", place.path("drawn.png"))
+    assert (done.status, done.out.count("Against the float64 oracle")) == (2, 1)
+    assert done.lines == ["error: pictures need matplotlib; install it with: pip install 'qrnn[plot]'"]
+    assert not place.path("drawn.png").exists()
 
 
 def test_diff(place: Workplace) -> None:
