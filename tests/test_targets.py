@@ -19,16 +19,18 @@ from qrnn.targets import (
     Core,
     Cost,
     Emulation,
+    Energy,
     Host,
     Memory,
     Target,
+    Timing,
     load_target,
     read_target,
     target_names,
     targets_folder,
 )
 
-PARTS = (Core, Memory, Build, Emulation, Host, Cost)
+PARTS = (Core, Memory, Build, Emulation, Host, Cost, Timing, Energy)
 
 GOOD = """
 name = "board"
@@ -211,6 +213,14 @@ def test_scheme_keys_left_out_are_the_defaults(tmp_path: Path) -> None:
         ),
         ("[core]", '[build]\nboard = "mips"\n[core]', "board = 'mips', expected 'arm_m' or 'arm_ar' or 'riscv32'"),
         ("flash_bytes = 1048576", "wait_states = -1", r"memory\.wait_states = -1, expected 0 or more"),
+        (
+            "[core]",
+            '[timing]\nrules = "cortex-m9"\n[core]',
+            r"timing\.rules = 'cortex-m9', expected one of cortex-m0, ",
+        ),
+        ("[core]", "[timing]\nmultiply_cycles = 0\n[core]", r"timing\.multiply_cycles = 0, expected more than 0"),
+        ("[core]", "[energy]\nvolts = 3.0\nmicroamps_per_mhz = 50\n[core]", r"key 'energy\.source' is missing"),
+        ("flash_bytes = 1048576", "flash_line_bytes = 0", r"memory\.flash_line_bytes = 0, expected more than 0"),
         ("word_bits = 32", "word_bits = = 32", "Invalid value"),
     ],
 )

@@ -177,7 +177,7 @@ def _measured(model: QuantModel, target: Target, chosen: Choices) -> Measured:
     with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
         folder = Path(temporary) / "model"
         export_model(model, target, folder, "model", choices=chosen)
-        needs = measure(read_folder(folder, target), target, 1, phases=False)
+        needs = measure(read_folder(folder, target), target, 1, phases=False, cycles=False)
     if needs.flash_bytes is None or needs.stack_bytes is None:
         raise DeviceError(f"--measure: {needs.problem}")
     return Measured(needs.flash_bytes, needs.stack_bytes)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qrnn.cli.common import console, print_json, progress
+from qrnn.cli.cycles import energy_text, print_parts, range_text
 
 if TYPE_CHECKING:
     from qrnn.devices.fit import Fit
@@ -26,6 +27,7 @@ def fit(
     """Flash, RAM, instructions and time of a model on every known device: built, run in emulators, counted."""
     from rich.table import Table
 
+    from qrnn.devices.cycles.record import WORDS
     from qrnn.devices.fit import fit as judge
     from qrnn.model.file import load
     from qrnn.targets import load_target, target_names
@@ -37,7 +39,9 @@ def fit(
     if json:
         print_json([f.to_dict() for f in found])
         return
-    table = Table("target", "flash KiB", "RAM KiB", "stack", "instr.", "ms", "load", "fits", padding=(0, 0))
+    table = Table(
+        *("target", "flash KiB", "RAM KiB", "stack", "instr.", "cycles", "kind", "ms", "load", "fits"), padding=(0, 0)
+    )
     for f in found:
         table.add_row(*_row(f))
     out = console()
@@ -49,10 +53,18 @@ def fit(
     whole = f", for sequences of {steps} steps" if found and found[0].needs.steps > 1 else ""
     out.print(
         f"Flash and RAM (state, stack, inputs and outputs{whole}) are those of linked programs. Instructions of a step are counted in the "
-        "emulator; ~ stands before what comes from a cost model, ? where there is none. ms a step are an estimate: instructions, by cycles for "
-        f"one, over the board's clock (qrnn targets NAME); cy stands "
-        f"where the emulator counts cycles, and ms are measured. load is their share of the {step_ms:g} ms from step to step."
+        "emulator; ~ stands before what comes from a cost model, ? where there is none. Cycles are the middle of their range, and ms these "
+        f"cycles over the board's clock (qrnn targets NAME). load is their share of the {step_ms:g} ms from step to step."
     )
+    kinds = dict.fromkeys(f.needs.cycles_kind for f in found if f.needs.cycles_kind is not None)
+    out.print(f"Kinds of cycles: {'; '.join(f'{kind}, {WORDS[kind]}' for kind in kinds)}.")
+    for f in found:
+        timing = f.needs.timing
+        if timing is not None and (target or timing.problem is not None):
+            out.print(
+                f"{f.needs.target.name}: {range_text(timing.total)} cycles, {timing.kind}{_energy(f)}", soft_wrap=True
+            )
+            print_parts(out, timing)
     layers = found[0].multiply_adds if found else {}
     if layers:
         each = ", ".join(f"{name} {count:,.0f}" for name, count in layers.items())
@@ -65,19 +77,25 @@ def fit(
 def _row(f: Fit) -> list[str]:
     needs, memory = f.needs, f.needs.target.memory
     guess = "" if needs.counted else "~"
-    unit = " cy" if needs.cycles_measured else ""
-    instructions = "?" if needs.instructions is None else f"{guess}{needs.instructions:,.0f}{unit}"
+    instructions = "?" if needs.instructions is None else f"{guess}{needs.instructions:,.0f}"
     seconds = "?" if needs.seconds is None else f"{guess}{needs.seconds * 1e3:,.3f}"
     return [
         needs.target.name,
         f"{'' if needs.flash_bytes is not None else '~'}{_of(f.flash_bytes, memory.flash_bytes)}",
         f"{guess}{_of(needs.ram_bytes, memory.ram_bytes)}",
         "?" if needs.stack_bytes is None else f"{needs.stack_bytes:,} B",
-        instructions,
+        "-" if needs.cycles_measured else instructions,
+        "?" if needs.cycles is None else f"{guess}{needs.cycles:,.0f}",
+        needs.cycles_kind or "",
         seconds,
         "?" if f.load is None else f"{guess}{f.load:.1%}",
         "yes" if f.fits else "no",
     ]
+
+
+def _energy(f: Fit) -> str:
+    """Return the energy of a step, where the target states its current."""
+    return "" if f.needs.joules is None else f", {energy_text(f.needs.joules)} while it computes"
 
 
 def _of(size: int, total: int | None) -> str:

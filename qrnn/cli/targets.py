@@ -20,6 +20,8 @@ _TITLES = {
     "build": "C is built",
     "emulation": "emulated",
     "host": "operating system",
+    "timing": "cycles",
+    "energy": "energy",
     "cost": "estimates of time",
     "scheme": "defaults of qrnn convert",
 }

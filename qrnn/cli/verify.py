@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qrnn.cli.common import console, print_json, read_arrays
+from qrnn.cli.cycles import print_cycles, time_and_energy
 from qrnn.errors import QrnnError
 
 
@@ -48,13 +49,15 @@ def verify(
         vectors = integer_sequences(found.model, found.exported, read_arrays(data, found.model.inputs), sequences)
     else:
         vectors = random_sequences(found.model, found.exported, [1, 2, 7, 30], seed=1)
-    result = compare(found, hardware, vectors, compiler)  # type: ignore[arg-type]
+    result = compare(found, hardware, vectors, compiler, cycles=emulate)  # type: ignore[arg-type]
     equal = result.difference is None
     counts = hardware.emulation.counts if hardware.emulation is not None else "instructions"
     if json:
         counted = {
             f"{counts}_per_step": result.counts.instructions / result.steps,
             "stack_bytes": result.counts.stack_bytes,
+            "timing": None if result.cycles is None else result.cycles.to_dict(),
+            **({} if result.cycles is None else time_and_energy(result.cycles, hardware)),
         }
         print_json(
             {
@@ -79,5 +82,7 @@ def verify(
             out.print(
                 f"{result.counts.instructions / result.steps:,.0f} {counts} a step, {result.counts.stack_bytes} bytes of stack"
             )
+        if result.cycles is not None:
+            print_cycles(out, result.cycles, hardware)
     if not equal:
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ from qrnn.targets import Emulation, Target, targets_folder
 EXIT_FAULT, EXIT_OUTPUT = 250, 251
 """``BOARD_EXIT_FAULT`` and ``BOARD_EXIT_OUTPUT`` of ``targets/boards/board.h``."""
 
-_INPUT, _OUTPUT = "board.in", "board.out"
+INPUT, OUTPUT = "board.in", "board.out"
 """The files in the working directory that the boards open by semihosting."""
 
 
@@ -43,9 +43,9 @@ def run(image: Image, target: Target, stdin: bytes = b"", timeout: float = 60.0)
             done = _execute(target, command, folder, stdin, timeout)
             output = done.stdout
         else:
-            (folder / _INPUT).write_bytes(stdin)
-            done = _execute(target, _command(target, program), folder, b"", timeout)
-            written = folder / _OUTPUT
+            (folder / INPUT).write_bytes(stdin)
+            done = _execute(target, emulator_command(target, program), folder, b"", timeout)
+            written = folder / OUTPUT
             output = written.read_bytes() if written.is_file() else b""
     words = done.stderr.decode(errors="replace")
     complaints = "\n".join(line for line in words.splitlines() if ": warning: " not in line)
@@ -63,7 +63,8 @@ def run(image: Image, target: Target, stdin: bytes = b"", timeout: float = 60.0)
     return EmulatorRun(output, done.returncode)
 
 
-def _command(target: Target, program: Path) -> list[str]:
+def emulator_command(target: Target, program: Path, counted: bool = True) -> list[str]:
+    """Return the command that runs a program under QEMU, in its working directory; ``counted`` is whether instructions take virtual time."""
     emulation = target.emulation
     if emulation is None:
         raise DeviceError(f"target {target.name}: no emulator is known for it; expected [emulation]")
@@ -77,7 +78,7 @@ def _command(target: Target, program: Path) -> list[str]:
         ),
         *("-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none"),
         *("-semihosting-config", "enable=on,target=native"),
-        *("-icount", f"shift={emulation.icount_shift}"),
+        *(("-icount", f"shift={emulation.icount_shift}") if counted else ()),
         *emulation.options,
     ]
 

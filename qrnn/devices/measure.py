@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qrnn.devices.cycles.count import best, guessed, measured
+from qrnn.devices.cycles.record import Cycles, Kind
 from qrnn.devices.emulator import run
+from qrnn.devices.image import Image
 from qrnn.devices.toolchain import Family, Toolchain, find_toolchain
 from qrnn.devices.verify import build_replay
 from qrnn.errors import DeviceError
@@ -20,7 +24,15 @@ from qrnn.export.expected import random_sequences
 from qrnn.export.folder import ExportedFolder
 from qrnn.export.ports import ELEMENT_BYTES, Port, state_bytes
 from qrnn.export.readme import OPTIMIZATION
-from qrnn.export.replay import PHASES, PHASES_HEADER, Counts, decode_sequences, encode_sequences, sequence_steps
+from qrnn.export.replay import (
+    PHASES,
+    PHASES_HEADER,
+    Counts,
+    Vectors,
+    decode_sequences,
+    encode_sequences,
+    sequence_steps,
+)
 from qrnn.export.source import Exported, constant_bytes
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target
@@ -44,7 +56,8 @@ class Needs:
 
     ``flash_bytes`` are code and ``constant_bytes`` of weights and tables. RAM is ``state_bytes``, ``stack_bytes`` and ``buffer_bytes`` for
     inputs, outputs and workspace. ``counted`` is true where instructions were counted in the emulator, and false where they are the cost
-    model's. ``phases`` holds instructions per step by `PHASES`, where counted. None means not known, and ``problem`` says why.
+    model's. ``phases`` holds instructions per step by `PHASES`, where counted. ``traced`` are cycles of a step, where more is known than
+    the number of instructions. None means not known, and ``problem`` says why.
     """
 
     target: Target
@@ -58,6 +71,7 @@ class Needs:
     phases: dict[str, float] | None = None
     compiler: str | None = None
     counted: bool = False
+    traced: Cycles | None = None
     problem: str | None = None
 
     @property
@@ -72,30 +86,47 @@ class Needs:
         return self.counted and emulation is not None and emulation.counts == "cycles"
 
     @property
+    def timing(self) -> Cycles | None:
+        """Cycles of a step, with their kind, their range and their parts; None where nothing is known."""
+        if self.cycles_measured and self.instructions is not None:
+            return measured(self.target, self.instructions, self.phases)
+        return self.traced or guessed(self.target, self.instructions, self.phases)
+
+    @property
     def cycles(self) -> float | None:
-        """Cycles of a step: those counted, or an estimate, instructions times the target's cycles per instruction."""
-        if self.cycles_measured:
-            return self.instructions
-        cost = self.target.cost
-        if self.instructions is None or cost is None or cost.cycles_per_instruction is None:
-            return None
-        return self.instructions * cost.cycles_per_instruction
+        """Cycles of a step: the middle of their range."""
+        return None if self.timing is None else self.timing.total.mid
+
+    @property
+    def cycles_kind(self) -> Kind | None:
+        """What kind of figure the cycles are."""
+        return None if self.timing is None else self.timing.kind
 
     @property
     def seconds(self) -> float | None:
-        """Estimated time of a step in seconds: cycles over the clock of the target's board."""
+        """The time of a step in seconds: cycles over the clock of the target's board."""
         clock = self.target.memory.clock_hz
         return None if self.cycles is None or clock is None else self.cycles / clock
 
+    @property
+    def joules(self) -> float | None:
+        """The energy of a step in joules, while the core computes it; None where the target does not state its current."""
+        energy = self.target.energy
+        return None if self.cycles is None or energy is None else self.cycles * energy.joules_per_cycle
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON; the target is given by its name."""
-        cycles = {"cycles": self.cycles, "cycles_kind": "measured" if self.cycles_measured else "estimated"}
+        found = asdict(self)
+        del found["traced"]
         return {
-            **asdict(self),
+            **found,
             "target": self.target.name,
             "ram_bytes": self.ram_bytes,
-            **cycles,
+            "cycles": self.cycles,
+            "cycles_kind": self.cycles_kind,
+            "timing": None if self.timing is None else self.timing.to_dict(),
             "seconds": self.seconds,
+            "joules": self.joules,
         }
 
 
@@ -106,11 +137,12 @@ def measure(
     phases: bool = True,
     family: Family | None = None,
     optimization: str = OPTIMIZATION,
+    cycles: bool = True,
 ) -> Needs:
     """Build the folder's C for ``target``, run it in its emulator and count; the cost model replaces what cannot be measured here.
 
     ``family`` is the compiler, the first that is installed when left out. ``phases`` asks to count also what W·x, R·h, gates and the rest
-    take.
+    take, and ``cycles`` to trace what is executed, where that gives more than a guess of its time.
     """
     needs = sizes(folder.exported, target, steps)
     try:
@@ -122,14 +154,17 @@ def measure(
             )
             counts = _count(folder, target, toolchain, place, optimization)
             split = _count(folder, target, toolchain, place, optimization, phases=True).phases if phases else ()
+            split_of = dict(zip(PHASES, (v / STEPS for v in split), strict=True)) if phases else None
+            traced = _cycles(folder, target, toolchain, place, optimization, counts, split_of) if cycles else None
     except DeviceError as error:
         return replace(needs, instructions=estimate(folder.model, target), problem=_in_short(error))
     return replace(
         needs,
         stack_bytes=counts.stack_bytes,
         instructions=counts.instructions / STEPS,
-        phases=dict(zip(PHASES, (v / STEPS for v in split), strict=True)) if phases else None,
+        phases=split_of,
         counted=True,
+        traced=traced,
     )
 
 
@@ -256,9 +291,32 @@ def _count(
         header.write_text(PHASES_HEADER, encoding="utf-8")
         flags += ("-DREPLAY_PHASES", "-include", str(header))
     image = build_replay(folder, target, toolchain, STEPS, place, flags)
-    sequences = random_sequences(folder.model, folder.exported, [STEPS], seed=3)
+    sequences = _sequences(folder)
     done = run(image, target, encode_sequences(folder.exported, sequences))
     if done.status != 0:
         raise DeviceError(f"the program ended with status {done.status}, expected 0")
     steps = [sequence_steps(folder.exported, s) for s in sequences]
     return decode_sequences(folder.exported, steps, done.output)[1]
+
+
+def _sequences(folder: ExportedFolder) -> list[Vectors]:
+    """Return the random sequence that is counted."""
+    return random_sequences(folder.model, folder.exported, [STEPS], seed=3)
+
+
+def _cycles(
+    folder: ExportedFolder,
+    target: Target,
+    toolchain: Toolchain,
+    place: Path,
+    optimization: str,
+    counts: Counts,
+    phases: dict[str, float] | None,
+) -> Cycles | None:
+    """Return the cycles of a step of the same sequence."""
+
+    def build(flags: Sequence[str]) -> Image:
+        return build_replay(folder, target, toolchain, STEPS, place, (optimization, *flags))
+
+    stdin = encode_sequences(folder.exported, _sequences(folder))
+    return best(target, folder.exported, build, place, stdin, counts.instructions / STEPS, phases)

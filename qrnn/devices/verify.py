@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qrnn.devices.cycles.count import best
+from qrnn.devices.cycles.record import Cycles
 from qrnn.devices.emulator import EmulatorRun, run
 from qrnn.devices.hosts import OPTIMIZATION as HOST_OPTIMIZATION
 from qrnn.devices.hosts import build_program, find_host_compiler, run_program
@@ -37,7 +39,10 @@ WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 
 @dataclass(frozen=True)
 class Verified:
-    """The result of a comparison: how much was compared, with which compiler, what was counted, and the first difference, if any."""
+    """The result of a comparison: how much was compared, with which compiler, what was counted, and the first difference, if any.
+
+    ``cycles`` are those of a step of the compared sequences, where they were asked for and are known.
+    """
 
     sequences: int
     steps: int
@@ -46,14 +51,20 @@ class Verified:
     difference: str | None
     generated: int = 0
     """The steps that were generated and compared, where the folder's C generates."""
+    cycles: Cycles | None = None
 
 
 def verify(
-    folder: ExportedFolder, target: Target, sequences: Sequence[Vectors], family: Family | None = None
+    folder: ExportedFolder,
+    target: Target,
+    sequences: Sequence[Vectors],
+    family: Family | None = None,
+    cycles: bool = False,
 ) -> Verified:
     """Run ``sequences`` through the folder's C on ``target`` and compare every bit with the host.
 
-    The target is the one that the folder was exported for; a folder with plain kernels runs on any.
+    The target is the one that the folder was exported for; a folder with plain kernels runs on any. ``cycles`` asks for those of a step, for
+    which the program is built and run once more where a trace gives them.
     """
     kernels = folder.exported.kernels
     if kernels not in ("plain", target.core.kernels):
@@ -73,7 +84,24 @@ def verify(
     generated = 0
     if folder.exported.generates is not None and difference is None:
         generated, difference = _verify_generated(folder, target, family, sequences)
-    return Verified(len(sequences), sum(lengths), compiler, counts, difference, generated)
+    known = cycles and target.emulation is not None and difference is None
+    spent = _cycles(folder, target, family, sequences, counts) if known else None
+    return Verified(len(sequences), sum(lengths), compiler, counts, difference, generated, spent)
+
+
+def _cycles(
+    folder: ExportedFolder, target: Target, family: Family | None, sequences: Sequence[Vectors], counts: Counts
+) -> Cycles | None:
+    """Return the cycles of a step of these sequences."""
+    toolchain, lengths = find_toolchain(target, family), [sequence_length(folder.exported, s) for s in sequences]
+    with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
+        place = Path(temporary)
+
+        def build(flags: Sequence[str]) -> Image:
+            return build_replay(folder, target, toolchain, max(lengths), place, flags)
+
+        stdin = encode_sequences(folder.exported, sequences)
+        return best(target, folder.exported, build, place, stdin, counts.instructions / sum(lengths))
 
 
 def _verify_generated(

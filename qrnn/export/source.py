@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qrnn.errors import UnsupportedError
@@ -98,6 +98,8 @@ class Exported:
     """The room that functions take from their caller; None where they work on the stack."""
     generates: GenerationCode | None = None
     """The functions that feed an output back, if they were asked for."""
+    layers: Mapping[str, str] = field(default_factory=dict)
+    """What the names of each layer's functions begin with, by the layer's name."""
 
     @property
     def last_arguments(self) -> list[str]:
@@ -191,6 +193,7 @@ def export_source(
         scratch=room,
         generates=generates,
         lengths=tuple(flow.lengths.values()),
+        layers={layer.layer.name: layer.name for layer in flow.layers},
     )
 
 

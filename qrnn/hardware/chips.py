@@ -14,7 +14,17 @@ from functools import cache
 from pathlib import Path
 
 from qrnn.errors import TargetError
-from qrnn.hardware.description import MOST_BYTES, Memory, Target, check_sizes, read_section, targets_folder
+from qrnn.hardware.description import (
+    MOST_BYTES,
+    Energy,
+    Memory,
+    Target,
+    Timing,
+    check_rules,
+    check_sizes,
+    read_section,
+    targets_folder,
+)
 from qrnn.system.files import read_regular
 
 UNCHECKED = "not compared with it: look there before you rely on a figure"
@@ -25,7 +35,8 @@ UNCHECKED = "not compared with it: look there before you rely on a figure"
 class Chip:
     """A chip: the name of its ``target``, its memories in bytes and clock in Hz, and ``also``, its other names and those of boards with it.
 
-    ``wait_states`` are those of the flash at that clock. ``gnu_flags`` take the place of the target's, and ``machine`` of its emulated
+    ``wait_states`` are those of the flash at that clock, of which a read brings ``flash_line_bytes``. ``timing`` takes the place of the
+    target's, and ``energy`` is the chip's own. ``gnu_flags`` take the place of the target's, and ``machine`` of its emulated
     machine, which has the chip's memories then.
     """
 
@@ -36,6 +47,9 @@ class Chip:
     source: str
     flash_bytes: int | None = None
     wait_states: int | None = None
+    flash_line_bytes: int | None = None
+    timing: Timing | None = None
+    energy: Energy | None = None
     also: tuple[str, ...] = ()
     gnu_flags: tuple[str, ...] = ()
     machine: str | None = None
@@ -44,7 +58,8 @@ class Chip:
         """Return the memories of the chip ``name``."""
         what = f"{name} ({', '.join(self.also)})" if self.also else name
         source = f"{self.source} ({UNCHECKED})"
-        return Memory(self.flash_bytes, self.ram_bytes, self.clock_hz, self.wait_states, what, source)
+        sizes = (self.flash_bytes, self.ram_bytes, self.clock_hz, self.wait_states, self.flash_line_bytes)
+        return Memory(*sizes, what, source)
 
 
 def chips_folder() -> Path:
@@ -73,6 +88,9 @@ def read_chips(path: Path) -> dict[str, Chip]:
             raise TargetError(f"{path}: {name} = {keys!r}, expected a table")
         found[name] = chip = read_section(path, Chip, keys, f"{name}.")
         check_sizes(path, name, chip)
+        if chip.timing is not None:
+            check_sizes(path, f"{name}.timing", chip.timing)
+            check_rules(path, f"{name}.", chip.timing)
     return found
 
 
@@ -98,6 +116,9 @@ def with_chip(name: str, chip: Chip, target: Target) -> Target:
     if chip.machine is not None and emulation is not None:
         assert chip.flash_bytes is not None
         emulation = replace(emulation, machine=chip.machine, flash_bytes=chip.flash_bytes, ram_bytes=chip.ram_bytes)
+    energy = chip.energy
+    if energy is not None:
+        energy = replace(energy, source=f"{energy.source} ({UNCHECKED})")
     return replace(
         target,
         name=name,
@@ -105,4 +126,6 @@ def with_chip(name: str, chip: Chip, target: Target) -> Target:
         memory=chip.memory(name),
         build=build,
         emulation=emulation,
+        timing=target.timing if chip.timing is None else chip.timing,
+        energy=energy,
     )

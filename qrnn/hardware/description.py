@@ -32,6 +32,9 @@ _TICKING: dict[Board | None, str] = {"arm_m": "SysTick", "xtensa": "CCOUNT"}
 _EXACT: dict[Board | None, str] = {"riscv32": "minstret", "arm_ar": "the cycle counter"}
 """The boards that read a counter of nanoseconds of virtual time, and the counter."""
 
+_POSITIVE = ("word_bits", "flash_bytes", "ram_bytes", "clock_hz", "tick_hz", "flash_line_bytes", "multiply_cycles")
+"""The keys of sections whose numbers are more than 0."""
+
 _SHIFTS = range(11)
 """The shifts that QEMU's ``-icount`` accepts."""
 
@@ -49,13 +52,15 @@ class Core:
 class Memory:
     """Flash and RAM in bytes and the clock in Hz of one typical ``device``; None where there is no limit, or it is not known.
 
-    ``wait_states`` are the cycles that the flash adds to a read at that clock, without a cache; they are for people.
+    ``wait_states`` are the cycles that the flash adds to a read at that clock, without a cache, and ``flash_line_bytes`` are what one read
+    brings, a word where left out; docs/devices.md, "Cycles", says what they do to estimates.
     """
 
     flash_bytes: int | None = None
     ram_bytes: int | None = None
     clock_hz: int | None = None
     wait_states: int | None = None
+    flash_line_bytes: int | None = None
     device: str | None = None
     source: str | None = None
 
@@ -149,6 +154,34 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How executed instructions become cycles.
+
+    ``rules`` names a file of ``targets/timings``, the timings in the core's manual; ``multiply_cycles``, where given, are those of a
+    multiplication. ``model`` is the processor whose model in llvm-mca is used, the option ``-mcpu``, from version ``least_llvm`` on.
+    """
+
+    rules: str | None = None
+    multiply_cycles: int | None = None
+    model: str | None = None
+    least_llvm: int = 14
+
+
+@dataclass(frozen=True)
+class Energy:
+    """The current of the typical device while its core computes, in µA for each MHz of its clock, the supply in V, and their ``source``."""
+
+    microamps_per_mhz: float
+    volts: float
+    source: str
+
+    @property
+    def joules_per_cycle(self) -> float:
+        """Return the energy of a cycle in joules: the current over the clock, times the supply."""
+        return 1e-12 * self.microamps_per_mhz * self.volts
+
+
+@dataclass(frozen=True)
 class ListCosts:
     """What a multiply-add of block-sparse weights costs, in multiply-adds of weights that are not: of ``tiles`` of four rows, and of ``rows``.
 
@@ -172,6 +205,8 @@ class Target(Described):
     emulation: Emulation | None = None
     host: Host | None = None
     cost: Cost | None = None
+    timing: Timing = field(default_factory=Timing)
+    energy: Energy | None = None
     lists: ListCosts = field(default_factory=ListCosts)
     note: str | None = None
 
@@ -220,8 +255,10 @@ def read_target(path: Path) -> Target:
     target: Target = read_section(path, Target, table, "")
     if target.name != path.stem:
         raise TargetError(f"{path}: name is {target.name!r}, expected the file's own name {path.stem!r}")
-    for where, part in (("core", target.core), ("memory", target.memory), ("emulation", target.emulation)):
+    parts = {"core": target.core, "memory": target.memory, "emulation": target.emulation, "timing": target.timing}
+    for where, part in parts.items():
         check_sizes(path, where, part)
+    check_rules(path, "", target.timing)
     if target.emulation is not None:
         _check_timer(path, target.build.board, target.emulation)
     _complete_scheme(path, target.scheme)
@@ -230,12 +267,19 @@ def read_target(path: Path) -> Target:
 
 def check_sizes(path: Path, where: str, part: Any) -> None:
     """Refuse sizes and rates of a section that are not more than 0, and less than no wait states."""
-    for key in ("word_bits", "flash_bytes", "ram_bytes", "clock_hz", "tick_hz"):
+    for key in _POSITIVE:
         value = getattr(part, key, None)
         if value is not None and value <= 0:
             raise TargetError(f"{path}: {where}.{key} = {value}, expected more than 0")
     if (getattr(part, "wait_states", None) or 0) < 0:
         raise TargetError(f"{path}: {where}.wait_states = {part.wait_states}, expected 0 or more")
+
+
+def check_rules(path: Path, where: str, timing: Timing) -> None:
+    """Refuse the name of rules that no file of ``targets/timings`` has."""
+    names = sorted(file.stem for file in (targets_folder() / "timings").glob("*.toml"))
+    if timing.rules is not None and timing.rules not in names:
+        raise TargetError(f"{path}: {where}timing.rules = {timing.rules!r}, expected one of {', '.join(names)}")
 
 
 def _check_timer(path: Path, board: Board | None, emulation: Emulation) -> None:

@@ -142,7 +142,7 @@ def device_needs(setting: Setting, quantized: QuantModel, count: bool = True) ->
         with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
             folder = Path(temporary) / "model"
             export_model(quantized, setting.target, folder, "model")
-            needs = measure(read_folder(folder, setting.target), setting.target, steps, phases=False)
+            needs = measure(read_folder(folder, setting.target), setting.target, steps, phases=False, cycles=False)
     except UnsupportedError as error:
         return None, " ".join(str(error).split())
     return needs, needs.problem

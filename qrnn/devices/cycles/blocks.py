@@ -1,0 +1,59 @@
+"""Sums over a trace: cycles and instructions in all, by the parts of the model, and in the loops of its products."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from qrnn.devices.cycles.code import Code, Instruction
+from qrnn.devices.cycles.places import Part, Places
+from qrnn.devices.cycles.record import NONE, Span
+from qrnn.devices.cycles.trace import Trace
+from qrnn.export.replay import PHASES
+
+Price = Callable[[Sequence[Instruction], int], Sequence[Span]]
+"""What a block of instructions costs, one by one, when the program goes on at an address."""
+
+PRODUCTS = (PHASES.index("input"), PHASES.index("state"))
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Executed instructions and their cycles, by part; ``loops`` are those of blocks that repeat themselves in W·x and R·h."""
+
+    instructions: int
+    parts: dict[Part, Span]
+    loops: Span
+
+
+def basic_blocks(trace: Trace) -> list[tuple[int, int]]:
+    """Return the first address and the end of all stretches of instructions into which nothing jumps."""
+    starts = set(trace.ends) & {step.start for step in trace.steps}
+    found = set()
+    for start in starts:
+        cuts = sorted(s for s in starts if start < s < trace.ends[start])
+        found |= set(zip([start, *cuts], [*cuts, trace.ends[start]], strict=True))
+    return sorted(found)
+
+
+def sum_up(trace: Trace, code: Code, places: Places, price: Price) -> Sums:
+    """Return the sums of a trace at a price."""
+    heads = {(trace.ends[s.start], s.following) for s in trace.steps if s.following < trace.ends[s.start]}
+    heads = {
+        (end, head) for end, head in heads if trace.ends.get(head) == end
+    }  # jumps back to where the same block began
+    loop_starts = {end: min(h for e, h in heads if e == end) for end, _ in heads}
+    parts: dict[Part, Span] = defaultdict(lambda: NONE)
+    loops, instructions = NONE, 0
+    for step, count in trace.steps.items():
+        end = trace.ends[step.start]
+        block = code.between(step.start, end)
+        part, instructions = step.part, instructions + count * len(block)
+        for one, span in zip(block, price(block, step.following), strict=True):
+            part = places.at(part, one.address)
+            cost = span * count
+            parts[part] += cost
+            if part.phase in PRODUCTS and one.address >= loop_starts.get(end, end):
+                loops += cost
+    return Sums(instructions, dict(parts), loops)
