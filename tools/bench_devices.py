@@ -13,6 +13,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,13 @@ from typing import Any
 
 import numpy as np
 from device_figures import references
-from device_page import COMPILERS, Layer, Measured, Ran, page, write_costs
+from device_page import COMPILERS, TIMED, Layer, Measured, Ran, page, write_costs
 from page_section import WINDOWS, section_of, with_section
 from provenance import when
 
 import qrnn
 from qrnn import layers
+from qrnn.devices.cycles.count import is_traced
 from qrnn.devices.image import read_image
 from qrnn.devices.measure import measure, work
 from qrnn.devices.toolchain import find_toolchain
@@ -47,6 +49,8 @@ WINDOW = 8
 """Bytes of text in a sequence for the sentence splitter, of whose data only two texts are at hand."""
 SIZES = (16, 32, 64, 128, 256)
 CELLS = ("lstm", "gru")
+MODELLED = "cortex-m85"
+"""A target that is timed without figures of CMSIS-NN beside it."""
 
 
 def trained(shared: Path) -> dict[str, tuple[QuantModel, dict[str, Any]]]:
@@ -121,6 +125,12 @@ def run_layer(cell: str, units: int, target: Target, compiler: str | None = None
     return Layer(cell, units, *work(model), needs)
 
 
+def timed(peers: Sequence[Layer]) -> list[Layer]:
+    """Return the LSTM layers among ``peers`` whose cycles are traced or modelled, and those of a target that has no peer."""
+    known = [layer for layer in peers if is_traced(layer.needs.target)]
+    return [*known, *(run_layer("lstm", units, load_target(MODELLED), TIMED) for units in SIZES)]
+
+
 def functions(model: QuantModel, target: Target) -> list[tuple[str, int]]:
     """Return the functions of an exported model as they are linked, with their bytes."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -164,13 +174,15 @@ def main() -> None:
             ]
             for compiler in COMPILERS
         }
+        by_compiler = {compiler: [job.result() for job in jobs] for compiler, jobs in peers.items()}
         run = Measured(
             command="python tools/bench_devices.py" + (" --shared DIR" if models else ""),
             when=began,
             emulator=emulator(),
             models=[job.result() for job in ran],
             layers=[job.result() for job in own],
-            peers={compiler: [job.result() for job in jobs] for compiler, jobs in peers.items()},
+            peers=by_compiler,
+            timed=timed(by_compiler[TIMED]),
             code=functions(models["fsdd_lstm64"][0], load_target("cortex-m4")) if "fsdd_lstm64" in models else [],
             short_steps=SMALL_STEPS,
             short_ram=SMALL_RAM,

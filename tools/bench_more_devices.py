@@ -44,7 +44,9 @@ def levels(target: Target) -> list[tuple[str, str, Needs]]:
         folder = exported(layer("lstm", SIZES[0]), target, Path(temporary))
         for toolchain in toolchains(target):
             for level in LEVELS:
-                needs = measure(folder, target, 1, phases=False, family=toolchain.family, optimization=level)
+                needs = measure(
+                    folder, target, 1, phases=False, family=toolchain.family, optimization=level, cycles=False
+                )
                 found.append((toolchain.family, level, needs))
     return found
 
@@ -70,7 +72,7 @@ def _row(one: Layer) -> list[str]:
         f"{needs.instructions:,.0f} {_counts(needs)}",
         f"{needs.instructions / one.macs:.2f}",
         split,
-        f"{needs.cycles:,.0f}{'' if needs.cycles_measured else ' ~'}",
+        f"{needs.cycles:,.0f} {needs.cycles_kind}",
         f"{1e3 * needs.seconds:.3f}",
         f"{needs.flash_bytes:,}",
         f"{needs.flash_bytes - needs.constant_bytes:,}",
@@ -90,8 +92,8 @@ def page(command: str, began: str, layers: list[Layer], by_level: list[tuple[str
             f"Made by `{command}` on {began}; {'; '.join(compilers)}.",
             "",
             "Single recurrent layers of random weights, as many inputs as units, on the targets that [devices.md](devices.md) leaves out, with",
-            "the columns of that page. QEMU counts instructions; cycles with a ~ are estimates from them, by the cycles for one that the",
-            f"target states with its basis. **simavr counts clock cycles: those of an AVR are measured.** Compiled with {OPTIMIZATION} by gcc.",
+            "the columns of that page. QEMU counts instructions, simavr clock cycles; cycles say what kind of figure they are",
+            f"([devices.md](../devices.md#cycles)). Compiled with {OPTIMIZATION} by gcc.",
             "",
             *table((*heads, "flash", "of it code", "RAM (stack)"), map(_row, layers)),
             "## Levels of optimization",

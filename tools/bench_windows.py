@@ -189,7 +189,7 @@ def run(what: str, model: QuantModel, target: Target, data: Arrays | None) -> Ro
 
 
 MODEL_HEADS = (
-    *("model", "target", "sequences, steps", "bits", "multiply-adds", "instructions a step", "ms, estimated"),
+    *("model", "target", "sequences, steps", "bits", "multiply-adds", "instructions a step", "ms"),
     *("W·x, R·h, gates, rest, windows", "flash", "RAM", "stack"),
 )
 

@@ -23,6 +23,8 @@ COMPILERS: dict[str, tuple[Family, str]] = {
     "clang -O3": ("clang", "-O3"),
 }
 """Those that CMSIS-NN was measured with → the family of `qrnn.devices.toolchain` and the optimization."""
+TIMED = "gcc -O3"
+"""The compiler and the optimization of the layers whose cycles are set beside those of CMSIS-NN."""
 RECURRENT = tuple(phase for phase in PHASES if phase != "windows")
 """The phases of models without convolutions and pools."""
 COST_KEYS = ("instructions_per_mac", "instructions_per_unit", "instructions_per_step")
@@ -57,8 +59,8 @@ class Layer:
 class Measured:
     """The figures of a whole run.
 
-    ``when`` is `provenance.when` at its begin. ``peers`` are LSTM layers by the compilers of `COMPILERS`; ``code`` are functions of a model
-    with their bytes.
+    ``when`` is `provenance.when` at its begin. ``peers`` are LSTM layers by the compilers of `COMPILERS`, and ``timed`` those by `TIMED`
+    whose cycles are traced or modelled; ``code`` are functions of a model with their bytes.
     """
 
     command: str
@@ -67,6 +69,7 @@ class Measured:
     models: Sequence[Ran]
     layers: Sequence[Layer]
     peers: Mapping[str, Sequence[Layer]]
+    timed: Sequence[Layer]
     code: Sequence[tuple[str, int]]
     short_steps: int
     short_ram: int
@@ -82,14 +85,16 @@ def page(run: Measured) -> str:
         "",
         f"Made by `{run.command}` on {run.when}; {'; '.join([*compilers, run.emulator])}.",
         "",
-        "Instructions are counted in the emulator, exactly and without the cost of counting (docs/add_a_target.md says how). **Cycles are",
-        "estimates**: instructions times the cycles for one that the target states with its basis (`qrnn targets NAME`), without wait states",
-        "of flash and misses of caches; milliseconds are these cycles over the clock of the target's board. Flash is the difference between",
-        "two linked programs, with and without the model. RAM is the state, the stack at its deepest, inputs, outputs and room for work.",
+        "Instructions are counted in the emulator, exactly and without the cost of counting (docs/add_a_target.md says how). **Cycles say",
+        'what kind of figure they are** (docs/devices.md, "Cycles"): *traced* with the timings in the core\'s manual, *modelled* by llvm-mca,',
+        "or *guessed*, instructions times the cycles for one that the target states; all without wait states of flash and misses of caches.",
+        "Milliseconds are these cycles over the clock of the target's board. Flash is the difference between two linked programs, with and",
+        "without the model. RAM is the state, the stack at its deepest, inputs, outputs and room for work.",
         f"Everything is compiled with {OPTIMIZATION} by gcc unless a table says otherwise.",
         "",
         *(_models(run) if run.models else ()),
         *_beside(run),
+        *(_timed(run.timed) if run.timed else ()),
         *_own(run),
         *_costs(run),
         *(_code(run.code) if run.code else ()),
@@ -105,7 +110,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _models(run: Measured) -> list[str]:
     heads = [
-        *("model", "target", "sequences, steps", "bits", "instructions a step", "cycles, estimated", "ms, estimated"),
+        *("model", "target", "sequences, steps", "bits", "instructions a step", "cycles", "ms"),
         *("W·x, R·h, gates, rest", "flash", "of it code", "RAM", "stack"),
     ]
     rows = []
@@ -118,7 +123,7 @@ def _models(run: Measured) -> list[str]:
         rows.append(
             [
                 *(r.model, r.target, f"{r.sequences}, {r.steps:,}", r.difference or "all equal"),
-                *(f"{n.instructions:,.0f}", f"{n.cycles or 0:,.0f}", f"{1e3 * (n.seconds or 0):.3f}"),
+                *(f"{n.instructions:,.0f}", _cycles_of(n), f"{1e3 * (n.seconds or 0):.3f}"),
                 ", ".join(f"{100 * v / sum(phases):.0f} %" for v in phases),
                 *(f"{flash:,}", f"{flash - n.constant_bytes:,}", f"{n.ram_bytes:,}", f"{n.stack_bytes:,}"),
             ]
@@ -172,8 +177,9 @@ def _beside(run: Measured) -> list[str]:
         "with one compiler; *this command* counts qrnn as it is now, by the compilers that are named at each table, which for clang is another",
         "version. CMSIS-NN has no GRU.",
         "",
-        "Cycles of both are estimates: qrnn's by the target's cycles for an instruction, CMSIS-NN's by those of its own traced steps (below);",
-        "– where none was traced. Flash is beyond the weights, RAM includes the stack, both in bytes, CMSIS-NN / qrnn by this command.",
+        "Cycles of qrnn are of the kind that the table says, CMSIS-NN's are its instructions times the cycles for one of its own traced steps",
+        "(below); – where none was traced. Flash is beyond the weights, RAM includes the stack, both in bytes, CMSIS-NN / qrnn by this",
+        "command.",
         "",
         "Ratios of instructions, least … most over H:",
         "",
@@ -194,7 +200,7 @@ def _beside_row(layer: Layer, peer: Reference) -> list[str]:
     flash = n.flash_bytes - layer.macs
     return [
         *(*row, f"{n.instructions:,.0f}", f"**{n.instructions / peer.instructions:.2f}**"),
-        *("–" if cycles is None else f"{cycles:,.0f}", f"{n.cycles or 0:,.0f}"),
+        *("–" if cycles is None else f"{cycles:,.0f}", _cycles_of(n)),
         "–" if cycles is None else f"**{(n.cycles or 0) / cycles:.2f}**",
         "–" if peer.flash_beyond_weights is None else f"{peer.flash_beyond_weights:,} / {flash:,}",
         "–" if peer.ram is None else f"{peer.ram:,} / {n.ram_bytes:,}",
@@ -224,13 +230,54 @@ def _traced() -> list[str]:
     ]
 
 
+def _cycles_of(needs: Needs) -> str:
+    """Return the cycles of a step and their kind."""
+    return "–" if needs.cycles is None else f"{needs.cycles:,.0f} {needs.cycles_kind}"
+
+
+def _timed(layers: Sequence[Layer]) -> list[str]:
+    """Return the cycles of LSTM layers, beside CMSIS-NN's and for each multiply-add of the loops."""
+    rows = []
+    for layer in layers:
+        n, name = layer.needs, layer.needs.target.name
+        found = n.timing
+        if found is None or not n.counted or n.instructions is None:
+            rows.append([name, str(layer.units), str(n.problem), *[""] * 6])
+            continue
+        peer, rate = references().get((TIMED, name, layer.units)), reference_cycles_per_instruction(name, layer.units)
+        theirs = None if peer is None or rate is None else rate * peer.instructions
+        loop = None if found.loops is None else found.loops.per_product(layer.macs)
+        spans = dict.fromkeys(f"{cycles:,.0f}" for cycles in (found.total.low, found.total.mid, found.total.high))
+        rows.append(
+            [
+                *(name, str(layer.units), found.kind, f"{n.instructions:,.0f}", " / ".join(spans)),
+                f"{found.total.mid / n.instructions:.2f}",
+                *(("–", "–") if theirs is None else (f"{theirs:,.0f}", f"**{found.total.mid / theirs:.2f}**")),
+                "–" if loop is None else f"{loop:.2f}",
+            ]
+        )
+    sources = {layer.needs.target.name: found.source for layer in layers if (found := layer.needs.timing) is not None}
+    heads = ("target", "H", "kind", "instructions", "cycles", "for an instruction", "CMSIS-NN", "ratio")
+    return [
+        "## Cycles of an LSTM step",
+        "",
+        f"The LSTM layers above, {TIMED}. Cycles are the least, the expected and the most where the kind has a range; the ratio is that of the",
+        "expected ones to CMSIS-NN's, by its own traced steps. The last column is what the loops over columns take, in the middle, for each of",
+        "their multiply-adds: loads, products and the loop's own instructions; – where rows are so short that nothing is a loop.",
+        "",
+        *(f"- {name}: {source}" for name, source in sources.items()),
+        "",
+        *table((*heads, "cycles a multiply-add in the loops"), rows),
+    ]
+
+
 def _own(run: Measured) -> list[str]:
     heads = (
         "layer",
         "target",
         "instructions a step",
         "for a multiply-add",
-        "cycles, estimated",
+        "cycles",
         "W·x, R·h, gates, rest",
     )
     lstm = {(x.units, x.needs.target.name): x.needs.instructions for x in run.layers if x.cell == "lstm"}
@@ -245,7 +292,7 @@ def _own(run: Measured) -> list[str]:
         rows.append(
             [
                 *(f"{layer.cell.upper()} {layer.units}", n.target.name, f"{n.instructions:,.0f}"),
-                *(f"{n.instructions / layer.macs:.2f}", f"{n.cycles or 0:,.0f}"),
+                *(f"{n.instructions / layer.macs:.2f}", _cycles_of(n)),
                 ", ".join(f"{(n.phases or {}).get(p, 0):,.0f}" for p in RECURRENT),
                 *(f"{least:,.0f}", f"{n.instructions / least:.2f}"),
                 f"{n.instructions / other:.3f}" if layer.cell == "gru" and other else "",

@@ -282,7 +282,7 @@ def test_a_log_is_followed() -> None:
     sums = sum_up(trace, code, places, Manual(rules_for("cortex-m0plus"), Memory()).price)
     assert sums.instructions == 6
     assert sums.parts == {first: Span.of(3 + 3 + 1), product: Span.of(2 + 1 + 2)}
-    assert sums.loops == Span.of(2 + 1 + 2), "the loop's instructions once W·x has begun"
+    assert sums.loops.cycles == Span.of(2 + 1 + 2), "the loop's instructions once W·x has begun"
     with pytest.raises(DeviceError, match="executed 0x100, where objdump lists no instruction"):
         sum_up(trace, Code({}, "p"), places, Manual(rules_for("cortex-m0plus"), Memory()).price)
 
@@ -391,7 +391,8 @@ def check(needs: Needs, kind: str) -> Cycles:
     assert set(found.layers) == {"first", "last", REST}
     assert found.layers["first"].mid > 4 * found.layers["last"].mid
     assert found.loops is not None
-    assert found.loops.mid < found.phases["input"].mid + found.phases["state"].mid
+    assert found.loops.cycles.mid < found.phases["input"].mid + found.phases["state"].mid
+    assert 0 <= found.loops.share <= 1
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from qrnn.devices.cycles.code import Code, Instruction
 from qrnn.devices.cycles.places import Part, Places
-from qrnn.devices.cycles.record import NONE, Span
+from qrnn.devices.cycles.record import NONE, Loops, Span
 from qrnn.devices.cycles.trace import Trace
 from qrnn.export.replay import PHASES
 
@@ -20,11 +20,11 @@ PRODUCTS = (PHASES.index("input"), PHASES.index("state"))
 
 @dataclass(frozen=True)
 class Sums:
-    """Executed instructions and their cycles, by part; ``loops`` are those of blocks that repeat themselves in W·x and R·h."""
+    """Executed instructions and their cycles, by part, and those in loops."""
 
     instructions: int
     parts: dict[Part, Span]
-    loops: Span
+    loops: Loops
 
 
 def basic_blocks(trace: Trace) -> list[tuple[int, int]]:
@@ -45,7 +45,7 @@ def sum_up(trace: Trace, code: Code, places: Places, price: Price) -> Sums:
     }  # jumps back to where the same block began
     loop_starts = {end: min(h for e, h in heads if e == end) for end, _ in heads}
     parts: dict[Part, Span] = defaultdict(lambda: NONE)
-    loops, instructions = NONE, 0
+    loops, instructions, products, inside = NONE, 0, 0, 0
     for step, count in trace.steps.items():
         end = trace.ends[step.start]
         block = code.between(step.start, end)
@@ -54,6 +54,9 @@ def sum_up(trace: Trace, code: Code, places: Places, price: Price) -> Sums:
             part = places.at(part, one.address)
             cost = span * count
             parts[part] += cost
-            if part.phase in PRODUCTS and one.address >= loop_starts.get(end, end):
-                loops += cost
-    return Sums(instructions, dict(parts), loops)
+            if part.phase in PRODUCTS:
+                repeats = one.address >= loop_starts.get(end, end)
+                products += count * one.multiplies
+                inside += count * (one.multiplies and repeats)
+                loops += cost if repeats else NONE
+    return Sums(instructions, dict(parts), Loops(loops, inside / products if products else 0.0))

@@ -40,6 +40,8 @@ _KINDS = tuple(
     )
 )
 
+_SUMS = re.compile(r"muls?|mla|smul[bt]{2}|smla\w*|smua\w*|umlal|umaal|vmla\w*|vmlada\w*")
+
 _REGISTERS = {name: number for number, name in enumerate(("sb", "sl", "fp", "ip", "sp", "lr", "pc"), 9)}
 
 
@@ -93,6 +95,11 @@ class Instruction:
     def loaded(self) -> str:
         """The register that an instruction of kind ``load`` writes."""
         return self.operands.split(",")[0].strip()
+
+    @cached_property
+    def multiplies(self) -> bool:
+        """Whether it adds products up, or begins a sum of them: what dot products consist of."""
+        return _SUMS.fullmatch(self.unconditional.split(".")[0]) is not None
 
     @cached_property
     def computed(self) -> str:

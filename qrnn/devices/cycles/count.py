@@ -12,7 +12,7 @@ from qrnn.devices.cycles.blocks import Price, Sums, basic_blocks, sum_up
 from qrnn.devices.cycles.code import Code, read_code
 from qrnn.devices.cycles.manual import Manual
 from qrnn.devices.cycles.places import MARK_FLAGS, MARK_HEADER, Places
-from qrnn.devices.cycles.record import NONE, Cycles, Kind, Span
+from qrnn.devices.cycles.record import NONE, Cycles, Kind, Loops, Span
 from qrnn.devices.cycles.trace import Trace, record
 from qrnn.devices.image import Image
 from qrnn.errors import DeviceError, MissingToolError
@@ -68,7 +68,7 @@ def traced(target: Target, exported: Exported, image: Image, stdin: bytes, instr
     factor = instructions / sums.instructions
     phases, layers = _by_phase(sums, factor), _by_layer(sums, factor)
     total = sum(sums.parts.values(), NONE) * factor
-    return Cycles(kind, total, source, phases, layers, sums.loops * factor)
+    return Cycles(kind, total, source, phases, layers, Loops(sums.loops.cycles * factor, sums.loops.share))
 
 
 def _priced(target: Target, image: Image, places: Places, stdin: bytes) -> tuple[Trace, Code, Price, Kind, str]:

@@ -50,12 +50,27 @@ NONE = Span(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
+class Loops:
+    """The cycles of W·x and R·h in blocks of instructions that repeat themselves, and the ``share`` of their products that these compute."""
+
+    cycles: Span
+    share: float
+
+    def per_product(self, products: float) -> float | None:
+        """Return the cycles of a product in the loops, where W·x and R·h have ``products`` in all; None where none is in a loop."""
+        return self.cycles.mid / (self.share * products) if self.share else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {**self.cycles.to_dict(), "share": self.share}
+
+
+@dataclass(frozen=True)
 class Cycles:
     """Cycles of a step, their ``kind``, and the ``source`` of it in words.
 
     ``phases`` has the parts by `qrnn.export.replay.PHASES`, ``layers`` those by the model's layers and `REST`; both are empty where nobody
-    knows. ``problem`` says why no better kind of figure was to be had. ``loops`` are the cycles in blocks of instructions that repeat
-    themselves, of W·x and R·h; None where no trace tells.
+    knows. ``problem`` says why no better kind of figure was to be had. ``loops`` are those of the products; None where no trace tells.
     """
 
     kind: Kind
@@ -63,7 +78,7 @@ class Cycles:
     source: str
     phases: Mapping[str, Span] = field(default_factory=dict)
     layers: Mapping[str, Span] = field(default_factory=dict)
-    loops: Span | None = None
+    loops: Loops | None = None
     problem: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
