@@ -82,6 +82,31 @@ def test_verify_in_the_emulator(place: Workplace) -> None:
     assert (done.status, done.lines) == (0, [])
     assert "steps on cortex-m4" in done.out
     assert re.search(r"[\d,]+ instructions a step, \d+ bytes of stack", done.out)
+    assert re.search(
+        r"[\d,]+ \([\d,]+ to [\d,]+\) cycles a step, traced, [\d.]+ ms at 168 MHz\n  by phase: input ", done.out
+    )
+
+
+@pytest.mark.matrix
+def test_cycles_in_json_and_in_the_table(place: Workplace) -> None:
+    """The kind, the range, the parts and the energy of a chip that states its current."""
+    emulator()
+    folder = export(place, "--target", "cortex-m4")
+    found = json.loads(place.cli("verify", folder, "--emulate", "--target", "nrf52840", "--json").out)
+    timing = found["timing"]
+    assert timing["kind"] == "traced"
+    assert timing["low"] < timing["mid"] < timing["high"]
+    assert found["seconds"] == pytest.approx(timing["mid"] / 64e6)
+    assert found["joules"] == pytest.approx(timing["mid"] * 156e-12)
+    (fitted,) = json.loads(place.cli("fit", place.path("gru.qrnn"), "--target", "nrf52840", "--json").out)
+    assert (fitted["cycles_kind"], fitted["cycles"]) == ("traced", fitted["timing"]["mid"])
+    assert fitted["joules"] == pytest.approx(fitted["cycles"] * 156e-12)
+    out = place.cli("fit", place.path("gru.qrnn"), "--target", "nrf52840", "--target", "cortex-m33").out
+    assert "Kinds of cycles: traced, each executed instruction" in out
+    assert re.search(
+        r"nrf52840: [\d,]+ \([\d,]+ to [\d,]+\) cycles, traced, [\d.]+ [nµ]J while it computes\n  by phase: ", out
+    )
+    assert re.search(r"cortex-m33: [\d,]+ cycles, guessed\n", out)
 
 
 def target_of_ones_own(place: Workplace) -> Path:
