@@ -23,7 +23,7 @@ from qrnn.devices.image import Image
 from qrnn.errors import DeviceError
 from qrnn.targets import Target
 
-MOST_BLOCKS = 4_000_000
+MOST_BLOCKS = 1_000_000
 """The executed blocks after which a trace ends with the call that runs; some ten times as many instructions."""
 
 _LISTED = re.compile(rb"^0x([0-9a-f]+):\s+((?:[0-9a-f]{4} ?){1,2})\s")
@@ -94,7 +94,7 @@ def follow(lines: Iterable[bytes], places: Places, most_blocks: int = MOST_BLOCK
 def record(image: Image, target: Target, places: Places, stdin: bytes, timeout: float = 60.0) -> Trace:
     """Run a program under QEMU and return the blocks that it executes in the model's functions.
 
-    Raises DeviceError where the program faults or does not end, or where it never calls the model.
+    Raises DeviceError where the program faults or does not end, where it never calls the model, and where the log is not as expected.
     """
     with tempfile.TemporaryDirectory(prefix="qrnn-") as name:
         folder = Path(name)
@@ -116,6 +116,8 @@ def record(image: Image, target: Target, places: Places, stdin: bytes, timeout: 
                     process.kill()
         except OSError as error:
             raise DeviceError(f"target {target.name}: cannot run {command[0]}: {error.strerror}") from None
+        except (ValueError, LookupError) as error:
+            raise DeviceError(f"target {target.name}: the emulator's log is not as expected: {error!r}") from None
     what = f"target {target.name}: {image.path.name}"
     if trace.complete and status < 0:
         raise DeviceError(f"{what}: the traced program still ran after {timeout:g} s")
