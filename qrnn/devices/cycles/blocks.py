@@ -37,13 +37,27 @@ def basic_blocks(trace: Trace) -> list[tuple[int, int]]:
     return sorted(found)
 
 
+def looped(trace: Trace, code: Code) -> frozenset[int]:
+    """Return the addresses of straight lines of instructions at whose end the program jumps back to their beginning.
+
+    The emulator ends a block at the end of a page of memory, too, so that such a line may be two blocks.
+    """
+    starts = {step.start for step in trace.steps}
+    cut = {trace.ends[start] for start in starts if not code.between(start, trace.ends[start])[-1].may_jump}
+    found: set[int] = set()
+    for step in trace.steps:
+        head, last = step.following, trace.ends[step.start]
+        end = trace.ends.get(head, head)
+        while head < end < last and end in cut and end in trace.ends:
+            end = trace.ends[end]
+        if head < end == last:
+            found.update(range(head, last, 2))
+    return frozenset(found)
+
+
 def sum_up(trace: Trace, code: Code, places: Places, price: Price) -> Sums:
     """Return the sums of a trace at a price."""
-    heads = {(trace.ends[s.start], s.following) for s in trace.steps if s.following < trace.ends[s.start]}
-    heads = {
-        (end, head) for end, head in heads if trace.ends.get(head) == end
-    }  # jumps back to where the same block began
-    loop_starts = {end: min(h for e, h in heads if e == end) for end, _ in heads}
+    repeated = looped(trace, code)
     parts: dict[Part, Span] = defaultdict(lambda: NONE)
     loops, instructions, products, inside = NONE, 0, 0, 0
     for step, count in trace.steps.items():
@@ -55,7 +69,7 @@ def sum_up(trace: Trace, code: Code, places: Places, price: Price) -> Sums:
             cost = span * count
             parts[part] += cost
             if part.phase in PRODUCTS:
-                repeats = one.address >= loop_starts.get(end, end)
+                repeats = one.address in repeated
                 products += count * one.multiplies
                 inside += count * (one.multiplies and repeats)
                 loops += cost if repeats else NONE

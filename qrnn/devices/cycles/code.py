@@ -85,6 +85,13 @@ class Instruction:
         return self.kind == "multiple" and "pc" in _list(self.operands)
 
     @cached_property
+    def may_jump(self) -> bool:
+        """Whether the program may go on elsewhere behind it."""
+        return (
+            self.kind.endswith(("branch", "call")) or self.pops_pc or self.loaded == "pc" or _ends_loop(self.mnemonic)
+        )
+
+    @cached_property
     def words_loaded(self) -> int:
         """How many words it reads from memory."""
         if self.kind == "multiple":
@@ -93,7 +100,7 @@ class Instruction:
 
     @cached_property
     def loaded(self) -> str:
-        """The register that an instruction of kind ``load`` writes."""
+        """The register that an instruction of kind ``load`` writes, and another instruction mostly too."""
         return self.operands.split(",")[0].strip()
 
     @cached_property
@@ -160,6 +167,11 @@ def parse(lines: Iterable[str]) -> dict[int, Instruction]:
         found[one.address] = one
         left = len(one.mnemonic) - 1 if one.kind == "if_then" else max(0, left - 1)
     return found
+
+
+def _ends_loop(mnemonic: str) -> bool:
+    """Return whether an instruction is of Helium's loops without overhead, and may jump."""
+    return mnemonic.split(".")[0] in ("le", "letp", "wls", "wlstp")
 
 
 def _list(operands: str) -> str:
