@@ -9,6 +9,7 @@ import typer
 
 from qrnn.cli.common import console, print_json, progress
 from qrnn.cli.cycles import energy_text, print_parts, range_text
+from qrnn.system import tables
 
 if TYPE_CHECKING:
     from qrnn.devices.fit import Fit
@@ -25,8 +26,6 @@ def fit(
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Flash, RAM, instructions and time of a model on every known device: built, run in emulators, counted."""
-    from rich.table import Table
-
     from qrnn.devices.cycles.record import WORDS
     from qrnn.devices.fit import fit as judge
     from qrnn.model.file import load
@@ -39,13 +38,11 @@ def fit(
     if json:
         print_json([f.to_dict() for f in found])
         return
-    table = Table(
-        *("target", "flash KiB", "RAM KiB", "stack", "instr.", "cycles", "kind", "ms", "load", "fits"), padding=(0, 0)
-    )
-    for f in found:
-        table.add_row(*_row(f))
+    figures = [tables.number(title) for title in ("flash, KiB", "RAM, KiB", "instr.", "cycles")]
+    columns = [tables.exact("target"), *figures, tables.exact("kind")]
+    columns += [tables.number(title) for title in ("ms", "fits")]
     out = console()
-    out.print(table)
+    out.print(tables.table(columns, [_row(f) for f in found], gap=1))
     for f in found:
         if f.lacks:
             what = f"{f.needs.target.name} lacks {', '.join(f.lacks)}"
@@ -54,7 +51,7 @@ def fit(
     out.print(
         f"Flash and RAM (state, stack, inputs and outputs{whole}) are those of linked programs. Instructions of a step are counted in the "
         "emulator; ~ stands before what comes from a cost model, ? where there is none. Cycles are the middle of their range, and ms these "
-        f"cycles over the board's clock (qrnn targets NAME). load is their share of the {step_ms:g} ms from step to step."
+        f"cycles over the board's clock (qrnn targets NAME), which fit where they are within the {step_ms:g} ms from step to step."
     )
     kinds = dict.fromkeys(f.needs.cycles_kind for f in found if f.needs.cycles_kind is not None)
     out.print(f"Kinds of cycles: {'; '.join(f'{kind}, {WORDS[kind]}' for kind in kinds)}.")
@@ -83,12 +80,10 @@ def _row(f: Fit) -> list[str]:
         needs.target.name,
         f"{'' if needs.flash_bytes is not None else '~'}{_of(f.flash_bytes, memory.flash_bytes)}",
         f"{guess}{_of(needs.ram_bytes, memory.ram_bytes)}",
-        "?" if needs.stack_bytes is None else f"{needs.stack_bytes:,} B",
         "-" if needs.cycles_measured else instructions,
         "?" if needs.cycles is None else f"{guess}{needs.cycles:,.0f}",
         needs.cycles_kind or "",
         seconds,
-        "?" if f.load is None else f"{guess}{f.load:.1%}",
         "yes" if f.fits else "no",
     ]
 
@@ -99,5 +94,6 @@ def _energy(f: Fit) -> str:
 
 
 def _of(size: int, total: int | None) -> str:
-    """Return bytes in KiB, with the total that there is."""
-    return f"{size / 1024:,.1f}" + ("" if total is None else f" of {total / 1024:,.0f}")
+    """Return bytes in KiB, with the total that there is; totals of many MiB are in these."""
+    of = "" if total is None else f" of {total / 1024:.0f}" if total < 10 << 20 else f" of {total / (1 << 20):.0f} M"
+    return f"{size / 1024:,.1f}{of}"
