@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,8 @@ def test_every_chip_is_its_target_with_its_own_memories(name: str) -> None:
     chip, target = chips()[name], load_target(name)
     core = load_target(chip.target)
     assert target.name == name
-    assert (target.core, target.scheme, target.cost) == (core.core, core.scheme, core.cost)
+    own = replace(core.core, counter=chip.counter or core.core.counter)
+    assert (target.core, target.scheme, target.cost) == (own, core.scheme, core.cost)
     memory = target.memory
     assert (memory.flash_bytes, memory.ram_bytes, memory.clock_hz) == (chip.flash_bytes, chip.ram_bytes, chip.clock_hz)
     assert memory.source
@@ -74,6 +75,7 @@ def test_a_name_that_is_none_says_which_was_meant(name: str, meant: str) -> None
         ("ram_bytes = 1024", "ram_bytes = 0", r"c1\.ram_bytes = 0, expected more than 0"),
         ("ram_bytes = 1024", "ram_bytes = 1024\nrom = 3", r"key 'c1\.rom' is unknown"),
         ("ram_bytes = 1024", "ram_bytes = 1024\nwait_states = -1", r"c1\.wait_states = -1, expected 0 or more"),
+        ("[c1]", '[c1]\ncounter = "../dwt"', r"c1\.counter = '\.\./dwt', expected one of ccount"),
         ("[c1]", "c2 = 3\n[c1]", "c2 = 3, expected a table"),
         ("[c1]", "[c1", "Expected"),
     ],

@@ -139,7 +139,12 @@ def test_good(tmp_path: Path) -> None:
         scheme={"activations": 16, "gates": "pwl:64", "calibrator": "mse", "input": "8", "weights": 8},
         memory=Memory(flash_bytes=1048576),
     )
-    assert target.to_dict()["core"] == {"word_bits": 32, "instructions": ("smlad",), "kernels": "plain"}
+    assert target.to_dict()["core"] == {
+        "word_bits": 32,
+        "instructions": ("smlad",),
+        "kernels": "plain",
+        "counter": None,
+    }
 
 
 def test_by_path(tmp_path: Path) -> None:
@@ -185,6 +190,11 @@ def test_scheme_keys_left_out_are_the_defaults(tmp_path: Path) -> None:
         ("word_bits = 32", "", r"key 'core\.word_bits' is missing; expected int"),
         ("word_bits = 32", "word_bits = 32\nbits = 3", r"key 'core\.bits' is unknown"),
         ('instructions = ["smlad"]', 'instructions = "smlad"', "core.instructions = 'smlad', expected a list of str"),
+        (
+            "word_bits = 32",
+            'word_bits = 32\ncounter = "sundial"',
+            "core.counter = 'sundial', expected one of ccount, clock, dwt",
+        ),
         ('instructions = ["smlad"]', "instructions = [1]", r"instructions = \[1\], expected a list of str"),
         ("[core]", "[cores]", "key 'core' is missing"),
         ("activations = 16", "widest_operand = 12", r"\[scheme\] widest_operand=12, expected 8 or 16"),

@@ -77,6 +77,13 @@ def export(
             "--measure", help="Build and run the C in the target's emulator; the header has its flash and stack."
         ),
     ] = False,
+    bench: Annotated[
+        bool,
+        typer.Option(
+            "--bench",
+            help="Add NAME_bench, which runs the self-test on a board, times steps, and prints a line for qrnn verify --serial.",
+        ),
+    ] = False,
     library: Annotated[
         bool,
         typer.Option(
@@ -130,6 +137,7 @@ def export(
             "--codes": codes,
             "--names": names,
             "--measure": measure or None,
+            "--bench": bench or None,
             "--generate": generate or None,
         }
         others |= {
@@ -146,7 +154,7 @@ def export(
     arrays = read_arrays(data, quantized.inputs) if data is not None else None
     own = name or model.stem
     measured = _measured(quantized, hardware, chosen) if measure else None
-    exported = export_model(quantized, hardware, output, own, arrays, chosen, package, measured, generation)
+    exported = export_model(quantized, hardware, output, own, arrays, chosen, package, measured, generation, bench)
     out = console()
     kind = "step by step" if exported.whole is None else f"whole sequences, for {exported.whole.why}"
     out.print(f"wrote {output}: {exported.name}.c for {hardware.name}, {kind}", soft_wrap=True)

@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
+from qrnn.cli.board import check_options, verify_board
 from qrnn.cli.common import console, print_json, read_arrays
 from qrnn.cli.cycles import print_cycles, time_and_energy
 from qrnn.errors import QrnnError
+
+MOST_SEQUENCES = 100
+"""The sequences of the data that are run where no other number is asked for."""
 
 
 def verify(
@@ -20,7 +24,9 @@ def verify(
     data: Annotated[
         Path | None, typer.Option(metavar="DATA.npz", help="Sequences to run; random ones when left out.")
     ] = None,
-    sequences: Annotated[int, typer.Option(min=1, help="Run at most this many sequences of the data.")] = 100,
+    sequences: Annotated[
+        int, typer.Option(min=1, help="Run at most this many sequences of the data.")
+    ] = MOST_SEQUENCES,
     target: Annotated[
         str | None,
         typer.Option(
@@ -29,6 +35,19 @@ def verify(
     ] = None,
     compiler: Annotated[
         str | None, typer.Option(help="gnu, clang or zig; the first that is installed when left out.")
+    ] = None,
+    serial: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PORT", help="Read what NAME_bench says on a board, at this serial port (qrnn export --bench)."
+        ),
+    ] = None,
+    baud: Annotated[int | None, typer.Option(min=1, help="The speed of the port; 115200 when left out.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="The seconds to wait for the board; 30 when left out.")
+    ] = None,
+    measured: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same from a file with the line that the board has printed.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -43,7 +62,18 @@ def verify(
 
     if compiler is not None and compiler not in get_args(Family):
         raise QrnnError(f"--compiler {compiler!r}, expected one of {', '.join(get_args(Family))}")
+    board = serial is not None or measured is not None
+    here: dict[str, object] = {
+        "--emulate": emulate,
+        "--data": data,
+        "--compiler": compiler,
+        "--sequences": sequences != MOST_SEQUENCES,
+    }
+    check_options(serial, measured, here if board else {}, {"--baud": baud, "--timeout": timeout})
     found = read_folder(folder, load_target(target) if target is not None else None)
+    if board:
+        verify_board(found, serial, measured, baud, timeout, json)
+        return
     hardware = found.target if emulate else load_target("host-cpu")
     if data is not None:
         vectors = integer_sequences(found.model, found.exported, read_arrays(data, found.model.inputs), sequences)
@@ -63,6 +93,7 @@ def verify(
             {
                 "equal": equal,
                 "difference": result.difference,
+                "layer": None if result.layer is None else result.layer.to_dict(),
                 "target": hardware.name,
                 "compiler": result.compiler,
                 "sequences": result.sequences,
@@ -78,6 +109,10 @@ def verify(
         if result.generated:
             what = f"{what}, {result.generated} generated steps"
         out.print(f"{what}: {'every output and state is equal' if equal else result.difference}", soft_wrap=True)
+        if result.layer is not None or result.untraced is not None:
+            out.print(
+                str(result.layer or f"the first layer that differs is not known: {result.untraced}"), soft_wrap=True
+            )
         if hardware.emulation is not None:
             known = counts == "cycles" and result.cycles is not None  # their line comes next
             count = "" if known else f"{result.counts.instructions / result.steps:,.0f} {counts} a step, "

@@ -28,6 +28,7 @@ from qrnn.export.replay import (
     sequence_length,
     sequence_steps,
 )
+from qrnn.export.trace_replay import MOST_BYTES, LayerDifference, first_layer, trace_flag, trace_source, traceable
 from qrnn.targets import Target
 
 SECONDS_PER_STEP = 0.5
@@ -52,6 +53,10 @@ class Verified:
     generated: int = 0
     """The steps that were generated and compared, where the folder's C generates."""
     cycles: Cycles | None = None
+    layer: LayerDifference | None = None
+    """The first layer that differs, where an output or a state does and a layer shows it."""
+    untraced: str | None = None
+    """Why no layer shows it."""
 
 
 def verify(
@@ -80,13 +85,20 @@ def verify(
     if done.status != 0:
         raise DeviceError(f"target {target.name}: the program ended with status {done.status}, expected 0")
     found, counts = decode_sequences(folder.exported, steps, done.output)
-    difference = first_difference(host_results(folder.model, folder.exported, sequences), found)
+    first = first_difference(host_results(folder.model, folder.exported, sequences), found, folder.exported)
+    difference = None if first is None else str(first)
+    layer = untraced = None
+    if first is not None:
+        try:
+            layer = find_layer(folder, target, family, first.sequence, sequences[first.sequence])
+        except DeviceError as error:  # what differs is known in any case
+            untraced = " ".join(str(error).split())
     generated = 0
     if folder.exported.generates is not None and difference is None:
         generated, difference = _verify_generated(folder, target, family, sequences)
     known = cycles and target.emulation is not None and difference is None
     spent = _cycles(folder, target, family, sequences, counts) if known else None
-    return Verified(len(sequences), sum(lengths), compiler, counts, difference, generated, spent)
+    return Verified(len(sequences), sum(lengths), compiler, counts, difference, generated, spent, layer, untraced)
 
 
 def _cycles(
@@ -104,6 +116,38 @@ def _cycles(
         return best(target, folder.exported, build, place, stdin, counts.instructions / sum(lengths))
 
 
+def find_layer(
+    folder: ExportedFolder, target: Target, family: Family | None, sequence: int, inputs: Vectors
+) -> LayerDifference:
+    """Return the first layer whose values on ``target`` are not the host's, by one sequence that is replayed with traced C.
+
+    Raises DeviceError where no layer shows a difference, where the trace would be too large, and where traced C cannot be built or run.
+    """
+    traced = traceable(folder.model, folder.exported, inputs)
+    if traced is None:
+        raise DeviceError(
+            f"the trace of the sequence would have more than {MOST_BYTES:,} bytes; give shorter ones (--data)"
+        )
+    output = run_traced(folder, target, family, traced)
+    found = first_layer(folder.model, folder.exported, sequence, traced, output)
+    if found is None:
+        raise DeviceError(
+            "no layer differs when the sequence runs alone; what ran before it has changed memory or a state"
+        )
+    return found
+
+
+def run_traced(folder: ExportedFolder, target: Target, family: Family | None, inputs: Vectors) -> bytes:
+    """Return what the layers of the folder's C give for a sequence on ``target``, as `qrnn.export.trace_replay` reads it."""
+    exported, length = folder.exported, sequence_length(folder.exported, inputs)
+    program, stdin = trace_source(exported, length), encode_sequences(exported, [inputs])
+    timeout = 60 + 2 * SECONDS_PER_STEP * length
+    done, _ = _run(folder, target, family, program, stdin, timeout, (trace_flag(exported),))
+    if done.status != 0:
+        raise DeviceError(f"target {target.name}: the traced program ended with status {done.status}, expected 0")
+    return done.output
+
+
 def _verify_generated(
     folder: ExportedFolder, target: Target, family: Family | None, sequences: Sequence[Vectors]
 ) -> tuple[int, str | None]:
@@ -116,7 +160,7 @@ def _verify_generated(
         raise DeviceError(f"target {target.name}: the generating program ended with status {done.status}, expected 0")
     found = decode_cases(folder.exported, len(cases), done.output)
     want = host_generated(folder.model, folder.exported, cases)
-    difference = first_difference(want, found)
+    difference = first_difference(want, found, folder.exported)
     count = sum(len(result.outputs["generated"]) for result in found)
     return count, None if difference is None else f"generated {difference}"
 
@@ -153,22 +197,28 @@ def build_host_replay(folder: ExportedFolder, target: Target, most_steps: int, p
     return _build_host(folder, target, replay_source(folder.exported, most_steps), place)
 
 
-def _build_host(folder: ExportedFolder, target: Target, text: str, place: Path) -> Path:
+def _build_host(folder: ExportedFolder, target: Target, text: str, place: Path, flags: Sequence[str] = ()) -> Path:
     """Build a program with the folder's C for a target with an operating system, and return its path."""
     replay, program = place / "replay.c", place / "replay"
     replay.write_text(text, encoding="utf-8")
-    build_program(target, [folder.source, replay], folder.include_dirs, program, (HOST_OPTIMIZATION, *WARNINGS))
+    build_program(target, [folder.source, replay], folder.include_dirs, program, (HOST_OPTIMIZATION, *WARNINGS, *flags))
     return program
 
 
 def _run(
-    folder: ExportedFolder, target: Target, family: Family | None, text: str, stdin: bytes, timeout: float
+    folder: ExportedFolder,
+    target: Target,
+    family: Family | None,
+    text: str,
+    stdin: bytes,
+    timeout: float,
+    flags: Sequence[str] = (),
 ) -> tuple[EmulatorRun, str]:
     """Build a program with the folder's C and run it on ``target``; return how it ended, and the version of the compiler."""
     with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
         place = Path(temporary)
         if target.host is not None:
-            program = _build_host(folder, target, text, place)
+            program = _build_host(folder, target, text, place, flags)
             return run_program(target, program, stdin, timeout), find_host_compiler(target).version()
         toolchain = find_toolchain(target, family)
-        return run(_build(folder, target, toolchain, text, place), target, stdin, timeout), toolchain.version()
+        return run(_build(folder, target, toolchain, text, place, flags), target, stdin, timeout), toolchain.version()

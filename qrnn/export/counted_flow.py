@@ -8,6 +8,7 @@ outputs over time have one clock, whose rows NAME_step counts. NAME_finish drive
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import reads
@@ -16,6 +17,7 @@ from qrnn.export.flow import Flow, Statements, code_of
 from qrnn.export.following import FollowingCode, clocks
 from qrnn.export.layer_code import AnyCode
 from qrnn.export.ports import Place, Port
+from qrnn.export.trace import traced_rows
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.layer import QuantLayer
 from qrnn.model.quant_model import QuantModel
@@ -162,7 +164,9 @@ class CountedFlow(Flow):
     def _driven(self, clock: Clock) -> list[Statements]:
         """Return what a row of a clock drives: layers, layers that count, and outputs."""
         found: list[Statements] = [
-            (frozenset(), code.taken()) for code in self._followers if self._clocks[code.layer.output] is clock
+            (frozenset(), [*code.taken(), *self.traced(code)])
+            for code in self._followers
+            if self._clocks[code.layer.output] is clock
         ]
         for code in self.layers:
             if self._clock_of(code) != (True, clock):
@@ -170,7 +174,7 @@ class CountedFlow(Flow):
             if code.counts_rows:
                 found.append((frozenset(), self._counting(code)))
             else:
-                found.append((code.outputs, code.step()))
+                found.append((code.outputs, code.step() if code in self._followers else self.stepped(code)))
         if clock is self._counted:
             for output, port in self._timed():
                 found.append((frozenset({output.name}), self.output(output, port)))
@@ -189,7 +193,15 @@ class CountedFlow(Flow):
         if stage is None:
             return [f"(void){call}"]
         self.tensors.declare(f"uint32_t {self._count};")
-        return [f"{self._count} = {call}", *self._each_row(code, stage)]
+        return [f"{self._count} = {call}", *self._came(code), *self._each_row(code, stage)]
+
+    def _came(self, code: AnyCode) -> list[str]:
+        """Return the statements that trace the rows that came out of a layer, and out of those that have theirs in the same calls."""
+        found = []
+        for own in (*self._twins(code), code):
+            rows = replace(own.own_place(), stride=own.features)
+            found.append(traced_rows(self.model, self.name, own.layer.output, rows, self._count))
+        return found
 
     def _each_row(self, code: AnyCode, stage: str) -> list[str]:
         """Return the loop over the rows that came out of a layer."""
@@ -249,7 +261,7 @@ class CountedFlow(Flow):
 
     def _before(self) -> list[Statements]:
         """Return what no step changes: layers of inputs without a time axis, which layers over time may repeat."""
-        return [(code.outputs, code.step()) for code in self._without_steps()]
+        return [(code.outputs, self.stepped(code)) for code in self._without_steps()]
 
     def _without_steps(self) -> list[AnyCode]:
         """Return the layers that are computed of inputs without a time axis alone."""
@@ -265,7 +277,9 @@ class CountedFlow(Flow):
         """Return what follows the steps: layers without a time axis, and outputs without one."""
         before = self._without_steps()
         found = [
-            (code.outputs, code.step()) for code in self.layers if not self._clock_of(code)[0] and code not in before
+            (code.outputs, self.stepped(code))
+            for code in self.layers
+            if not self._clock_of(code)[0] and code not in before
         ]
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
             if not port.has_time:
@@ -325,7 +339,7 @@ class CountedFlow(Flow):
         if stage is None:
             return [f"(void){call}"]
         self.tensors.declare(f"uint32_t {self._count};")
-        return [f"{self._count} = {call}", *self._each_row(code, stage)]
+        return [f"{self._count} = {call}", *self._came(code), *self._each_row(code, stage)]
 
     def _of_after(self) -> Iterable[str]:
         """Return tensors of layers without a time axis that lie in variables of the function that is being written."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from qrnn.backends import create_engine
+from qrnn.backends.base import Engine, Ran
 from qrnn.export.ports import Port
 from qrnn.export.replay import KINDS, Replayed, Vectors, read_back, sequence_length, sequence_steps
 from qrnn.export.source import Exported
@@ -110,28 +112,7 @@ def host_results(
     found = []
     for inputs in sequences:
         own, length = sequence_steps(exported, inputs), sequence_length(exported, inputs)
-        apart = any(s.port.has_time for s in exported.given)  # each step begins with a state of its own
-        size, steps = (length, 1) if apart else (1, length)
-        batch: dict[str, npt.NDArray[Any]] = {}
-        for p in exported.inputs:
-            tokens = p.kind.startswith("u")
-            values = inputs[p.name].astype(np.int64 if tokens else np.int16)
-            if p.has_time and len(own) > 1:
-                values = np.zeros((1, max(1, own[p.steps]), p.count), values.dtype)
-                values[0, : own[p.steps]] = inputs[p.name]
-            else:
-                values = values.reshape(size, steps, p.count) if p.has_time else np.tile(values, (size, 1))
-            batch[p.graph_name] = values[..., 0] if tokens else values
-        states = session.initial_state(size).layers
-        for s in exported.given:
-            s.fill(states, inputs[s.port.name].reshape(-1, s.port.count))
-        axes = {
-            i.axis: own[p.steps] for p in exported.inputs for i in model.inputs if i.name == p.graph_name and i.has_time
-        }
-        lengths: Any = np.full(size, steps, np.int64)
-        if len(own) > 1:
-            lengths = {axis: np.array([axes[axis]]) for axis in time_axes(model.inputs)}
-        tensors, final, came = engine.run(batch, states, lengths)
+        tensors, final, came = _ran(model, exported, engine, session, inputs)
         outputs = {}
         for output, port in zip(model.outputs, exported.outputs, strict=True):
             rows = int(came[output.parts[0][0]][0]) if exported.counts_rows else own.get(port.steps, length)
@@ -152,19 +133,91 @@ def host_results(
     return found
 
 
-def first_difference(want: Sequence[Replayed], got: Sequence[Replayed]) -> str | None:
-    """Return in words where the first integer differs; None where all are equal."""
+def host_rows(
+    model: QuantModel, exported: Exported, inputs: Vectors, backend: str = "cpu"
+) -> dict[str, npt.NDArray[np.integer]]:
+    """Return every tensor of a sequence by an engine of this machine, [rows, features]; one that is not over time has its last value."""
+    engine, session = create_engine(backend, model), Session(model, "reference")
+    ran = _ran(model, exported, engine, session, inputs)
+    found = {}
+    for name, values in ran.tensors.items():
+        if model.tensors[name].has_time:
+            found[name] = np.concatenate([v[:count] for v, count in zip(values, ran.lengths[name], strict=True)])
+        else:
+            found[name] = values[-1:].reshape(1, -1)
+    return found
+
+
+def _ran(model: QuantModel, exported: Exported, engine: Engine, session: Session, inputs: Vectors) -> Ran:
+    """Return what an engine makes of one sequence; where every step begins with a state of its own, each is one of a batch."""
+    own, length = sequence_steps(exported, inputs), sequence_length(exported, inputs)
+    apart = any(s.port.has_time for s in exported.given)
+    size, steps = (length, 1) if apart else (1, length)
+    batch: dict[str, npt.NDArray[Any]] = {}
+    for p in exported.inputs:
+        tokens = p.kind.startswith("u")
+        values = inputs[p.name].astype(np.int64 if tokens else np.int16)
+        if p.has_time and len(own) > 1:
+            values = np.zeros((1, max(1, own[p.steps]), p.count), values.dtype)
+            values[0, : own[p.steps]] = inputs[p.name]
+        else:
+            values = values.reshape(size, steps, p.count) if p.has_time else np.tile(values, (size, 1))
+        batch[p.graph_name] = values[..., 0] if tokens else values
+    states = session.initial_state(size).layers
+    for s in exported.given:
+        s.fill(states, inputs[s.port.name].reshape(-1, s.port.count))
+    axes = {
+        i.axis: own[p.steps] for p in exported.inputs for i in model.inputs if i.name == p.graph_name and i.has_time
+    }
+    lengths: Any = np.full(size, steps, np.int64)
+    if len(own) > 1:
+        lengths = {axis: np.array([axes[axis]]) for axis in time_axes(model.inputs)}
+    return engine.run(batch, states, lengths)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first integer that differs: in which sequence and array, where in it, what it is and should be, and how many of the array differ.
+
+    ``what`` is "output" or "state", and ``layer`` the layer whose state that is. ``index`` is empty where the array has too few or too
+    many steps, which are ``got`` and ``expected`` then.
+    """
+
+    sequence: int
+    what: str
+    name: str
+    index: tuple[int, ...]
+    got: int
+    expected: int
+    differing: int = 0
+    size: int = 0
+    layer: str | None = None
+
+    def __str__(self) -> str:
+        where = f"sequence {self.sequence}, {self.what} {self.name}"
+        if not self.index:
+            return f"{where}: {self.got} steps, expected {self.expected}"
+        of = "" if self.layer is None else f" of layer {self.layer}"
+        return f"{where}{list(self.index)}{of}: {self.got}, expected {self.expected} ({self.differing} of {self.size} differ)"
+
+
+def first_difference(
+    want: Sequence[Replayed], got: Sequence[Replayed], exported: Exported | None = None
+) -> Difference | None:
+    """Return where the first integer differs, and None where all are equal; ``exported`` knows the layers of states."""
+    layers = {} if exported is None else {f.name: f.layer for f in exported.compared_state}
     for n, (expected, found) in enumerate(zip(want, got, strict=True)):
         for what, both in (("output", (expected.outputs, found.outputs)), ("state", (expected.state, found.state))):
             for name, values in both[0].items():
-                if len(values) != len(both[1][name]):
-                    return f"sequence {n}, {what} {name}: {len(both[1][name])} steps, expected {len(values)}"
-                wrong = np.argwhere(values != both[1][name])
+                other = both[1][name]
+                if len(values) != len(other):
+                    return Difference(n, what, name, (), len(other), len(values))
+                wrong = np.argwhere(values != other)
                 if len(wrong):
                     at = tuple(int(i) for i in wrong[0])
-                    return (
-                        f"sequence {n}, {what} {name}{list(at)}: {int(both[1][name][at])}, expected {int(values[at])} "
-                        f"({len(wrong)} of {values.size} differ)"
+                    layer = layers.get(name) if what == "state" else None
+                    return Difference(
+                        n, what, name, at, int(other[at]), int(values[at]), len(wrong), values.size, layer
                     )
     return None
 

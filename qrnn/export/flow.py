@@ -22,13 +22,14 @@ from qrnn.export.names import LOCALS, Names
 from qrnn.export.ports import Place, Port, StateField, input_port, is_cell_tensor, length_names, output_port
 from qrnn.export.steps_code import StepsCode
 from qrnn.export.tensors import Site, Tensors
+from qrnn.export.trace import traced_rows
 from qrnn.export.translated import RowsCode, steps_code
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import Int64Array
 from qrnn.model.quant_model import QuantModel
 
-PUBLIC = ("state", "scratch", "real", "info", "init", "reset", "step", "run", "finish")
+PUBLIC = ("state", "scratch", "real", "info", "init", "reset", "step", "run", "finish", "traced")
 """What comes after NAME_ in the names of an exported model's types and functions, beside those of its inputs, outputs and states."""
 
 Statements = tuple[frozenset[str], list[str]]
@@ -216,8 +217,23 @@ class Flow:
 
     # Functions
 
+    def stepped(self, code: AnyCode) -> list[str]:
+        """Return the statements of a layer's time step, and those that trace it."""
+        return [*code.step(), *self.traced(code)]
+
+    def traced(self, code: AnyCode) -> list[str]:
+        """Return the statements that trace what a layer has just written; see `qrnn.export.trace`."""
+        found = []
+        for tensor in code.layer.outputs:
+            wanted = self._site.is_read(tensor) or (self.streams and tensor == code.layer.output)
+            if wanted and tensor in self.tensors.places:
+                one = self.streams or not self.model.tensors[tensor].has_time
+                rows = "1U" if one else self.tensors.rows_of(tensor)
+                found.append(traced_rows(self.model, self.name, tensor, self.tensors.places[tensor], rows))
+        return found
+
     def _step(self) -> str:
-        statements: list[Statements] = [(layer.outputs, layer.step()) for layer in self.layers]
+        statements: list[Statements] = [(layer.outputs, self.stepped(layer)) for layer in self.layers]
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
             statements.append((frozenset({output.name}), self.output(output, port)))
         return self.function("step", self.parameters(), self.conditioned(statements))

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from qrnn.errors import DataError, ModelFileError
-from qrnn.export import golden
+from qrnn.export import golden, selftest
+from qrnn.export.bench import bench_files, bench_main
 from qrnn.export.choices import Choices, read_choices
 from qrnn.export.expected import host_results, integer_sequences, random_sequences
 from qrnn.export.generation import Generation
@@ -51,7 +52,7 @@ MOST_GENERATED = 2
 class ExportedFolder:
     """A folder that was exported: its model and its C. ``target`` is where it is to run, which need not be the export's own target.
 
-    ``source`` is the path of the model's C, ``header`` that of its header.
+    ``source`` is the path of the model's C, ``header`` that of its header, and ``model_sha256`` the digest of the model's file.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class ExportedFolder:
     exported: Exported
     source: Path
     header: Path
+    model_sha256: str = ""
 
     @property
     def include_dirs(self) -> list[Path]:
@@ -78,13 +80,15 @@ def export_model(
     package: str = FOLDER,
     measured: Measured | None = None,
     generation: Generation | None = None,
+    bench: bool = False,
 ) -> Exported:
     """Write ``model`` as C for ``target`` to ``folder``, which must be new, empty, or made by an earlier export.
 
     ``name`` begins all names in C. The golden vectors are of random numbers, and of the first sequences of ``data`` where it is given.
     ``choices`` are what the C has beside the model's own functions, ``package`` the layout of the folder, ``measured`` what is known of
-    the model on the target; ``generation`` asks for functions that feed an output back (docs/decoding.md). Raises UnsupportedError for what
-    C cannot hold, and DataError for a folder that holds something else, and for a model that does not generate.
+    the model on the target; ``generation`` asks for functions that feed an output back (docs/decoding.md), and ``bench`` for a measurement
+    on a board (docs/firmware.md). Raises UnsupportedError for what C cannot hold, and DataError for a folder that holds something else, and
+    for a model that does not generate.
     """
     check_integers(model, "export")
     place, laid_out = _place(folder), load_package(package)
@@ -120,23 +124,28 @@ def export_model(
     arrays, again = _generated(model, exported, sequences)
     tests = {
         f"{name}_golden.h": golden.golden_header(exported, sequences, results, arrays),
-        f"{name}_selftest.h": golden.selftest_header(name, laid_out.prints),
-        f"{name}_selftest.c": golden.selftest_source(
-            exported, sequences, _upwards(layout), model if laid_out.prints else None, again
+        f"{name}_selftest.h": selftest.selftest_header(name, laid_out.prints),
+        f"{name}_selftest.c": selftest.selftest_source(
+            model, exported, sequences, _upwards(layout), laid_out.prints, again, bench
         ),
-        **({"main.c": golden.main_source(name)} if layout.test_main else {}),
+        **({"main.c": selftest.main_source(name)} if layout.test_main else {}),
     }
+    measured_by = bench_files(model, exported, target, sequences, _upwards(layout)) if bench else {}
+    if bench and layout.test_main:
+        measured_by["bench_main.c"] = bench_main(name)
     public = {
         f"{name}.h": exported.header,
         f"{name}_float.h": float_header(name, model, exported.inputs, exported.outputs, exported.given),
     }
     own = {f"{name}.c": exported.source}
     own |= {header: (runtime / header).read_text(encoding="utf-8") for header in exported.runtime}
-    files = {
-        _within(inner, file): text
-        for inner, texts in ((layout.header, public), (layout.source, own), (layout.test, tests))
-        for file, text in texts.items()
-    }
+    placed = [(layout.header, public), (layout.source, own), (layout.test, tests)]
+    placed.append(
+        (laid_out.bench.replace(NAME, name), tests | measured_by)
+        if bench and laid_out.bench
+        else (layout.test, measured_by)
+    )
+    files = {_within(inner, file): text for inner, texts in placed for file, text in texts.items()}
     files["LICENSE"] = _licence()
     try:
         # What is there already is not moved: it may be a mount point, or the folder in which a shell stands.
@@ -147,8 +156,8 @@ def export_model(
             save(model, saved)
             digest = _digest(saved)
             files[_within(layout.header, f"{name}_info.h")] = info_header(model, exported, target, digest, measured)
-            values = readme_fields(model, exported, target, digest, laid_out, layout)
-            files |= laid_out.files(values)
+            values = readme_fields(model, exported, target, digest, laid_out, layout, bench)
+            files |= laid_out.files(values, bench)
             files["README.md"] = substituted(readme_template(), values)
             for file, text in files.items():
                 _write(made / file, text)
@@ -223,6 +232,7 @@ def read_folder(folder: Path, target: Target | None = None) -> ExportedFolder:
         export_source(model, name, kernels, choices=choices, generation=generation, lists=_list_costs(path, manifest)),
         folder / own[".c"],
         folder / own[".h"],
+        files[own[".qrnn"].as_posix()],
     )
 
 

@@ -28,18 +28,17 @@ def golden_arrays(exported: Exported, cases: Sequence[Case], results: Sequence[R
 
 
 def selftest_function(exported: Exported, cases: Sequence[Case], results: Sequence[Replayed]) -> list[str]:
-    """Return the definition of ``static int generate_again(void)``, which returns 0 where all is generated again."""
+    """Return the definition of ``static void generate_again(array, first)``, which compares what is generated again."""
     code, name = exported.generates, exported.name
     assert code is not None
     values = code.kind == "values"
     each, kind = (code.read.count, "int16_t") if values else (1, "uint16_t")
     most = max(case.steps for case in cases)
     lines = [
-        "static int generate_again(void)",
+        f"static void generate_again(const compared_array *array, {name}_difference *first)",
         "{",
         f"    static {name}_state state;",
         f"    static {kind} made[{most * each}];",
-        "    int wrong = 0;",
         "",
         f"    {name}_init(&state);",
     ]
@@ -61,7 +60,12 @@ def selftest_function(exported: Exported, cases: Sequence[Case], results: Sequen
             body.append(f"{code.fed.kind if code.kind == 'tokens' else 'uint16_t'} token = {token}U;")
         others = {p.name: f"golden_from{n}_{p.name}" for p in code.others}
         body += [f"const uint32_t count = {generate_call(exported, others, words)};", ""]
-        size = f"{count * each}U * (uint32_t)sizeof(*made)"
-        body += [f"wrong |= ((count != {count}U) || (differ(made, golden_generated{n}, {size}) != 0)) ? 1 : 0;"]
+        body += [
+            f"if (count != {count}U) {{",
+            f"    differs(first, array, {n}U, 0U, (int32_t)count, {count});",
+            "} else {",
+            f"    compare(first, array, {n}U, made, golden_generated{n}, {count * each}U);",
+            "}",
+        ]
         lines += ["    {", *(f"        {line}" if line else "" for line in body), "    }", f"    {name}_reset(&state);"]
-    return [*lines, "    return wrong;", "}", ""]
+    return [*lines, "}", ""]

@@ -48,7 +48,9 @@ class Package:
 
     ``built`` says in words how tests build it; where it is empty, the package is laid out by the format's documentation, and not built.
     ``longest_name`` is the most characters of a model's name there. ``prints`` says whether its golden sequences print lines, and
-    ``program`` is where the program of C goes that prints them, for a package that has none of its own.
+    ``program`` is where the program of C goes that prints them, for a package that has none of its own. ``bench`` is a folder for the
+    measurement on a board, with the self-test beside it, where a package's programs have folders of their own; ``bench`` of the package's
+    folder in ``targets/packages`` has the templates for it.
     """
 
     name: str
@@ -62,15 +64,16 @@ class Package:
     longest_name: int = 63
     prints: bool = True
     program: str = ""
+    bench: str = ""
 
-    def files(self, values: Mapping[str, str]) -> dict[str, str]:
-        """Return the text of every template, by its path for the model's name in ``values``."""
-        root = _root() / self.name / "files"
+    def files(self, values: Mapping[str, str], bench: bool = False) -> dict[str, str]:
+        """Return the text of every template, by its path for the model's name in ``values``; with ``bench``, also of the measurement's."""
         found = {}
-        for path in sorted(root.rglob("*")):
-            if path.is_file():
-                place = path.relative_to(root).as_posix().replace(NAME, values["name"])
-                found[place] = substituted(path, values)
+        for root in (_root() / self.name / "files", *([_root() / self.name / "bench"] if bench else [])):
+            for path in sorted(root.rglob("*")):
+                if path.is_file():
+                    place = path.relative_to(root).as_posix().replace(NAME, values["name"])
+                    found[place] = substituted(path, values)
         if self.program:
             found[self.program.replace(NAME, values["name"])] = substituted(_root() / "program.c", values)
         return found

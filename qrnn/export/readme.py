@@ -36,7 +36,13 @@ def calling_fields(model: QuantModel, exported: Exported) -> dict[str, str]:
 
 
 def readme_fields(
-    model: QuantModel, exported: Exported, target: Target, digest: str, package: Package, layout: Layout
+    model: QuantModel,
+    exported: Exported,
+    target: Target,
+    digest: str,
+    package: Package,
+    layout: Layout,
+    bench: bool = False,
 ) -> dict[str, str]:
     """Return values for the templates of a package in targets/packages, whose ``layout`` is that for the model's name."""
     name, build = exported.name, target.build
@@ -51,7 +57,7 @@ def readme_fields(
         "NAME": name.upper(),
         "title": package.title,
         "status": package.status,
-        "listing": _listing(exported, package, layout),
+        "listing": _listing(exported, package, layout, bench),
         "source_dir": layout.source,
         "header_dir": layout.header,
         "test_dir": layout.test,
@@ -87,12 +93,21 @@ def readme_fields(
                 *exported.runtime,
             ]
         ),
+        "bench_rule": _bench_rule(name, runs_here) if bench else "",
+        "bench_phony": " bench" if bench else "",
         "check": check if runs_here else f"@echo run {name}_selftest on the device, or: qrnn verify . --emulate",
     }
     return values | {key: text.substitute(values).strip() for key, text in texts.items()}
 
 
-def _listing(exported: Exported, package: Package, layout: Layout) -> str:
+def _bench_rule(name: str, runs_here: bool) -> str:
+    """Return the Makefile's rule that prints the line of NAME_bench."""
+    sources = f"{name}.c test/{name}_selftest.c test/{name}_bench.c test/bench_main.c"
+    line = f"$(HOST_CC) $(CFLAGS) {sources} -o test/bench && ./test/bench"
+    return f"\nbench:\n\t{line if runs_here else f'@echo call {name}_bench on the device'}\n"
+
+
+def _listing(exported: Exported, package: Package, layout: Layout, bench: bool) -> str:
     """Return the rows of the table of files."""
     name = exported.name
     named = {"name": name, "NAME": name.upper()}
@@ -110,6 +125,16 @@ def _listing(exported: Exported, package: Package, layout: Layout) -> str:
         at(
             layout.test, ""
         ): f"the self-test: golden vectors replayed by `int {name}_selftest(void)`, 0 where every bit is right{prints}",
+        **(
+            {
+                at(package.bench.replace(NAME, name) or layout.test, f"{name}_bench.c"): (
+                    f"`int {name}_bench(put, clock_hz, stack_limit)`, which runs the self-test, times calls by `qrnn_counter.h` and prints "
+                    "a line of JSON for `qrnn verify --serial`"
+                )
+            }
+            if bench
+            else {}
+        ),
         **{f"`{path.replace(NAME, name)}`": Template(what).substitute(named) for path, what in package.rows.items()},
         f"{at(layout.model, f'{name}.qrnn')}, `manifest.json`": "the model, and the digests of these files: what `qrnn verify` reads",
         "`LICENSE`": "of the code",

@@ -22,6 +22,7 @@ from qrnn.export.names import model_identifier
 from qrnn.export.ports import Port, StateField
 from qrnn.export.real_values import port_values
 from qrnn.export.scratch import Scratch, moved, with_argument
+from qrnn.export.trace import trace_macro
 from qrnn.export.whole import Whole
 from qrnn.export.whole_flow import WholeFlow, why_whole
 from qrnn.model.quant_model import QuantModel
@@ -399,6 +400,7 @@ def _source(name: str, code: Code, runtime: Sequence[str], reset: Sequence[str],
     lines = [f'#include "{name}.h"', ""]
     lines += [f"#define {feature}" for feature in sorted(code.all_features)]
     lines += ["", *(f'#include "{header}"' for header in runtime if header not in INNER), ""]
+    lines += trace_macro(name)
     lines += [part for text in (*code.definitions, *code.functions) for part in (text, "")]
     lines += [f"void {name}_init({name}_state *state)", "{", f"    {name}_reset(state);", "}", ""]
     lines += [f"void {name}_reset({name}_state *state)", "{", "    QRNN_CLEAR(state, sizeof(*state));"]

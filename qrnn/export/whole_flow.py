@@ -185,7 +185,7 @@ class WholeFlow(Flow):
     # Functions
 
     def _run(self) -> str:
-        statements: list[Statements] = [(layer.outputs, layer.run()) for layer in self.layers]
+        statements: list[Statements] = [(layer.outputs, [*layer.run(), *self.traced(layer)]) for layer in self.layers]
         rows = next(iter(self.lengths.values()))
         for output, port in zip(self.model.outputs, self.outputs, strict=True):
             lines = self.output(output, port)

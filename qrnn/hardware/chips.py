@@ -20,6 +20,7 @@ from qrnn.hardware.description import (
     Memory,
     Target,
     Timing,
+    check_counter,
     check_rules,
     check_sizes,
     read_section,
@@ -36,8 +37,8 @@ class Chip:
     """A chip: the name of its ``target``, its memories in bytes and clock in Hz, and ``also``, its other names and those of boards with it.
 
     ``wait_states`` are those of the flash at that clock, of which a read brings ``flash_line_bytes``. ``timing`` takes the place of the
-    target's, and ``energy`` is the chip's own. ``gnu_flags`` take the place of the target's, and ``machine`` of its emulated
-    machine, which has the chip's memories then.
+    target's, and ``energy`` is the chip's own. ``gnu_flags`` and ``counter`` take the place of the target's, and ``machine`` of its
+    emulated machine, which has the chip's memories then.
     """
 
     description: str
@@ -52,6 +53,7 @@ class Chip:
     energy: Energy | None = None
     also: tuple[str, ...] = ()
     gnu_flags: tuple[str, ...] = ()
+    counter: str | None = None
     machine: str | None = None
 
     def memory(self, name: str) -> Memory:
@@ -91,6 +93,7 @@ def read_chips(path: Path) -> dict[str, Chip]:
         if chip.timing is not None:
             check_sizes(path, f"{name}.timing", chip.timing)
             check_rules(path, f"{name}.", chip.timing)
+        check_counter(path, name, chip.counter)
     return found
 
 
@@ -110,7 +113,9 @@ def as_typed(name: str) -> str:
 
 def with_chip(name: str, chip: Chip, target: Target) -> Target:
     """Return the target of a chip's core with what the chip has."""
-    build, emulation = target.build, target.emulation
+    core, build, emulation = target.core, target.build, target.emulation
+    if chip.counter is not None:
+        core = replace(core, counter=chip.counter)
     if chip.gnu_flags:
         build = replace(build, gnu_flags=chip.gnu_flags)
     if chip.machine is not None and emulation is not None:
@@ -123,6 +128,7 @@ def with_chip(name: str, chip: Chip, target: Target) -> Target:
         target,
         name=name,
         description=f"{name}: {chip.description}",
+        core=core,
         memory=chip.memory(name),
         build=build,
         emulation=emulation,

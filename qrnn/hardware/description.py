@@ -41,11 +41,15 @@ _SHIFTS = range(11)
 
 @dataclass(frozen=True)
 class Core:
-    """The processor: bits of a register, instructions that count, and the kernels of dot products that exported C uses."""
+    """The processor: bits of a register, instructions that count, and the kernels of dot products that exported C uses.
+
+    ``counter`` is what counts its clock cycles for a program: a file of ``targets/counters``, without its ending; None where none is known.
+    """
 
     word_bits: int
     instructions: tuple[str, ...]
     kernels: Kernels = "plain"
+    counter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -259,6 +263,7 @@ def read_target(path: Path) -> Target:
     for where, part in parts.items():
         check_sizes(path, where, part)
     check_rules(path, "", target.timing)
+    check_counter(path, "core", target.core.counter)
     if target.emulation is not None:
         _check_timer(path, target.build.board, target.emulation)
     _complete_scheme(path, target.scheme)
@@ -280,6 +285,17 @@ def check_rules(path: Path, where: str, timing: Timing) -> None:
     names = sorted(file.stem for file in (targets_folder() / "timings").glob("*.toml"))
     if timing.rules is not None and timing.rules not in names:
         raise TargetError(f"{path}: {where}timing.rules = {timing.rules!r}, expected one of {', '.join(names)}")
+
+
+def counter_names() -> tuple[str, ...]:
+    """Return the names of the counters of clock cycles that a target may have."""
+    return tuple(sorted(path.stem for path in (targets_folder() / "counters").glob("*.h")))
+
+
+def check_counter(path: Path, where: str, counter: str | None) -> None:
+    """Refuse a counter of which there is no file."""
+    if counter is not None and counter not in counter_names():
+        raise TargetError(f"{path}: {where}.counter = {counter!r}, expected one of {', '.join(counter_names())}")
 
 
 def _check_timer(path: Path, board: Board | None, emulation: Emulation) -> None:

@@ -19,6 +19,7 @@ from qrnn.examples import digits_calibration, digits_model
 from qrnn.export.choices import Choices, checked_names
 from qrnn.export.folder import export_model, read_folder
 from qrnn.export.packages import load_package, package_names
+from qrnn.hardware.description import counter_names
 from qrnn.model.codes import code_format
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import load_target
@@ -34,6 +35,13 @@ def digits() -> QuantModel:
 
 
 MAIN = """
+uint8_t stack_limit[1];
+
+int uart_put(int character)
+{
+    return putchar(character);
+}
+
 int main(void)
 {
     static float measured[DIGITS_X_SIZE];
@@ -51,24 +59,35 @@ int main(void)
 def test_the_examples_compile_and_run(digits: QuantModel, standard: str, tmp_path: Path) -> None:
     names = {"logits": checked_names(digits, "logits", [f"digit {k}" for k in range(10)])}
     choices = Choices({"x": code_format(digits, "x", 1 / 256)}, names, scratch=True)
-    export_model(digits, load_target("generic"), tmp_path / "out", "digits", choices=choices)
+    export_model(digits, load_target("generic"), tmp_path / "out", "digits", choices=choices, bench=True)
     blocks = re.findall(r"^```c\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     end, cc = ("cpp", "g++") if "++" in standard else ("c", "gcc")
     (tmp_path / f"user.{end}").write_text("\n".join([*blocks, MAIN]))
-    compile_program(
-        [compiler("gcc"), "-std=c99", "-O1", "-c", tmp_path / "out" / "digits.c", "-o", tmp_path / "digits.o"]
-    )
-    flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", f"-I{tmp_path / 'out'}"]
-    compile_program([compiler(cc), *flags, tmp_path / f"user.{end}", tmp_path / "digits.o", "-o", tmp_path / "user"])
+    out, objects = tmp_path / "out", []
+    for source in (out / "digits.c", out / "test" / "digits_selftest.c", out / "test" / "digits_bench.c"):
+        objects.append(tmp_path / f"{source.stem}.o")
+        compile_program([compiler("gcc"), "-std=c99", "-O1", "-c", source, "-o", objects[-1]])
+    flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", f"-I{out}", f"-I{out / 'test'}"]
+    compile_program([compiler(cc), *flags, tmp_path / f"user.{end}", *objects, "-o", tmp_path / "user"])
     done = subprocess.run([tmp_path / "user"], capture_output=True, text=True, check=True)
     version, found = done.stdout.splitlines()
     assert re.fullmatch(r"digits: model [0-9a-f]{8}, contract 1\.[01], \d+ bytes of state", version)
     assert re.fullmatch(r"digit \d", found)
 
 
+def test_the_table_has_every_counter() -> None:
+    rows = re.findall(
+        r"^\| (`[\w`, ]+`) \| [^|]+ \| [^|]+ \|$",
+        PAGE.partition("| `counter` |")[2].partition("## Packages")[0],
+        re.MULTILINE,
+    )
+    assert sorted(name for row in rows for name in re.findall(r"\w+", row)) == sorted(counter_names())
+
+
 def test_the_table_has_every_package() -> None:
-    rows = dict(re.findall(r"^\| `([\w-]+)` \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE))
+    table = PAGE.partition("## Packages")[2]
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| [^|]+ \| ([^|]+) \|$", table, re.MULTILINE))
     assert set(rows) == set(package_names())
     for name, checked in rows.items():
         assert ("laid out, not built" in checked) == (not load_package(name).built), name

@@ -174,6 +174,52 @@ def test_the_self_test_fails_when_a_number_is_wrong(file: str, array: str, tmp_p
     assert "\nevery bit is right\n" not in done.stdout
 
 
+FIRST = """#include "test/net_selftest.h"
+#include <stdio.h>
+#include <string.h>
+int main(void)
+{
+    net_difference first;
+    const int wrong = net_compare(&first);
+    if (first.what != NULL) {
+        printf("%d|%s|%s|%u|%u|%u|%d|%d", wrong, first.what, (first.layer == NULL) ? "" : first.layer, (unsigned)first.sequence,
+               (unsigned)first.step, (unsigned)first.unit, (int)first.got, (int)first.expected);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("which", "array", "at", "says"),
+    [
+        ("stacked", "out_y", 12 * 2 + 5, "output y|concat|1|1|5"),  # the steps are 1, 2, 5
+        ("stacked", "out_h", 6 * 2 + 3, "output h|layer1|2|0|3"),
+        ("stacked", "state_h_layer0", 6 * 1 + 4, "state h_layer0|layer0|1|0|4"),
+        ("embedded", "out_several", 9 * 2 + 1, "output several||2|0|1"),
+    ],
+)
+def test_the_self_test_tells_the_first_value_that_differs(
+    which: str, array: str, at: int, says: str, tmp_path: Path
+) -> None:
+    export_model(kind(which), load_target("generic"), tmp_path / "out", "net")
+    path = tmp_path / "out" / "test" / "net_golden.h"
+    (tmp_path / "main.c").write_text(FIRST)
+    sources = [tmp_path / "out" / "net.c", tmp_path / "out" / "test" / "net_selftest.c", tmp_path / "main.c"]
+
+    def told() -> str:
+        compile_program([compiler("gcc"), *WARNINGS, f"-I{tmp_path / 'out'}", *sources, "-o", tmp_path / "program"])
+        return subprocess.run([tmp_path / "program"], capture_output=True, text=True, check=True).stdout
+
+    assert told() == ""
+    head, begin, rest = re.split(rf"(golden_{array}\[\d+\] = {{)", path.read_text())
+    numbers, end, tail = rest.partition("}")
+    values = [int(v) for v in numbers.replace("\n", " ").split(",")[:-1]]
+    right, values[at] = values[at], values[at] + 1
+    path.write_text(f"{head}{begin}{', '.join(map(str, values))}{end}{tail}")
+    assert told() == f"1|{says}|{right}|{right + 1}"
+
+
 def test_the_self_test_has_the_users_data(tmp_path: Path) -> None:
     """Two sequences of it, of at most 16 steps, after the random ones; sequences of no steps are left out."""
     model, rng = kind("embedded"), np.random.default_rng(0)

@@ -28,7 +28,7 @@ from qrnn.devices.emulator import run
 from qrnn.devices.toolchain import find_toolchain
 from qrnn.devices.verify import build_replay
 from qrnn.errors import UnsupportedError
-from qrnn.export import flow, golden
+from qrnn.export import flow, golden, selftest
 from qrnn.export.expected import first_difference, random_sequences
 from qrnn.export.folder import ExportedFolder
 from qrnn.export.kinds import own_code
@@ -305,9 +305,9 @@ def test_the_self_test_counts_rows(last: bool, damaged: bool, tmp_path: Path) ->
     test.mkdir()
     source = write_sources(exported, tmp_path)
     (test / "net_golden.h").write_text(golden.golden_header(exported, sequences, results))
-    (test / "net_selftest.h").write_text(golden.selftest_header("net"))
-    (test / "net_selftest.c").write_text(golden.selftest_source(exported, sequences))
-    (test / "main.c").write_text(golden.main_source("net"))
+    (test / "net_selftest.h").write_text(selftest.selftest_header("net"))
+    (test / "net_selftest.c").write_text(selftest.selftest_source(model, exported, sequences))
+    (test / "main.c").write_text(selftest.main_source("net"))
     compiler("gcc", *SANITIZERS)
     parts = [source, test / "net_selftest.c", test / "main.c"]
     compile_program(["gcc", *SANITIZED, *parts, "-o", tmp_path / "selftest"])

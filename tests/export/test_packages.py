@@ -17,6 +17,7 @@ from installed import compiler, tool
 
 from export.building import WARNINGS, compile_program
 from export.kinds import kind
+from qrnn.devices.board_result import read_result
 from qrnn.devices.verify import verify
 from qrnn.errors import DataError, TargetError
 from qrnn.export.choices import Choices
@@ -122,6 +123,30 @@ def test_the_example_prints(package: str, exported: Any, tmp_path: Path) -> None
     assert all(re.fullmatch(r"sequence \d: steps \d, class [0-4], every bit is right", line) for line in lines)
 
 
+def test_the_example_tells_what_differs(tmp_path: Path) -> None:
+    """A wrong golden output: its sequence's line says where it is, and the other lines stay."""
+    folder = export("make", tmp_path / "out")
+    path = next(folder.rglob("net_golden.h"))
+    text, count = re.subn(
+        r"(golden_out_\w+\[\d+\] = {\n    )(-?\d+)", lambda m: f"{m[1]}{int(m[2]) + 3}", path.read_text()
+    )
+    assert count
+    path.write_text(text)
+    include = [f"-I{folder / place}" for place in ("include", "src", "test")]
+    sources = [folder / "src" / "net.c", folder / "test" / "net_selftest.c", folder / "example" / "main.c"]
+    compile_program([compiler("gcc"), *WARNINGS, *include, *sources, "-o", tmp_path / "program"])
+    done = subprocess.run([tmp_path / "program"], capture_output=True, text=True, check=False)
+    first, *others = done.stdout.splitlines()
+    assert done.returncode == 1
+    said = re.fullmatch(
+        r"sequence 0: steps 1, class \d, WRONG: output \w+ of layer \w+, step 0, unit 0: (-?\d+), expected (-?\d+)",
+        first,
+    )
+    assert said is not None, first
+    assert int(said[2]) == int(said[1]) + 3
+    assert all(line.endswith("every bit is right") for line in others)
+
+
 def test_packages_replace_each_other_whole(tmp_path: Path) -> None:
     """What the one before wrote is gone, folders too, and what somebody else put there stays."""
     folder = export("arduino", tmp_path / "out")
@@ -221,7 +246,7 @@ def test_cmake(exported: Any, tmp_path: Path) -> None:
         assert not (build / "net" / "net_example").exists()
 
 
-def arduino_program(folder: Path, place: Path) -> Path:
+def arduino_program(folder: Path, place: Path, sketch_name: str) -> Path:
     """A sketch with its library and the core, compiled and linked as platform.txt of the core says; without a warning of the library's own."""
     place.mkdir()
     common = [
@@ -238,15 +263,15 @@ def arduino_program(folder: Path, place: Path) -> Path:
         f"-I{ARDUINO}/cores/arduino",
         f"-I{ARDUINO}/variants/mega",
     ]
-    common += [f"-I{folder / 'src'}", f"-I{folder / 'examples' / 'net_golden'}"]
+    common += [f"-I{folder / 'src'}", f"-I{folder / 'examples' / sketch_name}"]
     flags = {
         ".c": ["-std=gnu11"],
         ".cpp": ["-std=gnu++11", "-fpermissive", "-fno-exceptions", "-fno-threadsafe-statics", "-w", "-DDECIMAL_DIG=9"],
         ".S": ["-x", "assembler-with-cpp"],
     }
-    sketch = place / "net_golden.ino.cpp"
-    sketch.write_text("#include <Arduino.h>\n" + (folder / "examples/net_golden/net_golden.ino").read_text())
-    own = [*sorted((folder / "src").glob("*.c")), *sorted((folder / "examples/net_golden").glob("*.c"))]
+    sketch = place / f"{sketch_name}.ino.cpp"
+    sketch.write_text("#include <Arduino.h>\n" + (folder / "examples" / sketch_name / f"{sketch_name}.ino").read_text())
+    own = [*sorted((folder / "src").glob("*.c")), *sorted((folder / "examples" / sketch_name).glob("*.c"))]
     core = [p for p in sorted((ARDUINO / "cores/arduino").iterdir()) if p.suffix in flags]
     objects = []
     for number, source in enumerate([*own, sketch, *core]):
@@ -257,46 +282,57 @@ def arduino_program(folder: Path, place: Path) -> Path:
     return place / "sketch.elf"
 
 
-def test_arduino(tmp_path: Path) -> None:
-    """The sketch is built with the AVR core and prints on the serial port of an emulated Mega 2560, whose int has 16 bits."""
-    tool("avr-gcc")
-    emulator = tool("qemu-system-avr")
-    if not (ARDUINO / "cores" / "arduino").is_dir():
-        pytest.skip("arduino-core-avr is not installed")
-    codes = {"profile": code_format(kind("embedded"), "profile", 2.0**-9, 0.25, "uint16")}
-    choices = Choices(codes, {"y": NAMES[:4]}, scratch=True)
-    folder = export("arduino", tmp_path / "out", choices=choices)
-    program, heard = arduino_program(folder, tmp_path / "build"), tmp_path / "serial.txt"
-    command = [
-        emulator,
-        "-M",
-        "mega2560",
-        "-bios",
-        program,
-        "-display",
-        "none",
-        "-monitor",
-        "none",
-        "-serial",
-        f"file:{heard}",
-    ]
-    with subprocess.Popen([str(c) for c in command], stderr=subprocess.DEVNULL) as process:
+def arduino_heard(program: Path, place: Path, end: str) -> str:
+    """What a sketch prints on the serial port of an emulated Mega 2560, up to a text."""
+    heard = place / "serial.txt"
+    options = ["-display", "none", "-monitor", "none", "-serial", f"file:{heard}"]
+    command = [tool("qemu-system-avr"), "-M", "mega2560", "-bios", str(program), *options]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
             for _ in range(600):
-                if heard.exists() and b"done" in heard.read_bytes():
+                if heard.exists() and end.encode() in heard.read_bytes():
                     break
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.1)
                     break
         finally:
             process.kill()
-    lines = heard.read_text().splitlines()
+    return heard.read_text()
+
+
+def arduino_tools() -> None:
+    tool("avr-gcc")
+    tool("qemu-system-avr")
+    if not (ARDUINO / "cores" / "arduino").is_dir():
+        pytest.skip("arduino-core-avr is not installed")
+
+
+def test_arduino(tmp_path: Path) -> None:
+    """The sketch is built with the AVR core and prints on the serial port of an emulated Mega 2560, whose int has 16 bits."""
+    arduino_tools()
+    codes = {"profile": code_format(kind("embedded"), "profile", 2.0**-9, 0.25, "uint16")}
+    choices = Choices(codes, {"y": NAMES[:4]}, scratch=True)
+    folder = export("arduino", tmp_path / "out", choices=choices)
+    heard = arduino_heard(arduino_program(folder, tmp_path / "build", "net_golden"), tmp_path, "done")
+    lines = heard.splitlines()
     assert lines[-1] == "done"
     assert len(lines) == 4
     assert all(
         re.fullmatch(r"sequence \d: steps \d, class (0 no|1 yes|2 may/be|3 a \"b\"), every bit is right", line)
         for line in lines[:-1]
     )
+
+
+@pytest.mark.matrix
+def test_arduino_bench(tmp_path: Path) -> None:
+    """The other sketch prints the line of NAME_bench; QEMU's timer counts its own time."""
+    arduino_tools()
+    folder = export("arduino", tmp_path / "out", target="arduino-mega", bench=True)
+    heard = arduino_heard(arduino_program(folder, tmp_path / "build", "net_bench"), tmp_path, "}")
+    result = read_result(heard, "sketch")
+    assert (result.right, result.counter, result.clock_hz) == (True, "Timer 1", 16_000_000)
+    assert result.min is not None
+    assert result.min > 0
 
 
 def test_arduino_s_rules(exported: Any) -> None:

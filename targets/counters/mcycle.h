@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The low word of mcycle, the cycle counter of RISC-V, in machine mode. */
+#include <stdint.h>
+
+#define QRNN_COUNTER "mcycle"
+#define QRNN_COUNTER_UNIT "cycles"
+
+static void qrnn_counter_start(void)
+{
+}
+
+static void qrnn_counter_stop(void)
+{
+}
+
+static uint32_t qrnn_counter_now(void)
+{
+    uint32_t count;
+
+    __asm__ volatile("csrr %0, mcycle" : "=r"(count) : : "memory");
+    return count;
+}
