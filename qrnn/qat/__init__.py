@@ -1,0 +1,47 @@
+"""Train with what the device computes: a PyTorch module whose forward is the deployed integer model (docs/training.md).
+
+    module = qrnn.qat.prepare("model.onnx", {"x": calibration}, qrnn.Scheme(weights=4))
+    logits = module({"x": x}, lengths=lengths)           # what Session.run(module.deploy()) gives, bit for bit
+    loss(logits, labels).backward()                      # straight-through gradients, through time
+    qrnn.save(module.deploy(), "model.qrnn")
+
+PyTorch is imported when `prepare` is called first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from qrnn.errors import QrnnError
+from qrnn.quantization.scheme import Scheme
+
+if TYPE_CHECKING:
+    from qrnn.qat.module import QatModule
+
+__all__ = ["prepare"]
+
+
+def prepare(
+    model: Any, calibration: Mapping[str, Any], scheme: Scheme | None = None, target: str = "generic", **choices: Any
+) -> QatModule:
+    """Return a `torch.nn.Module` that computes and trains the integer model of ``model``.
+
+    Parameters
+    ----------
+    model: path of an ONNX file or Keras file, a FloatModel, or a torch.nn.Module, which `qrnn.from_torch` imports with ``example``.
+    calibration: arrays by graph input, batch first, optionally with ``lengths``, as for `qrnn.quantize`. Formats are chosen by them.
+    scheme: how the model is quantized; None stands for what `qrnn.quantize` takes then.
+    target: the target whose limits the conversion keeps.
+    choices: those of `qrnn.qat.module.QatModule`; for a torch.nn.Module also ``example``, and what else `qrnn.from_torch` takes.
+
+    Raises QrnnError where PyTorch is not installed, UnsupportedError for a model with a layer that has no derivative, and what
+    `qrnn.quantize` raises.
+    """
+    try:
+        from qrnn.qat.module import prepared
+    except ImportError as error:
+        if error.name != "torch":
+            raise
+        raise QrnnError("qrnn.qat needs PyTorch: pip install torch, or pip install 'qrnn[torch]'") from None
+    return prepared(model, calibration, scheme, target, **choices)
