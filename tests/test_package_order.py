@@ -37,6 +37,7 @@ ORDER = (
     "trained_files",  # which of the two a file needs
     "hybrid",  # models with parts in float, and their files
     "torch_import",
+    "qat",  # training with the integer forward
     "onnx_backend",
     "lab",
     "",  # `qrnn` itself, which offers the public names

@@ -32,19 +32,19 @@ class Integers(Substitutes):
 
     def __init__(self, model: QuantModel, parts: Iterable[Part]) -> None:
         self.model, self.parts = model, frozenset(parts)
-        self._stand_ins = StandIns()
+        self.stand_ins = StandIns()
         for layer in model.layers:
             own = layer.stand_ins(self.parts, model.tensors)
-            self._stand_ins.operands |= own.operands
-            self._stand_ins.functions |= own.functions
-            self._stand_ins.states |= own.states
-            self._stand_ins.tensors |= own.tensors
+            self.stand_ins.operands |= own.operands
+            self.stand_ins.functions |= own.functions
+            self.stand_ins.states |= own.states
+            self.stand_ins.tensors |= own.tensors
 
     # --- the oracle's side --------------------------------------------------------------------------------------------------------
 
     def tensor(self, name: str, values: FloatArray) -> FloatArray:
         """Return a tensor's values, rounded where the tensor is one of the parts."""
-        if name not in self._stand_ins.tensors:
+        if name not in self.stand_ins.tensors:
             return values
         fmt = self.model.tensors[name]
         scales, offsets = fmt.scales_and_offsets
@@ -53,25 +53,25 @@ class Integers(Substitutes):
 
     def operand(self, reader: str, values: FloatArray) -> FloatArray:
         """Return a matrix operand's values, rounded where it is one of the parts."""
-        if reader not in self._stand_ins.operands:
+        if reader not in self.stand_ins.operands:
             return values
-        unit, limit, zero = self._stand_ins.operands[reader]
+        unit, limit, zero = self.stand_ins.operands[reader]
         return _rounded(values - zero, unit, limit) + zero
 
     def gate(self, name: str, argument: FloatArray, value: FloatArray) -> FloatArray:
         """Return a gate's value, computed by its integer function where that is one of the parts."""
-        if name not in self._stand_ins.functions:
+        if name not in self.stand_ins.functions:
             return value
-        function, turned = self._stand_ins.functions[name]
+        function, turned = self.stand_ins.functions[name]
         integers = np.clip(round_half_up(argument * 2.0**function.in_frac), -32768, 32767)
         values = gate_values(function, integers)
         return 1.0 - values if turned else values
 
     def state(self, name: str, values: FloatArray) -> FloatArray:
         """Return a state's values, rounded where the state is one of the parts."""
-        if name not in self._stand_ins.states:
+        if name not in self.stand_ins.states:
             return values
-        frac, limit = self._stand_ins.states[name]
+        frac, limit = self.stand_ins.states[name]
         unit: FloatArray = np.ldexp(1.0, -np.asarray(frac))
         return _rounded(values, unit, limit)
 
@@ -82,8 +82,8 @@ class Integers(Substitutes):
         by_name = {layer.name: layer for layer in self.model.layers}
         for layer in real.layers:
             for name in layer.complemented:  # the integers' function is 1 - f
-                if name in self._stand_ins.functions:
-                    self._stand_ins.functions[name] = self._stand_ins.functions[name][0], True
+                if name in self.stand_ins.functions:
+                    self.stand_ins.functions[name] = self.stand_ins.functions[name][0], True
         layers = (by_name[layer.name].worth(layer, self.parts, self.model.tensors) for layer in real.layers)
         return replace(real, layers=tuple(layers))
 

@@ -25,7 +25,7 @@ from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.scheme import AUTO, Scheme
 from qrnn.quantization.source_checks import CalibrationWarning, checked_calibration, decisions
 
-__all__ = ["DEFAULT_SCHEME", "RANDOM", "quantize", "random_inputs"]
+__all__ = ["DEFAULT_SCHEME", "RANDOM", "Decided", "decide", "quantize", "random_inputs"]
 
 RANDOM = "random"
 """The word that stands for random inputs in place of calibration data; the model records it, and every use warns of it."""
@@ -51,6 +51,39 @@ def quantize(
     which the search for widths counts as many again. Raises DataError for data that do not fit the model and QuantizationError for a model
     that the contract's integers cannot hold.
     """
+    decided = decide(model, calibration, scheme, target, progress, stacklevel=3)
+    search = decided.search
+    quantized = decided.build()
+    if progress is not None:
+        progress(2 * search.batch.size, 2 * search.batch.size)
+    if {"rounding", "bias"} & set(search.scheme.methods):
+        from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
+
+        quantized = refine_rows(search.model, quantized, search.batch, search.scheme.methods, search.shown)
+    return quantized
+
+
+class Decided(NamedTuple):
+    """A conversion all of whose choices are made: what `search` was about, the ``widths`` that it chose, and the ``reasons`` in sentences."""
+
+    search: Search
+    widths: Mapping[str, str]
+    reasons: tuple[str, ...]
+
+    def build(self) -> QuantModel:
+        """Return the quantized model, before refinement methods that run it."""
+        return self.search.build(self.widths, reasons=self.reasons)
+
+
+def decide(
+    model: FloatModel,
+    calibration: Mapping[str, Any] | str,
+    scheme: Scheme | None = None,
+    target: str = "generic",
+    progress: Callable[[int, int], Any] | None = None,
+    stacklevel: int = 2,
+) -> Decided:
+    """Make every choice of a conversion, as `quantize` does."""
     scheme = scheme or DEFAULT_SCHEME
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
@@ -65,7 +98,7 @@ def quantize(
     checked = checked_calibration(model, make_batch(model.inputs, calibration), scheme.calibrator)
     batch = checked.batch
     for text in checked.warnings:
-        warnings.warn(text, CalibrationWarning, stacklevel=2)
+        warnings.warn(text, CalibrationWarning, stacklevel=stacklevel)
     scheme, defaults = _resolved(model, batch, scheme, random)
     prepared = _prepared(model, batch, scheme)
 
@@ -100,13 +133,7 @@ def quantize(
     )
     chosen = search.choose()
     reasons = (*defaults, *prepared.notes, *decisions(checked.warnings), *chosen.reasons)
-    quantized = search.build(chosen.widths, reasons=reasons)
-    report(2 * batch.size)
-    if {"rounding", "bias"} & set(scheme.methods):
-        from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
-
-        quantized = refine_rows(prepared.model, quantized, batch, scheme.methods, prepared.shown)
-    return quantized
+    return Decided(search, chosen.widths, reasons)
 
 
 def _resolved(model: FloatModel, batch: Batch, scheme: Scheme, random: bool) -> tuple[Scheme, list[str]]:

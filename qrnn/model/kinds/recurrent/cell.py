@@ -227,9 +227,6 @@ class Cell(ABC):
     state_gate: ClassVar[str | None] = None
     """The gate whose value is h itself, before a projection."""
 
-    gradients: ClassVar[Callable[..., Any] | None] = None
-    """The derivatives of its equation; None until there are any."""
-
     @property
     def takes_peephole(self) -> bool:
         """Return whether some gate may read c."""

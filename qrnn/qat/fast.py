@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
+
+def fast_of(layer: Any, d: Any) -> Any:
+    return None

@@ -1,0 +1,102 @@
+"""A model in training: the float arrays as they are now, the formats that were decided once, and the integer model that both make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from qrnn.conversion import decide
+from qrnn.errors import DataError, QuantizationError
+from qrnn.model.batch import Batch, make_batch
+from qrnn.model.float_model import FloatModel
+from qrnn.model.parts import FloatArray
+from qrnn.model.quant_model import QuantModel
+from qrnn.qat.arrays import model_arrays, with_model_arrays
+from qrnn.qat.values import IntegerValues
+from qrnn.quantization.calibrate import calibrate
+from qrnn.quantization.gate_choice import parse_gates
+from qrnn.quantization.scheme import AUTO, Scheme
+from qrnn.quantization.source_checks import checked_calibration
+from qrnn.refinement.gates import with_choices
+from qrnn.running.session import Session
+
+_AFTER = ("rounding", "bias")
+"""Refinement methods that choose integers after a conversion; training chooses the weights instead."""
+
+
+class TrainedModel:
+    """The float model with the arrays of the moment, and its integer model.
+
+    Widths are decided once, and so are formats, until `recalibrate`. The integers of weights, biases and multipliers follow the arrays by the rule of
+    every conversion (`qrnn.model.layer.Layer.quantize`): the scale of a row is that of its largest weight as it is now.
+    """
+
+    def __init__(self, model: FloatModel, calibration: Mapping[str, Any], scheme: Scheme | None, target: str) -> None:
+        decided = decide(model, calibration, _without_fine(scheme), target, stacklevel=4)
+        search = decided.search
+        kept = [method for method in search.scheme.methods if method not in _AFTER]
+        after = replace(search.scheme, refine=",".join(kept) or "none")
+        self._decided = decided._replace(search=replace(search, scheme=after))
+        self._model = search.model
+        self.arrays: dict[str, dict[str, FloatArray]] = model_arrays(search.model)
+        self._built: tuple[QuantModel, Session] | None = None
+
+    @property
+    def inputs(self) -> Any:
+        """Return the graph inputs."""
+        return self._model.inputs
+
+    @property
+    def float_model(self) -> FloatModel:
+        """Return the float model with the arrays as they are now."""
+        return with_model_arrays(self._model, lambda name: self.arrays.get(name, {}))
+
+    def set_arrays(self, arrays: Mapping[str, Mapping[str, FloatArray]]) -> None:
+        """Replace arrays, by layer and path; DataError for one with a number that is not finite."""
+        for layer, own in arrays.items():
+            for path, value in own.items():
+                if not np.isfinite(value).all():
+                    raise DataError(
+                        f"{path} of layer {layer!r} is not finite any more: the training diverged; take a smaller learning rate"
+                    )
+                self.arrays[layer][path] = value
+        self._built = None
+
+    @property
+    def quantized(self) -> QuantModel:
+        """Return the integer model of the arrays as they are now."""
+        return self._session()[0]
+
+    def _session(self) -> tuple[QuantModel, Session]:
+        if self._built is None:
+            search = replace(self._decided.search, model=self.float_model)
+            made = search.build(self._decided.widths, reasons=self._decided.reasons)
+            self._built = made, Session(made)
+        return self._built
+
+    def run(self, batch: Batch, traced: bool = True) -> IntegerValues:
+        """Run the integer model on a batch, as `Session.run` does; ``traced`` keeps what a backward pass needs."""
+        quantized, session = self._session()
+        return IntegerValues(self.float_model, quantized, session, batch, traced)
+
+    def recalibrate(self, data: Mapping[str, Any]) -> None:
+        """Decide formats anew, by the ranges of the float model as it is now, with the gates that run; widths stay."""
+        search, model = self._decided.search, self.float_model
+        batch = checked_calibration(model, make_batch(model.inputs, data), search.scheme.calibrator).batch
+        shown = with_choices(model, parse_gates(search.scheme.gates))
+        self._decided = self._decided._replace(search=replace(search, batch=batch, ranges=calibrate(shown, batch)))
+        self._built = None
+
+
+def _without_fine(scheme: Scheme | None) -> Scheme:
+    """Return a scheme for training, whose weights have eight or four bits."""
+    if scheme is None:
+        return Scheme(activations=AUTO)
+    if scheme.weights == 16:
+        raise QuantizationError(
+            "weights=16: training is for weights of 8 or 4 bits; 16 lose next to nothing without it"
+        )
+    return replace(scheme, weights=8) if scheme.weights == AUTO else scheme
