@@ -7,7 +7,6 @@ pass had before it. Layers of the usual cells go through compiled loops (`qrnn.q
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,54 +14,14 @@ import numpy as np
 from qrnn.model.activation import Activation, activate, softmax
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.cell import CellRun
-from qrnn.model.kinds.recurrent.direction import Direction
-from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.model.parts import FloatArray
 from qrnn.model.time import TimeAxis
 from qrnn.qat.arrays import layer_arrays, with_arrays
 from qrnn.qat.equation_run import EquationRun, scattered, summed
 from qrnn.qat.fast import fast_of
+from qrnn.qat.passes import DirectionGradients, DirectionPass
 from qrnn.qat.tape_rules import new_tape
 from qrnn.qat.values import Steps, Values
-
-
-@dataclass
-class DirectionPass:
-    """One direction of a layer, its forward pass and what is wanted of it, with the steps in the order of processing.
-
-    ``x`` [N, T, I] is as the matrix reads it; ``before`` holds h [N, P] and c [N, H] before the first step; ``of_h`` [N, T, P], ``of_last``
-    [N, P] and ``of_cell`` [N, H] are the gradients of h at every step, and of h and c after the last one.
-    """
-
-    values: Values
-    layer: Recurrent
-    number: int
-    x: FloatArray
-    steps: Steps
-    before: tuple[FloatArray, FloatArray]
-    lengths: IndexArray
-    of_h: FloatArray
-    of_last: FloatArray
-    of_cell: FloatArray
-
-    @property
-    def d(self) -> Direction:
-        """Return the float direction."""
-        return self.layer.directions[self.number]
-
-    @property
-    def key(self) -> str:
-        """Return the name of the direction in the model."""
-        return self.layer.keys[self.number]
-
-
-@dataclass
-class DirectionGradients:
-    """Gradients of the sums W·x + b, [N, T, G·H]; of h [N, P] and c [N, H] before the first step; and of the direction's other arrays, by path."""
-
-    sums: FloatArray
-    h: FloatArray
-    c: FloatArray
-    arrays: dict[str, FloatArray]
 
 
 def recurrent_gradients(
@@ -166,8 +125,7 @@ def _ungrouped(layer: Recurrent, gradient: FloatArray, axis: TimeAxis, size: int
 
 def steps_back(made: DirectionPass) -> DirectionGradients:
     """Go back through time step by step, by the derivative of the cell's own equation: any cell, with or without a projection."""
-    layer, d, values, (h_0, c_0) = made.layer, made.d, made.values, made.before
-    N, T, _ = made.x.shape
+    layer, d, (h_0, c_0), T = made.layer, made.d, made.before, made.x.shape[1]
     wx = made.x @ d.weight_ih.T + d.bias_ih
     seen = layer_arrays(d)  # type: ignore[arg-type]  # a part of a layer
     paths = [path for path in seen if path not in ("weight_ih", "bias_ih") and not path.endswith("_0.value")]

@@ -7,6 +7,7 @@ and is 0 where a value was clamped (the straight-through estimate).
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -27,8 +28,9 @@ from qrnn.model.kinds.recurrent import QuantRecurrent, Recurrent
 from qrnn.model.kinds.recurrent.definition import GATE_ROLE
 from qrnn.model.kinds.recurrent.equation import start_values
 from qrnn.model.layer import Layer
-from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray
+from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, GateFunction
 from qrnn.model.quant_model import QuantModel
+from qrnn.qat.spreading import spread
 from qrnn.qat.slopes import integer_slopes, slope_of
 from qrnn.quantization.gate_choice import GateChoices, parse_gates
 from qrnn.running.session import Session
@@ -86,8 +88,12 @@ class Values(ABC):
         """Return what one direction of a layer did, for the sequences that its cell takes."""
 
     @abstractmethod
-    def gates(self, layer: Recurrent, number: int, role: str, arguments: Any) -> Passed:
-        """Return a gate's value and derivative at ``arguments``, which are a part of `Steps.arguments`; of the role ``output``, at c."""
+    def gates(self, layer: Recurrent, number: int, arguments: Any) -> Passed:
+        """Return the gates' values and derivatives at `Steps.arguments`."""
+
+    @abstractmethod
+    def output(self, layer: Recurrent, number: int, c: FloatArray) -> Passed:
+        """Return the value and the derivative of the function of c on its way to h."""
 
     @abstractmethod
     def starts(self, layer: Recurrent) -> list[tuple[FloatArray, FloatArray]]:
@@ -140,11 +146,20 @@ class FloatValues(Values):
         arguments = np.concatenate([self.seen[f"{key}.pre_{gate}"] for gate in layer.gates], axis=-1)
         return Steps(arguments, h, self.seen.get(f"{key}.c", np.zeros((*h.shape[:2], 0))))
 
-    def gates(self, layer: Recurrent, number: int, role: str, arguments: Any) -> Passed:
+    def gates(self, layer: Recurrent, number: int, arguments: Any) -> Passed:
+        """Return the functions' own values and derivatives."""
+        blocks = np.split(arguments, len(layer.gates), axis=-1)
+        found = [self._function(f"{layer.keys[number]}.{gate}", x) for gate, x in zip(layer.gates, blocks, strict=True)]
+        return Passed(*(np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)))
+
+    def output(self, layer: Recurrent, number: int, c: FloatArray) -> Passed:
         """Return the function's own value and derivative."""
-        activation, clip = self._functions[f"{layer.keys[number]}.{role}"]
-        clipped = arguments if clip is None else np.clip(arguments, -clip, clip)
-        return Passed(activate(activation, clipped), slope_of(activation, arguments, clip))
+        return self._function(f"{layer.keys[number]}.output", c)
+
+    def _function(self, name: str, argument: FloatArray) -> Passed:
+        activation, clip = self._functions[name]
+        clipped = argument if clip is None else np.clip(argument, -clip, clip)
+        return Passed(activate(activation, clipped), slope_of(activation, argument, clip))
 
     def starts(self, layer: Recurrent) -> list[tuple[FloatArray, FloatArray]]:
         """Return the initial states of the run."""
@@ -261,18 +276,36 @@ class IntegerValues(Values):
         cells = np.zeros((*h.shape[:2], 0), self.real) if c is None else np.ldexp(c.astype(self.real), -made.c_frac)
         return Steps(arrays[f"{key}.pre"], h, cells)
 
-    def gates(self, layer: Recurrent, number: int, role: str, arguments: Any) -> Passed:
-        """Return a gate's values and derivatives, looked up by its int16 arguments; the value of 1 - f where the integers compute that."""
-        made = self._recurrent(layer)
-        function = made.directions[number].gates[made.roles.index(role)]
-        activation, clip = self._functions[f"{layer.keys[number]}.{role}"]
-        slopes = integer_slopes(activation, function.in_frac, clip)
-        if arguments.dtype != np.int16:  # of c
-            arguments = np.clip(round_half_up(arguments * 2.0**function.in_frac), -32768, 32767)
-        values = gate_values(function, arguments)
-        turned = role == "z" and not layer.update_keeps
-        places = arguments.astype(np.int64) + 32768
-        return Passed(1.0 - values if turned else values, slopes[places])
+    def gates(self, layer: Recurrent, number: int, arguments: Any) -> Passed:
+        """Return the gates' values and derivatives, looked up by their int16 arguments."""
+        return self._looked_up(layer, number, layer.gates, arguments)
+
+    def output(self, layer: Recurrent, number: int, c: FloatArray) -> Passed:
+        """Return the value and the derivative of the function of c, looked up by c as an int16."""
+        function = self._recurrent(layer).directions[number].gates[-1]
+        integers = np.clip(round_half_up(c * self.real(2.0**function.in_frac)), -32768, 32767).astype(np.int16)
+        return self._looked_up(layer, number, ("output",), integers)
+
+    def _looked_up(self, layer: Recurrent, number: int, roles: tuple[str, ...], arguments: Any) -> Passed:
+        from qrnn.qat.kernels import look_up
+
+        made, key = self._recurrent(layer), layer.keys[number]
+        values, slopes = [], []
+        for role in roles:
+            function = made.directions[number].gates[made.roles.index(role)]
+            activation, clip = self._functions[f"{key}.{role}"]
+            turned = role == "z" and not layer.update_keeps
+            value, slope = function_tables(function.params.tobytes(), function.table.tobytes(), turned, activation, clip)
+            values.append(value)
+            slopes.append(slope)
+        flat = np.ascontiguousarray(arguments.reshape(-1, arguments.shape[-1]))
+        out, out_slopes = np.empty(flat.shape, self.real), np.empty(flat.shape, self.real)
+        units = flat.shape[1] // len(roles)
+        spread(
+            lambda first, last: look_up(first, last, flat, units, tuple(values), tuple(slopes), out, out_slopes),
+            len(flat),
+        )
+        return Passed(out.reshape(arguments.shape), out_slopes.reshape(arguments.shape))
 
     def starts(self, layer: Recurrent) -> list[tuple[FloatArray, FloatArray]]:
         """Return what the integers of the initial states are worth."""
@@ -288,6 +321,20 @@ class IntegerValues(Values):
         h = 1.0 if bounded else np.abs(steps.h) < STATE_MAX * 2.0**-made.h_frac
         c = np.abs(steps.c) < np.float32(CELL_MAX) * 2.0**-made.c_frac if made.has_cell_state else 1.0
         return h, c
+
+
+@functools.lru_cache(maxsize=64)
+def function_tables(
+    params: bytes, table: bytes, turned: bool, activation: Activation, clip: float | None
+) -> tuple[Any, Any]:
+    """Return the values of an integer function and the derivatives of what it stands for, at every int16, float32.
+
+    With ``turned``, the integers compute 1 - f, and the values are those of f.
+    """
+    function = GateFunction("", np.frombuffer(params, np.int64), np.frombuffer(table, np.int32))
+    values = gate_values(function, np.arange(-32768, 32768))
+    slopes = integer_slopes(activation, function.in_frac, clip)
+    return (1.0 - values if turned else values).astype(np.float32), slopes.astype(np.float32)
 
 
 def _rounded(values: FloatArray, unit: Any, limit: int, zero: Any) -> Passed:

@@ -96,12 +96,13 @@ class Ranges:
     There is one for every tensor between layers. Inside recurrent layers there are those of the states ``<layer>[d].h``, ``.c``,
     ``.hidden`` and ``.reset_h``, and of the arguments of gates that need a range. Each covers all features together; graph feature inputs
     and tensors that matrices read have one per feature too. ``rows`` holds the values of each graph input of features, [M, F], at all real
-    steps.
+    steps, and ``values`` what conversions have found out about these (`qrnn.quantization.source_values`).
     """
 
     def __init__(self, model: FloatModel) -> None:
         self.total: dict[str, Histogram] = {}
         self.rows: dict[str, FloatArray] = {}
+        self.values: dict[str, Any] = {}
         self.per_feature: dict[str, Histogram] = {}
         inputs = {i.name for i in model.inputs if i.kind == "features"}
         sources = {layer.output for layer in model.layers if layer.source_values is not None}  # known without data

@@ -10,6 +10,7 @@ import numpy as np
 
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.model.parts import SCALE_COLUMNS, SCALE_LIMIT, FloatArray, Int8Array
+from qrnn.quantization.recent import Recent
 
 LARGEST_WEIGHT = 8 * (SCALE_LIMIT - 1)
 """The largest weight of a row in units, one step below the end, so that its group, too, may choose among scales."""
@@ -27,6 +28,10 @@ def four_bit_rows(rows: FloatArray) -> tuple[Int8Array, Int8Array]:
     Each group has the least sum of squared errors that any q and s give. A group's error is at most that of the scale ⌈max|w| / 7⌉ (where
     that is at most 15), which is half of the scale for each weight.
     """
+    return _FOUND.of(rows)
+
+
+def _four_bit_rows(rows: FloatArray, _: int) -> tuple[Int8Array, Int8Array]:
     R, K = rows.shape
     groups = -(-K // SCALE_COLUMNS)
     q, scale = np.zeros((R, groups * SCALE_COLUMNS), np.int8), np.ones((R, groups), np.int8)
@@ -40,6 +45,9 @@ def four_bit_rows(rows: FloatArray) -> tuple[Int8Array, Int8Array]:
         nearest = round_half_up(block * (1 / np.abs(best.astype(np.float64)))[:, :, None])
         q[part] = np.clip(sign * nearest, -8, 7).reshape(len(block), -1).astype(np.int8)
     return q[:, :K], scale
+
+
+_FOUND = Recent(_four_bit_rows)
 
 
 def _best_scales(block: FloatArray) -> Int8Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -46,6 +47,7 @@ def needs_input_range(activation: Activation) -> bool:
     return activation.kind in _RANGED
 
 
+@functools.lru_cache(maxsize=256)
 def gate_function(
     activation: Activation,
     choice: GateChoice = GateChoice(),  # noqa: B008  # frozen
@@ -181,6 +183,7 @@ def _full_range(activation: Activation, choice: GateChoice, in_frac: int) -> Gat
     return _function(name, g.TABLE, in_frac, out_frac, -32767, 16 - segments.bit_length(), 32767, table=table)
 
 
+@functools.lru_cache(maxsize=1)
 def exp_table() -> Int32Array:
     """Return the table of exp(-d) in Q0.15 over d in [0, 16), 128 segments, for the integer softmax."""
     knots = fit_knots(lambda d: np.exp(-d), 16 / 128, 128)

@@ -52,9 +52,12 @@ def _steps(rows: FloatArray, order: npt.NDArray[np.int64]) -> FloatArray:
     largest = rows.max(axis=1, initial=0.0)
     probes = rows[:, np.unique(np.linspace(0, rows.shape[1] - 1, _PROBES).astype(np.int64))] if rows.size else rows
     relative = np.divide(probes, largest[:, None], out=np.zeros_like(probes), where=largest[:, None] > 0.0)
-    possible = _are_whole(relative[:, None, :] * order[None, :, None])
-    possible[largest == 0.0] = False
-    while (left := np.flatnonzero(possible.any(axis=1))).size:
+    possible = np.repeat((largest > 0.0)[:, None], len(order), axis=1)
+    live = np.flatnonzero(largest > 0.0)
+    for column in relative.T:  # the first ones leave few rows that any number fits
+        possible[live] &= _is_whole(column[live, None] * order)
+        live = live[possible[live].any(axis=1)]
+    while (left := live[possible[live].any(axis=1)]).size:
         choice = possible[left].argmax(axis=1)
         unit = largest[left] / order[choice]
         ratio = rows[left] / unit[:, None]
@@ -67,9 +70,13 @@ def _steps(rows: FloatArray, order: npt.NDArray[np.int64]) -> FloatArray:
 
 def _are_whole(ratios: FloatArray) -> npt.NDArray[np.bool_]:
     """Return, along the last axis, whether all ratios are integers but for the roundings of float32."""
+    return np.asarray(_is_whole(ratios).all(axis=-1))
+
+
+def _is_whole(ratios: FloatArray) -> npt.NDArray[np.bool_]:
     nearest = np.rint(ratios)
     close: npt.NDArray[np.bool_] = np.abs(ratios - nearest) <= nearest * _TOLERANCE
-    return np.asarray(close.all(axis=-1))
+    return close
 
 
 def _middle(rows: FloatArray, integers: FloatArray) -> FloatArray:

@@ -48,7 +48,9 @@ def source_tensors(model: FloatModel) -> tuple[str, ...]:
 
 def source_values(model: FloatModel, ranges: Ranges) -> dict[str, SourceValues]:
     """Return each source tensor's values: those of graph inputs in calibration, and an embedding's table."""
-    found = {name: SourceValues(rows) for name, rows in ranges.rows.items()}
+    for name, rows in ranges.rows.items():
+        ranges.values.setdefault(name, SourceValues(rows))
+    found: dict[str, SourceValues] = dict(ranges.values)
     for layer in model.layers:
         if (table := layer.source_values) is not None:
             found[layer.output] = SourceValues(table)
@@ -82,7 +84,7 @@ def input_span(values: SourceValues, scheme: InputScheme, calibrator: str, offse
     wide, per_feature = scheme.startswith("16"), scheme.endswith("per-feature")
     values = values if per_feature else values.whole
     span = values.span(calibrator, 32767 if wide else 127, offsets)
-    half = _wide_half(values, span) if wide else span.half
+    half = values.remembered(("wide", calibrator, offsets), lambda: _wide_half(values, span)) if wide else span.half
     if per_feature:
         half = half if wide else np.minimum(PER_FEATURE_HEADROOM * span.half, span.half.max())
         half = np.where(span.dead, _living(replace(span, half=half), values.largest, weights), half)

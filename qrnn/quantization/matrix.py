@@ -22,6 +22,7 @@ from qrnn.model.parts import (
 )
 from qrnn.quantization.four_bit import LARGEST_WEIGHT, four_bit_rows
 from qrnn.quantization.grid import grid_steps
+from qrnn.quantization.recent import Recent
 
 WEIGHT_LIMIT = 127
 BIAS_LIMIT = float(1 << 29)
@@ -58,6 +59,10 @@ def kept_steps(weight: FloatArray, bits: int = 8) -> FloatArray:
     weights other than zero have one magnitude, so that many steps would do, the largest integer is that of other rows if the width holds
     the row so, because a small step suits the bias best.
     """
+    return _STEPS.of(weight, bits)
+
+
+def _kept_steps(weight: FloatArray, bits: int) -> FloatArray:
     if bits == 8:
         return grid_steps(weight, prefer=WEIGHT_LIMIT)
     steps, kept = grid_steps(weight), np.zeros(len(weight))
@@ -68,6 +73,9 @@ def kept_steps(weight: FloatArray, bits: int = 8) -> FloatArray:
         held = rows[(_four_bit_integers(integers) == integers).all(axis=1)]
         kept[held] = candidates[held]
     return kept
+
+
+_STEPS = Recent(_kept_steps)
 
 
 def integer_weights(weight: FloatArray, scale: FloatArray, bits: int = 8) -> Int64Array:

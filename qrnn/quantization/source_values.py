@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from qrnn.model.parts import FloatArray
 from qrnn.quantization.calibrate import PERCENTILE, Histogram
+
+Remembered = TypeVar("Remembered")
 
 WEIGHT_NOISE = 9.0
 """How much more the square of a value counts than that of its format's end, at eight bits, in the error of a product of weight and value.
@@ -47,6 +51,14 @@ class SourceValues:
 
     def __init__(self, rows: FloatArray) -> None:
         self.rows = rows
+        self._known: dict[Any, Any] = {}
+
+    def remembered(self, key: tuple[object, ...], make: Callable[[], Remembered]) -> Remembered:
+        """Return what ``make`` gives, of the call that first asked for ``key``: conversions with the same ranges ask again and again."""
+        if key not in self._known:
+            self._known[key] = make()
+        found: Remembered = self._known[key]
+        return found
 
     @cached_property
     def low(self) -> FloatArray:
@@ -77,6 +89,9 @@ class SourceValues:
         the least error: near the middle of the values for narrow integers, which count every step, and near their mean for wide ones, since
         what rounding has changed of a weight is multiplied by each value's distance from the centre.
         """
+        return self.remembered(("span", calibrator, limit, offsets), lambda: self._span(calibrator, limit, offsets))
+
+    def _span(self, calibrator: str, limit: int, offsets: bool) -> Span:
         dead = self.low == self.high
         centre = np.zeros(len(dead))
         half = self._half(centre, calibrator, limit)
