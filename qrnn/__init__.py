@@ -19,6 +19,7 @@ from qrnn.system.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from qrnn import layers as layers
+    from qrnn import qat as qat
     from qrnn.accuracy.compare import compare
     from qrnn.accuracy.comparison import Comparison
     from qrnn.accuracy.diff import diff
@@ -173,11 +174,11 @@ def __getattr__(name: str) -> Any:
             raise missing_library(error, f"qrnn.{name}") from None
         globals()[name] = value
         return value
-    if name == "layers":  # a module, whose functions are named layers.lstm and so on
-        return importlib.import_module("qrnn.layers")
+    if name in ("layers", "qat"):  # modules, whose functions are named layers.lstm and so on
+        return importlib.import_module(f"qrnn.{name}")
     raise AttributeError(f"module 'qrnn' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """Return the public names, which completion in a shell or a notebook offers."""
-    return sorted({*__all__, "layers", *(name for name in globals() if name.startswith("__"))})
+    return sorted({*__all__, "layers", "qat", *(name for name in globals() if name.startswith("__"))})

@@ -172,7 +172,7 @@ class _Run(torch.autograd.Function):  # type: ignore[misc]
         made = [
             None
             if g is None or not need
-            else torch.from_numpy(np.ascontiguousarray(g)).to(device=device, dtype=dtype).reshape(shape)
+            else torch.from_numpy(np.require(g, requirements="CW")).to(device=device, dtype=dtype).reshape(shape)
             for g, need, (shape, dtype, device) in zip(found, ctx.needs_input_grad[2:], ctx.tensors, strict=True)
         ]
         return None, None, *made
