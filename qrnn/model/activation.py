@@ -124,7 +124,11 @@ def activate(activation: Activation, x: FloatArray) -> FloatArray:
 
 def erf(x: FloatArray) -> FloatArray:
     """Return the error function of each element, in float64."""
-    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), np.float64)
+    result: FloatArray = _erf(np.atleast_1d(x)).astype(np.float64).reshape(np.shape(x))
+    return result
+
+
+_erf = np.frompyfunc(math.erf, 1, 1)
 
 
 def softmax(x: FloatArray) -> FloatArray:

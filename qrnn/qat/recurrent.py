@@ -14,6 +14,7 @@ import numpy as np
 from qrnn.model.activation import Activation, activate, softmax
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.cell import CellRun
+from qrnn.model.kinds.recurrent.grouping import EachStep
 from qrnn.model.parts import FloatArray
 from qrnn.model.time import TimeAxis
 from qrnn.qat.arrays import layer_arrays, with_arrays
@@ -74,8 +75,6 @@ def _last(layer: Recurrent, gradient: FloatArray | None, shape: tuple[int, int, 
     if gradient is None:
         return np.zeros(shape)
     whole: FloatArray = layer.grouping.states_apart(gradient.reshape(len(gradient), shape[1], -1))
-    if whole.shape != shape:
-        raise NotImplementedError("the last state of a layer over bands")
     return np.where(axis.lengths[:, None, None] > 0, whole, 0.0)
 
 
@@ -111,14 +110,8 @@ def _start_gradients(
 
 def _ungrouped(layer: Recurrent, gradient: FloatArray, axis: TimeAxis, size: int) -> FloatArray:
     """Return the gradient of what the model's N sequences begin with, of that of the sequences that the cell takes."""
-    width = (
-        gradient.size // size
-        if layer.grouping.starts(np.zeros((size, 1)), axis).shape[0] != size * axis.steps
-        else gradient.shape[1]
-    )
+    width = gradient.shape[1] if isinstance(layer.grouping, EachStep) else gradient.size // size
     numbers = layer.grouping.starts(np.arange(size * width).reshape(size, width), axis)
-    if numbers.shape != gradient.shape:
-        raise NotImplementedError("the initial state of a layer over bands")
     sums: FloatArray = np.bincount(numbers.ravel(), weights=gradient.ravel(), minlength=size * width)
     return sums.reshape(size, width)
 

@@ -315,9 +315,23 @@ def _where(tape: Tape, condition: Any, a: Any, b: Any) -> Traced:
     return _elementwise(tape, (a, b), y, (chosen, ~chosen))
 
 
-def _filled(fill: Callable[..., FloatArray]) -> Callable[..., Traced]:
-    def like(x: Traced, *args: Any, shape: Any = None, dtype: Any = None, **_: Any) -> Traced:
-        return x.tape.node(fill(x.shape if shape is None else shape, *args), ())
+def _pad(x: Traced, width: Any, mode: str = "constant", **options: Any) -> Traced:
+    if mode != "constant":
+        raise NotImplementedError(f"numpy.pad with mode {mode}")
+    before = np.broadcast_to(width, (x.ndim, 2))[:, 0].tolist()
+    inside = tuple(slice(first, first + size) for first, size in zip(before, x.shape, strict=True))
+    return x.tape.node(np.pad(x.value, width, **options), ((x, lambda gradient: gradient[inside]),))
+
+
+def _same(x: Traced) -> Traced:
+    if not x.ndim:
+        raise NotImplementedError("numpy.atleast_1d of a number")
+    return x
+
+
+def _filled(fill: Any) -> Callable[..., Traced]:
+    def like(x: Traced, *args: Any, shape: Any = None, **options: Any) -> Traced:
+        return x.tape.node(fill(x.value, *args, shape=shape, **options), ())
 
     return like
 
@@ -340,15 +354,17 @@ _OF_FIRST: dict[Any, Callable[..., Any]] = {
     np.prod: _prod,
     np.cumsum: _cumsum,
     np.clip: _clip,
-    np.zeros_like: _filled(np.zeros),
-    np.ones_like: _filled(np.ones),
-    np.full_like: _filled(np.full),
+    np.pad: _pad,
+    np.atleast_1d: _same,
+    np.zeros_like: _filled(np.zeros_like),
+    np.ones_like: _filled(np.ones_like),
+    np.full_like: _filled(np.full_like),
 }
 """Functions of one traced array, the first argument."""
 
 _MOVING = frozenset(
-    {np.repeat, np.tile, np.take_along_axis, np.take, np.squeeze, np.expand_dims, np.flip, np.roll, np.pad, np.broadcast_to,
-     np.resize, np.ravel, np.atleast_1d, np.atleast_2d, np.copy}
+    {np.repeat, np.tile, np.take_along_axis, np.take, np.squeeze, np.expand_dims, np.flip, np.roll, np.broadcast_to,
+     np.resize, np.ravel, np.copy}
 )  # fmt: skip
 
 _PLAIN = frozenset({np.argmax, np.argmin, np.shape, np.ndim, np.size, np.any, np.all, np.nonzero, np.flatnonzero})
@@ -364,8 +380,6 @@ def apply_function(tape: Tape, function: Any, args: Sequence[Any], options: dict
     if args and isinstance(args[0], Traced) and function in _OF_FIRST:
         return _OF_FIRST[function](*args, **options)
     if args and isinstance(args[0], Traced) and function in _MOVING:
-        if function is np.pad and any(np.any(v) for v in (options.get("constant_values", 0),)):
-            raise NotImplementedError("numpy.pad with other values than 0")
         return _moved(args[0], lambda array: function(array, *args[1:], **options))
     raise NotImplementedError(f"numpy.{function.__name__}")
 

@@ -90,7 +90,7 @@ class Attention(ThreeInputs, Layer):
         """Compute the weighted means in float64, sequence by sequence."""
         q, k, v = (run.read(name) for name in self.inputs)
         own, other = run.over(self.queries), run.over(self.keys)
-        y = np.zeros((len(q), q.shape[1], self.heads * self.width))
+        y = np.zeros_like(q, np.float64, shape=(len(q), q.shape[1], self.heads * self.width))
         shared = self.heads // self.key_heads
         for n in range(len(q)):
             steps, count = int(own.lengths[n]), int(other.lengths[n])

@@ -100,7 +100,7 @@ class Conv(Windowed, MatrixLayer):
         """Compute the convolution in float64; steps past the end of a sequence count as zero."""
         x = self.read_operand(run)
         channels, out = self.weight.shape[1], len(self.weight) // self.groups
-        y = np.zeros((len(x), self.time.count(x.shape[1]), self.places, len(self.weight)))
+        y = np.zeros_like(x, np.float64, shape=(len(x), self.time.count(x.shape[1]), self.places, len(self.weight)))
         for k, b, seen in self.taps(x, run.over(self.input).mask, 0.0):
             for g in range(self.groups):
                 rows = slice(g * out, (g + 1) * out)

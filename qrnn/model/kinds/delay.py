@@ -35,7 +35,7 @@ class Delay(Layer):
     def equation(self, run: Equations) -> None:
         """Copy the features of past steps in float64."""
         x = run.read(self.input)
-        y = np.zeros((*x.shape[:2], len(self.indices)))
+        y = np.zeros_like(x, np.float64, shape=(*x.shape[:2], len(self.indices)))
         for delay in np.unique(self.delays):
             (places,) = np.nonzero(self.delays == delay)
             y[:, delay:, places] = x[:, : max(0, x.shape[1] - delay), :][:, :, self.indices[places]]
