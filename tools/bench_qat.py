@@ -2,8 +2,8 @@
 
     python tools/bench_qat.py [--hidden 64] [--rounds 3]
 
-The three ways take turns, batch after batch of the same data, so that what else the machine does meets all of them alike. Written are the medians of
-the epochs, what each needs of the float epoch, and the processor time, which says more on a machine that has other work.
+The three ways take turns, batch after batch of the same data, so that what else the machine does meets all of them alike. Written are the
+medians of the epochs, what each needs of the float epoch, and the processor time, which says more on a machine that has other work.
 """
 
 from __future__ import annotations
@@ -50,7 +50,15 @@ def trained(module: Any) -> Callable[[Any, Any], None]:
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in (("clips", 2700), ("steps", 60), ("features", 40), ("hidden", 64), ("batch", 32), ("rounds", 3), ("weights", 8)):
+    for name, value in (
+        ("clips", 2700),
+        ("steps", 60),
+        ("features", 40),
+        ("hidden", 64),
+        ("batch", 32),
+        ("rounds", 3),
+        ("weights", 8),
+    ):
         parser.add_argument(f"--{name}", type=int, default=value)
     given = parser.parse_args()
     torch.manual_seed(0)
@@ -70,8 +78,10 @@ def main() -> None:
                 begun = time.perf_counter(), time.process_time()
                 step(x[rows], labels[rows])
                 seconds[name][number] += time.perf_counter() - begun[0], time.process_time() - begun[1]
-    print(f"LSTM {given.hidden}, {given.clips} clips of {given.steps} steps of {given.features} features, batches of {given.batch}, "
-          f"weights of {given.weights} bits, {torch.get_num_threads()} threads")
+    print(
+        f"LSTM {given.hidden}, {given.clips} clips of {given.steps} steps of {given.features} features, batches of {given.batch}, "
+        f"weights of {given.weights} bits, {torch.get_num_threads()} threads"
+    )
     print(f"{'an epoch of':20} {'seconds':>8} {'of float':>9} {'processor s':>12} {'of float':>9}")
     base = np.median(seconds["float"], axis=0)
     for name, found in seconds.items():

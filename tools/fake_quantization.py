@@ -1,7 +1,7 @@
-"""An LSTM with a dense layer that fakes the quantization in float32, step by step, as training libraries do: what `tools/bench_qat.py` compares with.
+"""An LSTM with a dense layer that fakes the quantization in float32, step by step; `tools/bench_qat.py` compares with it.
 
-It is the simplest module that is honest: weights are rounded once for a batch, by rows; x, h, the gates' arguments and values, c and the output are
-rounded at every step. Every rounding is PyTorch's own fused operator, whose gradient is straight through.
+It is the simplest module that is honest: weights are rounded once for a batch, by rows; x, h, the gates' arguments and values, c and the
+output are rounded at every step. Every rounding is PyTorch's own fused operator, whose gradient is straight through.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def faked(x: Any, scale: float, limit: int) -> Any:
 def faked_rows(weight: Any) -> Any:
     """Return the rows of a matrix in eight bits, each with the scale of its largest weight."""
     scale = weight.detach().abs().amax(dim=1) / BYTE
-    return torch.fake_quantize_per_channel_affine(weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -BYTE, BYTE)
+    return torch.fake_quantize_per_channel_affine(
+        weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -BYTE, BYTE
+    )
 
 
 class FakeQuantizedLstm(nn.Module):  # type: ignore[misc]  # PyTorch is not there for the type checker

@@ -23,7 +23,12 @@ __all__ = ["prepare"]
 
 
 def prepare(
-    model: Any, calibration: Mapping[str, Any], scheme: Scheme | None = None, target: str = "generic", **choices: Any
+    model: Any,
+    calibration: Mapping[str, Any] | str,
+    scheme: Scheme | None = None,
+    target: str = "generic",
+    learned_scales: bool = False,
+    **options: Any,
 ) -> QatModule:
     """Return a `torch.nn.Module` that computes and trains the integer model of ``model``.
 
@@ -31,9 +36,14 @@ def prepare(
     ----------
     model: path of an ONNX file or Keras file, a FloatModel, or a torch.nn.Module, which `qrnn.from_torch` imports with ``example``.
     calibration: arrays by graph input, batch first, optionally with ``lengths``, as for `qrnn.quantize`. Formats are chosen by them.
-    scheme: how the model is quantized; None stands for what `qrnn.quantize` takes then.
+    scheme: how the model is quantized; None stands for what `qrnn.quantize` takes then, with weights of eight bits. Weights have 8 or 4 bits.
     target: the target whose limits the conversion keeps.
-    choices: those of `qrnn.qat.module.QatModule`; for a torch.nn.Module also ``example``, and what else `qrnn.from_torch` takes.
+    learned_scales: whether the largest weight of each row, from which the step of its integers follows, is a parameter of its own. It helps
+        weights of four bits; with eight bits it changes little.
+    options: for a torch.nn.Module ``example``, and what else `qrnn.from_torch` takes.
+
+    Refinement methods that choose integers after a conversion (``rounding``, ``bias``) are left out: training chooses the weights. Those that
+    change real weights before it (``channels``, ``equalize``, ``gates``) say what training begins with.
 
     Raises QrnnError where PyTorch is not installed, UnsupportedError for a model with a layer that has no derivative, and what
     `qrnn.quantize` raises.
@@ -44,4 +54,4 @@ def prepare(
         if error.name != "torch":
             raise
         raise QrnnError("qrnn.qat needs PyTorch: pip install torch, or pip install 'qrnn[torch]'") from None
-    return prepared(model, calibration, scheme, target, **choices)
+    return prepared(model, calibration, scheme, target, learned_scales, **options)

@@ -1,7 +1,8 @@
 """The backward pass of a model: gradients of weights, biases, initial states and inputs from those of its outputs (docs/training.md).
 
-The layers are walked from the last to the first. A recurrent layer's gradient goes back through time (`qrnn.qat.recurrent`); that of any other layer
-is the derivative of its float64 equation (`qrnn.qat.tape`). Both are taken at the numbers of the forward pass (`qrnn.qat.values`).
+The layers are walked from the last to the first. A recurrent layer's gradient goes back through time (`qrnn.qat.recurrent`); that of any
+other layer is the derivative of its float64 equation (`qrnn.qat.tape`). Both are taken at the numbers of the forward pass
+(`qrnn.qat.values`).
 """
 
 from __future__ import annotations

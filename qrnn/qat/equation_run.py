@@ -15,7 +15,7 @@ from qrnn.qat.values import Values
 
 
 class EquationRun:
-    """What an equation sees (`qrnn.model.surroundings.Equations`): each input is a variable of ``tape``, and what it writes is kept in ``outputs``."""
+    """What an equation sees (`qrnn.model.surroundings.Equations`): inputs are variables of ``tape``, and ``outputs`` keeps what it writes."""
 
     is_observed = False
 

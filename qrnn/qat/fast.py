@@ -1,7 +1,7 @@
 """Backpropagation through time by compiled loops (`qrnn.qat.kernels`), for LSTM, GRU and RNN without a projection.
 
-It gives what `qrnn.qat.recurrent.steps_back` gives, at the arguments of the gates that the forward pass had. All products with weights but R^T · dz
-are made at once for all steps.
+It gives what `qrnn.qat.recurrent.steps_back` gives, at the arguments of the gates that the forward pass had. All products with weights but
+R^T · dz are made at once for all steps.
 """
 
 from __future__ import annotations
@@ -108,8 +108,10 @@ def _gru(made: DirectionPass) -> DirectionGradients:
     products = np.zeros_like(a.sums)
     fixed = (after, a.lengths, a.gates, a.slopes, a.before, of_n, a.R, a.of_h, a.h_live, a.r_live, reset_live, a.dh)
     a.run(gru_back, fixed, (a.sums, products))
-    weight = a.recurrent(products) if after else np.concatenate(
-        [a.recurrent(products[:, :, : 2 * H]), a.recurrent(products[:, :, 2 * H :], reset)]
+    weight = (
+        a.recurrent(products)
+        if after
+        else np.concatenate([a.recurrent(products[:, :, : 2 * H]), a.recurrent(products[:, :, 2 * H :], reset)])
     )
     arrays = {"weight_hh": weight, "bias_hh": products.sum(axis=(0, 1))}
     return DirectionGradients(a.sums, a.dh, np.zeros((a.N, 0)), arrays)
@@ -122,4 +124,3 @@ def _rnn(made: DirectionPass) -> DirectionGradients:
     a.run(rnn_back, (a.lengths, a.slopes, a.R, a.of_h, a.h_live, a.r_live, a.dh), (a.sums,))
     arrays = {"weight_hh": a.recurrent(a.sums), "bias_hh": a.sums.sum(axis=(0, 1))}
     return DirectionGradients(a.sums, a.dh, np.zeros((a.N, 0)), arrays)
-

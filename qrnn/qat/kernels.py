@@ -1,10 +1,10 @@
 """Compiled loops of backpropagation through time, for rows ``first`` … ``last`` - 1 of a batch; docs/training.md derives their equations.
 
-All real arrays have one type, float32 or float64. Steps are in the order of processing. Names: ``gates`` and ``slopes`` [N, T, G·H] are the values and
-derivatives of the gates, ``of_h`` [N, T, H] the gradient of h that comes from outside, ``sums`` [N, T, G·H] what is wanted: the gradient of
-the gates' arguments. ``dh`` and ``dc`` [N, H] go from the gradients of the last states to those of the first ones. ``live`` arrays are uint8
-[N, T, H]: 0 where h after a step (``h_live``), c after it (``c_live``) or h before it as R reads it (``r_live``) was clamped. A sequence ends
-after ``lengths`` steps; what lies behind stays as it is, so that ``sums`` begin with zeros.
+All real arrays have one type, float32 or float64. Steps are in the order of processing. Names: ``gates`` and ``slopes`` [N, T, G·H] are the
+values and derivatives of the gates, ``of_h`` [N, T, H] the gradient of h that comes from outside, ``sums`` [N, T, G·H] what is wanted: the
+gradient of the gates' arguments. ``dh`` and ``dc`` [N, H] go from the gradients of the last states to those of the first ones. ``live``
+arrays are uint8 [N, T, H]: 0 where h after a step (``h_live``), c after it (``c_live``) or h before it as R reads it (``r_live``) was
+clamped. A sequence ends after ``lengths`` steps; what lies behind stays as it is, so that ``sums`` begin with zeros.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ _BLOCK = 8
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"reassoc", "contract", "nsz"}}
 
 
-@numba.njit(**_OPTIONS)  # type: ignore[misc]
-def look_up(first: int, last: int, arguments: Any, units: int, values: Any, slopes: Any, out: Any, out_slopes: Any) -> None:
+@numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
+def look_up(
+    first: int, last: int, arguments: Any, units: int, values: Any, slopes: Any, out: Any, out_slopes: Any
+) -> None:
     """Set ``out`` and ``out_slopes`` [M, G·H] to what tables of each gate, G of 65536 numbers, say of int16 ``arguments`` [M, G·H]."""
     for gate in range(len(values)):
         of_value, of_slope = values[gate], slopes[gate]
@@ -31,7 +33,7 @@ def look_up(first: int, last: int, arguments: Any, units: int, values: Any, slop
                 out_slopes[m, u] = of_slope[place]
 
 
-@numba.njit(**_OPTIONS)  # type: ignore[misc]
+@numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
 def _through(R: Any, sums: Any, t: int, lengths: Any, first: int, last: int, total: Any) -> None:
     """Set total [B, P] to R^T · sums[n, t] for the rows of a block: of a sequence that has ended, to anything."""
     total[:] = 0.0
@@ -52,7 +54,7 @@ def _through(R: Any, sums: Any, t: int, lengths: Any, first: int, last: int, tot
         k += 1
 
 
-@numba.njit(**_OPTIONS)  # type: ignore[misc]
+@numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
 def lstm_back(
     first: int, last: int, own_forget: bool, coupled: bool, lengths: Any, gates: Any, slopes: Any, activated: Any, activated_slope: Any,
     before: Any, R: Any, peephole: Any, of_h: Any, h_live: Any, c_live: Any, r_live: Any, dh: Any, dc: Any, total: Any, sums: Any,
@@ -96,15 +98,15 @@ def lstm_back(
                         dh[n, u] = total[n - begin, u] * r_live[n, t, u]
 
 
-@numba.njit(**_OPTIONS)  # type: ignore[misc]
+@numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
 def gru_back(
     first: int, last: int, after: bool, lengths: Any, gates: Any, slopes: Any, before: Any, of_n: Any, R: Any, of_h: Any, h_live: Any,
     r_live: Any, reset_live: Any, dh: Any, total: Any, sums: Any, products: Any,
 ) -> None:  # fmt: skip
     """Go back through a GRU whose rows are the blocks r, z, n, with h' = z·h + (1 - z)·n.
 
-    ``before`` [N, T, H] is h before each step. With ``after``, r multiplies R·h + b, whose rows of n are ``of_n`` [N, T, H]; else it multiplies h.
-    ``products`` [N, T, 3·H] gets the gradient of R·h + b, or of R·(r ⊙ h) + b in its rows of n.
+    ``before`` [N, T, H] is h before each step. With ``after``, r multiplies R·h + b, whose rows of n are ``of_n`` [N, T, H]; else it
+    multiplies h. ``products`` [N, T, 3·H] gets the gradient of R·h + b, or of R·(r ⊙ h) + b in its rows of n.
     """
     H, T = dh.shape[1], gates.shape[1]
     for begin in range(first, last, _BLOCK):
@@ -149,9 +151,19 @@ def gru_back(
                         dh[n, u] += total[n - begin, u] * r_live[n, t, u]
 
 
-@numba.njit(**_OPTIONS)  # type: ignore[misc]
+@numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
 def rnn_back(
-    first: int, last: int, lengths: Any, slopes: Any, R: Any, of_h: Any, h_live: Any, r_live: Any, dh: Any, total: Any, sums: Any
+    first: int,
+    last: int,
+    lengths: Any,
+    slopes: Any,
+    R: Any,
+    of_h: Any,
+    h_live: Any,
+    r_live: Any,
+    dh: Any,
+    total: Any,
+    sums: Any,
 ) -> None:
     """Go back through h' = f(W·x + R·h + b)."""
     H, T = dh.shape[1], slopes.shape[1]

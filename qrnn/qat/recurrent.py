@@ -1,7 +1,7 @@
 """Gradients of recurrent layers: backpropagation through time (Werbos 1990, https://doi.org/10.1109/5.58337).
 
-The derivative of a step is that of the cell's own equation (`qrnn.model.kinds.recurrent.cell.Cell.equation`), taken at the states that the forward
-pass had before it. Layers of the usual cells go through compiled loops (`qrnn.qat.fast`), which give the same numbers sooner.
+The derivative of a step is that of the cell's own equation (`qrnn.model.kinds.recurrent.cell.Cell.equation`), taken at the states that the
+forward pass had before it. Layers of the usual cells go through compiled loops (`qrnn.qat.fast`), which give the same numbers sooner.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _start_gradients(
     arrays: dict[str, FloatArray],
     states: dict[str, FloatArray],
 ) -> dict[str, FloatArray]:
-    """Give the gradients of initial states to the constants, graph state inputs and tensors that they are made of; return those of the tensors."""
+    """Give the gradients of initial states to the constants and graph state inputs that they are made of; return those of tensors."""
     size, of_tensors = values.batch.size, dict[str, FloatArray]()
     for which, parts in enumerate((layer.h_start, layer.c_start)):
         if which and not layer.has_cell_state:
@@ -112,7 +112,8 @@ def _ungrouped(layer: Recurrent, gradient: FloatArray, axis: TimeAxis, size: int
     """Return the gradient of what the model's N sequences begin with, of that of the sequences that the cell takes."""
     width = gradient.shape[1] if isinstance(layer.grouping, EachStep) else gradient.size // size
     numbers = layer.grouping.starts(np.arange(size * width).reshape(size, width), axis)
-    sums: FloatArray = np.bincount(numbers.ravel(), weights=gradient.ravel(), minlength=size * width)
+    sums: FloatArray = np.zeros(size * width)
+    np.add.at(sums, numbers.ravel(), gradient.ravel())
     return sums.reshape(size, width)
 
 
@@ -157,12 +158,12 @@ class _Step:
         seen = layer_arrays(d)  # type: ignore[arg-type]
         self.arrays = {path: self.tape.variable(seen[path]) for path in paths}
         self.sums = self.tape.variable(sums)
-        self.h, self.c = self.tape.variable(h), self.tape.variable(c)
+        self.h = self.tape.variable(h)
+        self.c = self.tape.variable(c)
         run: Any = EquationRun(self.tape, made.values, layer)
         traced = with_arrays(d, {"bias_ih": d.bias_ih, **self.arrays})
-        now: dict[str, Any] = layer.declaration.equation(
-            CellRun(layer, made.key, traced, run), self.sums, self.h, self.c
-        )  # type: ignore[arg-type]
+        equation: Any = layer.declaration.equation
+        now: dict[str, Any] = equation(CellRun(layer, made.key, traced, run), self.sums, self.h, self.c)
         if (p := traced.projection) is not None:
             hidden = run.operand(f"{made.key}.hidden", run.state(f"{made.key}.hidden", now["h"]))
             v = hidden @ p.weight.T + p.bias

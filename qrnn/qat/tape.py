@@ -1,8 +1,8 @@
 """Reverse-mode derivatives of NumPy code: equations written for arrays run on `Traced` arrays, and a `Tape` remembers what they did.
 
 A layer's float64 equation (`qrnn.model.layer.Layer.equation`) is so the one definition of its derivative, too. NumPy's protocols
-``__array_ufunc__`` and ``__array_function__`` hand every operation over to `qrnn.qat.tape_rules`, which knows its derivative. An operation that has
-none raises NotImplementedError by name: a gradient is never lost silently.
+``__array_ufunc__`` and ``__array_function__`` hand every operation over to `qrnn.qat.tape_rules`, which knows its derivative. An operation
+that has none raises NotImplementedError by name: a gradient is never lost silently.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The derivatives of NumPy's operations, for `qrnn.qat.tape`.
 
-An element-wise function has its derivative by each operand. A function that only moves elements is applied to their numbers once more, which says where
-each element of the gradient goes. Where a maximum has several places, the first gets the gradient.
+An element-wise function has its derivative by each operand. A function that only moves elements is applied to their numbers once more,
+which says where each element of the gradient goes. Where a maximum has several places, the first gets the gradient.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ def _product(tape: Tape, left: Any, right: Any) -> Traced:
     def by_right(gradient: FloatArray) -> FloatArray:
         g = whole(gradient)
         if B.ndim == 2 and A.ndim > 2:  # one product over all rows
-            return (A.reshape(-1, A.shape[-1]).T @ g.reshape(-1, g.shape[-1])).reshape(b.shape)
+            rows: FloatArray = A.reshape(-1, A.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+            return rows.reshape(b.shape)
         return _summed_to(np.swapaxes(A, -1, -2) @ g, B.shape).reshape(b.shape)
 
     pulls = [(x, pull) for x, pull in ((left, by_left), (right, by_right)) if isinstance(x, Traced)]

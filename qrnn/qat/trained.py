@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from qrnn.conversion import decide
-from qrnn.errors import DataError, QuantizationError
+from qrnn.errors import DataError, QuantizationError, UnsupportedError
 from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.qat.arrays import model_arrays, with_model_arrays
+from qrnn.qat.backward import backward
 from qrnn.qat.values import IntegerValues
-from qrnn.quantization.calibrate import calibrate
+from qrnn.quantization.calibrate import Ranges, calibrate
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.scheme import AUTO, Scheme
 from qrnn.quantization.source_checks import checked_calibration
@@ -30,8 +31,8 @@ _AFTER = ("rounding", "bias")
 class TrainedModel:
     """The float model with the arrays of the moment, and its integer model.
 
-    Widths are decided once, and so are formats, until `recalibrate`. The integers of weights, biases and multipliers follow the arrays by the rule of
-    every conversion (`qrnn.model.layer.Layer.quantize`): the scale of a row is that of its largest weight as it is now.
+    Widths are decided once, and so are formats, until `recalibrate`. The integers of weights, biases and multipliers follow the arrays by
+    the rule of every conversion (`qrnn.model.layer.Layer.quantize`): the scale of a row is that of its largest weight as it is now.
     """
 
     def __init__(self, model: FloatModel, calibration: Mapping[str, Any], scheme: Scheme | None, target: str) -> None:
@@ -43,6 +44,41 @@ class TrainedModel:
         self._model = search.model
         self.arrays: dict[str, dict[str, FloatArray]] = model_arrays(search.model)
         self._built: tuple[QuantModel, Session] | None = None
+        self._check_derivatives()
+
+    def _check_derivatives(self) -> None:
+        """Raise UnsupportedError, by a layer's name, for a model with no output to which gradients go; one short sequence is run for that."""
+        (some,) = np.nonzero(self._decided.search.batch.lengths)
+        first = some[np.argmin(self._decided.search.batch.lengths[some])] if some.size else 0
+        values = self.run(self._decided.search.batch.take(np.array([first])))
+        refused: list[UnsupportedError] = []
+        for name, y in values.result.outputs.items():
+            try:
+                backward(values, {name: np.ones(y.shape)})
+            except UnsupportedError as error:
+                refused.append(error)
+        if len(refused) == len(values.result.outputs):
+            raise refused[0]
+
+    @property
+    def ranges(self) -> Ranges:
+        """Return the ranges by which formats are decided; others may be set, such as those of a checkpoint."""
+        return self._decided.search.ranges
+
+    @ranges.setter
+    def ranges(self, ranges: Ranges) -> None:
+        self._decided = self._decided._replace(search=replace(self._decided.search, ranges=ranges))
+        self._built = None
+
+    @property
+    def widths(self) -> dict[str, str]:
+        """Return the widths that were chosen."""
+        return dict(self._decided.widths)
+
+    @widths.setter
+    def widths(self, widths: Mapping[str, str]) -> None:
+        self._decided = self._decided._replace(widths=dict(widths))
+        self._built = None
 
     @property
     def inputs(self) -> Any:
@@ -87,8 +123,7 @@ class TrainedModel:
         search, model = self._decided.search, self.float_model
         batch = checked_calibration(model, make_batch(model.inputs, data), search.scheme.calibrator).batch
         shown = with_choices(model, parse_gates(search.scheme.gates))
-        self._decided = self._decided._replace(search=replace(search, batch=batch, ranges=calibrate(shown, batch)))
-        self._built = None
+        self.ranges = calibrate(shown, batch)
 
 
 def _without_fine(scheme: Scheme | None) -> Scheme:

@@ -1,8 +1,8 @@
 """What a backward pass knows of a forward pass: the numbers at which the equations are differentiated, and what was rounded or clamped.
 
-`FloatValues` are those of a run of the float model itself, where nothing is rounded. `IntegerValues` are those of a run of its integer model: each
-tensor, state and operand is the real number that its integers are worth, and so is each weight. A gradient passes a rounding as if it were not there,
-and is 0 where a value was clamped (the straight-through estimate).
+`FloatValues` are those of a run of the float model itself, where nothing is rounded. `IntegerValues` are those of a run of its integer
+model: each tensor, state and operand is the real number that its integers are worth, and so is each weight. A gradient passes a rounding as
+if it were not there, and is 0 where a value was clamped (the straight-through estimate).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from qrnn.model.kinds.recurrent.equation import start_values
 from qrnn.model.layer import Layer
 from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, GateFunction
 from qrnn.model.quant_model import QuantModel
-from qrnn.qat.spreading import spread
 from qrnn.qat.slopes import integer_slopes, slope_of
+from qrnn.qat.spreading import spread
 from qrnn.quantization.gate_choice import GateChoices, parse_gates
 from qrnn.running.session import Session
 
@@ -295,7 +295,9 @@ class IntegerValues(Values):
             function = made.directions[number].gates[made.roles.index(role)]
             activation, clip = self._functions[f"{key}.{role}"]
             turned = role == "z" and not layer.update_keeps
-            value, slope = function_tables(function.params.tobytes(), function.table.tobytes(), turned, activation, clip)
+            value, slope = function_tables(
+                function.params.tobytes(), function.table.tobytes(), turned, activation, clip
+            )
             values.append(value)
             slopes.append(slope)
         flat = np.ascontiguousarray(arguments.reshape(-1, arguments.shape[-1]))

@@ -18,7 +18,9 @@ Draw = Callable[..., Any]
 
 
 def _gru(draw: Draw, x: Tensor, hidden: int = 3, **more: Any) -> Any:
-    return layers.gru(x, draw(3 * hidden, x.features), draw(3 * hidden, hidden), draw(3 * hidden), draw(3 * hidden), **more)
+    return layers.gru(
+        x, draw(3 * hidden, x.features), draw(3 * hidden, hidden), draw(3 * hidden), draw(3 * hidden), **more
+    )
 
 
 def _attention(draw: Draw, x: Tensor, **more: Any) -> Tensor:

@@ -24,6 +24,11 @@ from qrnn.qat.values import FloatValues
 
 LENGTHS = np.array([7, 4, 2, 6])
 CLOSE = 1e-6
+RAMPS = {
+    "gate": Activation("hard_sigmoid", 0.3),
+    "candidate": Activation("hard_tanh"),
+    "output": Activation("hard_tanh"),
+}
 
 
 def _catalogue() -> ModuleType:
@@ -67,7 +72,7 @@ def test_kinds_of_layers(kind: str) -> None:
         Shape("gru", directions=(False, True), update_keeps=False),
         Shape("rnn", projection=3, projected="softmax"),
         Shape("rnn", layers=2, states=True, directions=(False, True)),
-        Shape("lstm", activations={"gate": Activation("hard_sigmoid", 0.3), "candidate": Activation("hard_tanh"), "output": Activation("hard_tanh")}),
+        Shape("lstm", activations=RAMPS),
     ],
     ids=str,
 )  # fmt: skip
@@ -101,5 +106,5 @@ def test_a_layer_without_a_derivative_is_refused_by_name() -> None:
     h = layers.rnn(layers.argmax(x, name="best"), rng.normal(size=(2, 1)), rng.normal(size=(2, 2)))
     model = layers.model("m", outputs={"y": h.output})
     batch = make_batch(model.inputs, {"x": rng.normal(size=(2, 3, 3))})
-    with pytest.raises(UnsupportedError, match="'best' .* has no derivative"):
+    with pytest.raises(UnsupportedError, match=r"'best' .* has no derivative"):
         backward(FloatValues(model, batch), {"y": np.ones((2, 3, 2))})
