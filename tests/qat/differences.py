@@ -66,6 +66,7 @@ def _looks(
 
             def data(place: Any, by: float, where: Any = (kind, given, name, array)) -> tuple[FloatModel, Batch]:
                 field, whole, own, old = where
-                return model, replace(batch, **{field: {**whole, own: moved(old, place, by)}})
+                changed: Any = {field: {**whole, own: moved(old, place, by)}}
+                return model, replace(batch, **changed)
 
             yield found.get(name, np.zeros_like(array)), data
