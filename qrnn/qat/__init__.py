@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qrnn.errors import QrnnError
 from qrnn.quantization.scheme import Scheme
+from qrnn.system.extras import missing_library
 
 if TYPE_CHECKING:
     from qrnn.qat.module import QatModule
@@ -45,13 +45,11 @@ def prepare(
     Refinement methods that choose integers after a conversion (``rounding``, ``bias``) are left out: training chooses the weights. Those that
     change real weights before it (``channels``, ``equalize``, ``gates``) say what training begins with.
 
-    Raises QrnnError where PyTorch is not installed, UnsupportedError for a model with a layer that has no derivative, and what
+    Raises MissingLibraryError where PyTorch is not installed, UnsupportedError for a model with a layer that has no derivative, and what
     `qrnn.quantize` raises.
     """
     try:
         from qrnn.qat.module import prepared
-    except ImportError as error:
-        if error.name != "torch":
-            raise
-        raise QrnnError("qrnn.qat needs PyTorch: pip install torch, or pip install 'qrnn[torch]'") from None
+    except ModuleNotFoundError as error:
+        raise missing_library(error, "qrnn.qat") from None
     return prepared(model, calibration, scheme, target, learned_scales, **options)

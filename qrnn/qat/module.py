@@ -21,8 +21,6 @@ from qrnn.qat.scales import clamped_rows, has_scales, largest_of_rows, scale_gra
 from qrnn.qat.trained import TrainedModel
 from qrnn.qat.values import IntegerValues
 from qrnn.quantization.scheme import Scheme
-from qrnn.torch_import import from_torch
-from qrnn.trained_files import load_trained
 
 
 class QatModule(torch.nn.Module):  # type: ignore[misc]  # PyTorch is not there for the type checker
@@ -241,10 +239,14 @@ def prepared(
     if isinstance(model, torch.nn.Module):
         if "example" not in options:
             raise DataError("example: missing; give what the module is called with, as for qrnn.from_torch")
+        from qrnn.torch_import import from_torch  # the importers need libraries that a FloatModel does without
+
         model = from_torch(model, options.pop("example"), **options)
     elif options:
         raise DataError(f"{', '.join(options)}: not known, or for a torch.nn.Module alone")
     if isinstance(model, (str, os.PathLike)):
+        from qrnn.trained_files import load_trained
+
         model = load_trained(model)
     if not isinstance(model, FloatModel):
         check_integers(model, "qrnn.qat.prepare")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qrnn.errors import MissingLibraryError
 
-EXTRAS = {"onnx": "onnx", "typer": "cli", "rich": "cli", "elftools": "cli", "serial": "serial"}
+EXTRAS = {"onnx": "onnx", "typer": "cli", "rich": "cli", "elftools": "cli", "serial": "serial", "torch": "torch"}
 """The extra that brings a library, by the name under which the library is imported."""
 
 

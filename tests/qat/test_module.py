@@ -12,7 +12,7 @@ from models import Shape, make_model
 
 import qrnn
 from qat.networks import network
-from qrnn.errors import DataError, QrnnError
+from qrnn.errors import DataError, MissingLibraryError
 from qrnn.model.batch import make_batch
 from qrnn.qat.backward import backward
 from qrnn.qat.values import FloatValues
@@ -200,5 +200,5 @@ def test_without_pytorch_the_error_says_what_to_install(monkeypatch: pytest.Monk
     for name in [name for name in sys.modules if name == "qrnn.qat.module"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(QrnnError, match=r"qrnn\[torch\]"):
+    with pytest.raises(MissingLibraryError, match=r"qrnn\[torch\]"):
         qrnn.qat.prepare(network("dense"), {"x": np.zeros((2, 5, 3))})
