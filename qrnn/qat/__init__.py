@@ -1,4 +1,4 @@
-"""Train with what the device computes: a PyTorch module whose forward is the deployed integer model (docs/training.md).
+"""Train with what the device computes: a PyTorch module whose forward is the deployed integer model (docs/training_equations.md).
 
     module = qrnn.qat.prepare("model.onnx", {"x": calibration}, qrnn.Scheme(weights=4))
     logits = module({"x": x}, lengths=lengths)           # what Session.run(module.deploy()) gives, bit for bit

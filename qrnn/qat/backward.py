@@ -1,4 +1,4 @@
-"""The backward pass of a model: gradients of weights, biases, initial states and inputs from those of its outputs (docs/training.md).
+"""The backward pass of a model: gradients of weights, biases, initial states and inputs from those of its outputs (docs/training_equations.md).
 
 The layers are walked from the last to the first. A recurrent layer's gradient goes back through time (`qrnn.qat.recurrent`); that of any
 other layer is the derivative of its float64 equation (`qrnn.qat.tape`). Both are taken at the numbers of the forward pass
@@ -54,7 +54,7 @@ def backward(values: Values, outputs: Mapping[str, FloatArray]) -> Gradients:
         for name, gradient in inputs.items():
             tensors[name] = summed(tensors.get(name), gradient)
     for name in values.batch.features:
-        if name in tensors:
+        if name in tensors and values.wants(name):
             found.inputs[name] = tensors[name] * values.written(name)
     return found
 

@@ -37,7 +37,7 @@ class _Arrays:
         (self.N, self.T, _), self.H = self.gates.shape, made.layer.hidden_size
         h_0, _ = made.before
         self.before = np.concatenate([self.of(h_0)[:, None], self.of(made.steps.h)[:, :-1]], axis=1)
-        read = made.values.operand(f"{made.key}.h", self.before)
+        read = made.values.recurrent_operand(made.layer, made.number, self.before)
         self.read, self.r_live = self.of(read.values), self.live(read.slope)
         h_clamped, c_clamped = made.values.clamped(made.layer, made.number, made.steps)
         self.h_live, self.c_live = self.live(h_clamped), self.live(c_clamped)

@@ -1,4 +1,4 @@
-"""Compiled loops of backpropagation through time, for rows ``first`` … ``last`` - 1 of a batch; docs/training.md derives their equations.
+"""Compiled loops of backpropagation through time, for rows ``first`` … ``last`` - 1 of a batch, by docs/training_equations.md.
 
 All real arrays have one type, float32 or float64. Steps are in the order of processing. Names: ``gates`` and ``slopes`` [N, T, G·H] are the
 values and derivatives of the gates, ``of_h`` [N, T, H] the gradient of h that comes from outside, ``sums`` [N, T, G·H] what is wanted: the

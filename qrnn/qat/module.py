@@ -151,6 +151,7 @@ class _Call:
         """Return the outputs, in the order of ``names``; ``traced`` keeps what `back` needs."""
         batch = make_batch(self._trained.inputs, self._arrays, self._lengths, keep_float32=True)
         values = self._trained.run(batch, traced)
+        values.unwanted = frozenset(batch.features) - set(self.wanted)
         self._values = values if traced else None
         outputs = values.result.outputs
         if self._rows:

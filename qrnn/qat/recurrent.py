@@ -30,7 +30,7 @@ def recurrent_gradients(
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the gradients of a layer's arrays and of its inputs; those of graph state inputs are added to ``states``."""
     group, given = layer.grouping, values.batch.along(values.model.length_rules[layer.input])
-    raw, axis = values.tensor(layer, 0), group.axis(given)
+    raw, axis = values.tensor(layer, 0).astype(values.real, copy=False), group.axis(given)
     x, passed = values.operand(f"{layer.name}.x", raw)
     x, N = group.apart(x), len(group.apart(raw))
     steps, P, H, D = np.arange(axis.steps), layer.output_size, layer.hidden_size, len(layer.directions)
@@ -40,7 +40,8 @@ def recurrent_gradients(
     of_y = np.zeros((N, axis.steps, D * P)) if of_y is None else group.apart(of_y)
     of_last = _last(layer, outputs.get(layer.h_n), (N, D, P), axis)
     of_cell = _last(layer, outputs.get(layer.c_n or ""), (N, D, H if layer.has_cell_state else 0), axis)
-    arrays, of_x, begun = dict[str, FloatArray](), np.zeros((N, axis.steps, layer.input_size)), []
+    wanted = values.wants(layer.input)
+    arrays, of_x, begun = dict[str, FloatArray](), np.zeros((N, axis.steps, layer.input_size), values.real), []
     for number, (d, before) in enumerate(zip(layer.directions, values.starts(layer), strict=True)):
         order = backwards if d.reverse else None
         seen = values.steps(layer, number)
@@ -61,10 +62,12 @@ def recurrent_gradients(
             **found.arrays,
         }
         arrays |= {f"directions.{number}.{path}": np.asarray(value, np.float64) for path, value in own.items()}
-        of_x += (flat @ d.weight_ih.astype(flat.dtype, copy=False)).reshape(of_x.shape)
+        if wanted:
+            of_x += (flat @ d.weight_ih.astype(flat.dtype, copy=False)).reshape(of_x.shape)
         begun.append((found.h, found.c))
-    of_x = group.together(of_x, values.batch.size) * passed * values.reads(layer, 0)
-    inputs = {layer.input: of_x}
+    inputs: dict[str, FloatArray] = {}
+    if wanted:
+        inputs[layer.input] = group.together(of_x, values.batch.size) * passed * values.reads(layer, 0)
     for name, gradient in _start_gradients(values, layer, begun, given, arrays, states).items():
         inputs[name] = inputs[name] + gradient if name in inputs else gradient
     return arrays, inputs

@@ -30,6 +30,7 @@ from qrnn.model.kinds.recurrent.equation import start_values
 from qrnn.model.layer import Layer
 from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, GateFunction
 from qrnn.model.quant_model import QuantModel
+from qrnn.qat.retrace import can_retrace, read_by, retraced
 from qrnn.qat.slopes import integer_slopes, slope_of
 from qrnn.qat.spreading import spread
 from qrnn.quantization.gate_choice import GateChoices, parse_gates
@@ -56,8 +57,14 @@ class Values(ABC):
 
     model: FloatModel
     batch: Batch
+    unwanted: frozenset[str] = frozenset()
+    """The graph inputs whose gradients nobody asks for."""
     real: type[np.float32] | type[np.float64]
     """The type in which the derivatives of cells are computed."""
+
+    def wants(self, tensor: str) -> bool:
+        """Return whether the gradient of a tensor is asked for, by what is trained or by a caller."""
+        return tensor not in self.unwanted
 
     @abstractmethod
     def tensor(self, layer: Layer, place: int) -> FloatArray:
@@ -98,6 +105,10 @@ class Values(ABC):
     @abstractmethod
     def starts(self, layer: Recurrent) -> list[tuple[FloatArray, FloatArray]]:
         """Return h [N', P] and c [N', H] of each direction before the first step, for the sequences that its cell takes."""
+
+    def recurrent_operand(self, layer: Recurrent, number: int, before: FloatArray) -> Passed:
+        """Return h before each step, in the order of processing, as R reads it."""
+        return self.operand(f"{layer.keys[number]}.h", before)
 
     @abstractmethod
     def clamped(self, layer: Recurrent, number: int, steps: Steps) -> tuple[Any, Any]:
@@ -188,7 +199,8 @@ class IntegerValues(Values):
         self.batch, self.quantized = batch, quantized
         self._substitutes = Integers(quantized, model_parts(quantized))
         self._float_model = float_model
-        self._trace = Trace() if traced else None
+        again = all(can_retrace(layer) for layer in quantized.recurrent_layers)
+        self._trace = Trace() if traced and not again else None
         state = session.initial_state(batch.size, batch.states)
         self.result, self.integers = session.run_batch(batch, state, self._trace)
         self._begun = state.layers
@@ -262,6 +274,13 @@ class IntegerValues(Values):
         frac, limit = found
         return _rounded(values, np.ldexp(1.0, -np.asarray(frac)), limit, 0.0)
 
+    def recurrent_operand(self, layer: Recurrent, number: int, before: FloatArray) -> Passed:
+        """Return h as its integers, narrowed to the operand, are worth; ``before`` is exact, and so are its integers."""
+        made = self._recurrent(layer)
+        integers = (before * self.real(2.0**made.h_frac)).astype(np.int16)
+        unit = 2.0 ** (made.h_operand.shift - made.h_frac)
+        return Passed(*read_by(integers, made.h_operand, unit, self.real))
+
     def _recurrent(self, layer: Recurrent) -> QuantRecurrent:
         found = self._layers[layer.name]
         assert isinstance(found, QuantRecurrent)
@@ -269,12 +288,28 @@ class IntegerValues(Values):
 
     def steps(self, layer: Recurrent, number: int) -> Steps:
         """Return the trace of a direction: arguments as int16, the states as their integers are worth."""
-        assert self._trace is not None, "the run was not traced"
-        made, arrays, key = self._recurrent(layer), self._trace.arrays, layer.keys[number]
-        h = np.ldexp(arrays[f"{key}.h"].astype(self.real), -made.h_frac)
-        c = arrays.get(f"{key}.c") if made.has_cell_state else None
-        cells = np.zeros((*h.shape[:2], 0), self.real) if c is None else np.ldexp(c.astype(self.real), -made.c_frac)
-        return Steps(arrays[f"{key}.pre"], h, cells)
+        made, key = self._recurrent(layer), layer.keys[number]
+        if self._trace is not None:
+            arrays = self._trace.arrays
+            arguments, h = arrays[f"{key}.pre"], arrays[f"{key}.h"]
+            c = arrays[f"{key}.c"] if made.has_cell_state else np.zeros((*h.shape[:2], 0), np.int32)
+        else:
+            arguments, h, c = self._retraced(made, number)
+        worth, cells = h.astype(self.real), c.astype(self.real)
+        worth *= self.real(2.0**-made.h_frac)
+        cells *= self.real(2.0**-made.c_frac)
+        return Steps(arguments, worth, cells)
+
+    def _retraced(self, made: QuantRecurrent, number: int) -> tuple[Any, Any, Any]:
+        """Return the arguments of the gates, h and c of a direction, computed again of what the layer read and wrote."""
+        axis, group, P = self.batch.along(self.quantized.length_rules[made.input]), made.grouping, made.output_size
+        y = group.apart(self.integers[made.output])[:, :, number * P : (number + 1) * P]
+        x = group.apart(self.integers[made.input])
+        steps = min(x.shape[1], y.shape[1])
+        begun = [state[:, number] for state in made.starts(self._begun, self.integers, axis)[:2]]
+        lengths = np.ascontiguousarray(group.axis(axis).lengths)
+        found = retraced(made, number, x[:, :steps], y[:, :steps], (begun[0], begun[1]), lengths)
+        return found[0], np.ascontiguousarray(y[:, :steps]), found[1]
 
     def gates(self, layer: Recurrent, number: int, arguments: Any) -> Passed:
         """Return the gates' values and derivatives, looked up by their int16 arguments."""
