@@ -123,7 +123,7 @@ class GateFunction(Brief):
         """Return the fraction bits of the value."""
         return int(self.params[g.OUT_FRAC])
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[int, int]:
         """Return the least and the largest value of the function.
 
