@@ -85,7 +85,8 @@ class MatrixLayer(Layer):
         out = output_format(plan, self.output)
         columns, of_weights = self.columns, self.weight_bits(plan)
         bits = plan.width(self.name, "x")
-        operand = plan.operand(self.input, plan.observed(self.input, bits), plan.row_sum(columns, of_weights), bits)
+        rows = plan.row_sum(columns, of_weights) if bits == 16 else 0.0  # operands of 8 bits fit whatever the rows are
+        operand = plan.operand(self.input, plan.observed(self.input, bits), rows, bits)
         weight = columns * np.resize(plan.unit(self.input, operand), columns.shape[1])
         fracs = np.full(len(weight), out.frac, np.int64)
         bias = self.bias + plan.fold(self.input, columns) - out.offset * 2.0**-out.frac

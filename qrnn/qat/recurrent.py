@@ -30,7 +30,8 @@ def recurrent_gradients(
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the gradients of a layer's arrays and of its inputs; those of graph state inputs are added to ``states``."""
     group, given = layer.grouping, values.batch.along(values.model.length_rules[layer.input])
-    raw, axis = values.tensor(layer, 0).astype(values.real, copy=False), group.axis(given)
+    raw: FloatArray = np.asarray(values.tensor(layer, 0), values.real)
+    axis = group.axis(given)
     x, passed = values.operand(f"{layer.name}.x", raw)
     x, N = group.apart(x), len(group.apart(raw))
     steps, P, H, D = np.arange(axis.steps), layer.output_size, layer.hidden_size, len(layer.directions)

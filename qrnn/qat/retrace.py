@@ -66,8 +66,8 @@ def retraced(
     else:
         after = layer.linear_before_reset
         resets = np.zeros((N, T, H), np.int16)
-        fixed = lengths, of_x, of_h, *rows, s.reset_frac, layer.h_operand.shift, layer.h_operand.limit, before
-        spread(lambda first, last: kernels.gru_again(first, last, after, *fixed, resets, arguments), N)
+        given = lengths, of_x, of_h, *rows, s.reset_frac, layer.h_operand.shift, layer.h_operand.limit, before
+        spread(lambda first, last: kernels.gru_again(first, last, after, *given, resets, arguments), N)
         if not after:
             of_reset = _sums(d.matrix_hh, resets, Operand(0, layer.h_operand.limit), slice(2 * H, None))
             spread(

@@ -295,9 +295,8 @@ class IntegerValues(Values):
             c = arrays[f"{key}.c"] if made.has_cell_state else np.zeros((*h.shape[:2], 0), np.int32)
         else:
             arguments, h, c = self._retraced(made, number)
-        worth, cells = h.astype(self.real), c.astype(self.real)
-        worth *= self.real(2.0**-made.h_frac)
-        cells *= self.real(2.0**-made.c_frac)
+        worth: Any = h.astype(self.real) * self.real(2.0**-made.h_frac)
+        cells: Any = c.astype(self.real) * self.real(2.0**-made.c_frac)
         return Steps(arguments, worth, cells)
 
     def _retraced(self, made: QuantRecurrent, number: int) -> tuple[Any, Any, Any]:

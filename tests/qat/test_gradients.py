@@ -51,11 +51,13 @@ def worst(model: FloatModel, features: int, lengths: Any = LENGTHS, **states: An
     return largest_difference(model, make_batch(model.inputs, data, lengths), rng)
 
 
+@pytest.mark.wide(cover=False, keep=12)
 @pytest.mark.parametrize("name", [name for name in CATALOGUE.CELLS if name != "lstm_step_gates"])
 def test_cells_of_the_catalogue(name: str) -> None:
     assert worst(CATALOGUE.cell(name, 4, 3), 3) < CLOSE
 
 
+@pytest.mark.wide(cover=False, keep=24)
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_layers(kind: str) -> None:
     assert worst(network(kind), 3) < CLOSE

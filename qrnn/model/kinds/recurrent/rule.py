@@ -61,13 +61,16 @@ def quantize(
         for number, _ in numbered
         for read in ("h", "h_0", "reset_h")
     )
-    x_rows = max(plan.row_sum(d.weight_ih, plan.width(layer.name, "W")) for d in layer.directions)
     x_bits = plan.width(layer.name, "x")
+    # Operands of 8 bits fit whatever the rows are.
+    x_rows = (
+        max(plan.row_sum(d.weight_ih, plan.width(layer.name, "W")) for d in layer.directions) if x_bits == 16 else 0.0
+    )
     x_operand = plan.operand(layer.input, plan.observed(layer.input, x_bits), x_rows, x_bits)
     matrices = [d.weight_hh for d in layer.directions if d.weight_hh is not None]
     h_operand = NO_OPERAND
     if matrices:
-        h_rows = max(plan.row_sum(m, plan.width(layer.name, "R")) for m in matrices)
+        h_rows = max(plan.row_sum(m, plan.width(layer.name, "R")) for m in matrices) if h_bits == 16 else 0.0
         h_operand = plan.narrowing(h_frac, observed, h_rows, h_bits)
         plan.decide(
             f"{layer.name}: h operand within ±{h_operand.limit} after a shift of {h_operand.shift} (|h| ≤ {observed:.3g})"
