@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qrnn.accuracy.explanation import Explanation
     from qrnn.conversion import quantize
     from qrnn.conversion.prune import prune
+    from qrnn.data_files.opening import DataFile, open_data
     from qrnn.equations.oracle import run_oracle
     from qrnn.errors import (
         BackendError,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from qrnn.model.quant_model import QuantModel
     from qrnn.onnx_import import cut_onnx, load_onnx
     from qrnn.quantization.scheme import Scheme
+    from qrnn.running.dask_arrays import run_dask
     from qrnn.running.generated import Generated
     from qrnn.running.pool import StreamPool
     from qrnn.running.session import Session
@@ -73,6 +75,7 @@ _HOMES = {
     "qrnn.accuracy.explain": ("explain",),
     "qrnn.accuracy.explanation": ("Explanation",),
     "qrnn.conversion.prune": ("prune",),
+    "qrnn.data_files.opening": ("DataFile", "open_data"),
     "qrnn.equations.oracle": ("run_oracle",),
     "qrnn.errors": (
         "BackendError",
@@ -103,6 +106,7 @@ _HOMES = {
     "qrnn.onnx_import": ("cut_onnx", "load_onnx"),
     "qrnn.quantization.scheme": ("Scheme",),
     "qrnn.conversion": ("quantize",),
+    "qrnn.running.dask_arrays": ("run_dask",),
     "qrnn.running.generated": ("Generated",),
     "qrnn.running.session": ("Session",),
     "qrnn.running.state": ("RunResult", "State"),
@@ -119,6 +123,7 @@ __all__ = [
     "CodeFormat",
     "Comparison",
     "DataError",
+    "DataFile",
     "DeviceError",
     "Difference",
     "Explanation",
@@ -155,8 +160,10 @@ __all__ = [
     "load_keras",
     "load_onnx",
     "load_target",
+    "open_data",
     "prune",
     "quantize",
+    "run_dask",
     "run_oracle",
     "save",
     "sweep",

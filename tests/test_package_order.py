@@ -20,6 +20,7 @@ ORDER = (
     "system",  # files, written whole and read with care; the version
     "arithmetic",
     "model",
+    "data_files",  # arrays in files, read piece by piece and written as they come
     "layers",
     "equations",  # the float64 oracle
     "quantization",

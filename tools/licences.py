@@ -17,7 +17,7 @@ from provenance import ROOT
 
 from qrnn.system.atomic import write_atomically
 
-EXTRAS = ("onnx", "cli", "plot", "ort", "torch", "dask", "cuda", "serial", "dev")
+EXTRAS = ("onnx", "cli", "plot", "ort", "torch", "dask", "data", "cuda", "serial", "dev")
 """The extras that are listed, beside the core."""
 
 DATA = """## Data and code that come with the package

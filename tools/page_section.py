@@ -8,6 +8,9 @@ DEFAULTS = "## The default beside its floor"
 WINDOWS = "## Convolutions and whole models"
 """The section of docs/benchmarks/devices.md that tools/bench_windows.py writes."""
 
+MEMORY = "## Memory of `run` and `compare`"
+"""The section of docs/large_data.md that tools/measure_memory.py writes."""
+
 EXPORTERS = "## Models as exporters write them"
 """The section of docs/conformance.md that tools/exporters.py writes."""
 

@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.accuracy.comparison import Agreement, Comparison, Decisions, SequenceErrors
-from qrnn.accuracy.float_run import CHUNK, FloatRun, Runtime, run_piece
+from qrnn.accuracy.data_pieces import compared_data
+from qrnn.accuracy.float_run import FloatRun, Runtime, run_piece
 from qrnn.accuracy.probe import ErrorSum, LayerProbe
 from qrnn.backends import DEFAULT_BACKEND
 from qrnn.backends.base import Trace
+from qrnn.data_files.opening import DataFile
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, as_array, check_type, make_batch
+from qrnn.model.batch import Batch, check_type
 from qrnn.model.float_model import FloatModel, GraphOutput
 from qrnn.model.integers_only import check_integers
 from qrnn.model.parts import FloatArray
@@ -30,7 +32,7 @@ from qrnn.running.session import Session
 def compare(
     float_model: FloatModel,
     quant_model: QuantModel,
-    data: Mapping[str, Any],
+    data: Mapping[str, Any] | DataFile,
     *,
     backend: str = DEFAULT_BACKEND,
     isa: str | None = None,
@@ -40,6 +42,8 @@ def compare(
 ) -> Comparison:
     """Run both models on ``data`` (arrays by graph input, batch first, optionally ``lengths`` and ``labels``) and measure their difference.
 
+    ``data`` may be a file that `qrnn.open_data` opened. It is read twice, a few sequences at a time, and results of single sequences are
+    not kept (`Comparison.by_sequence`), so that memory does not grow with their number.
     ``isa`` is as for `Session`. With ``onnx_path``, ONNX Runtime runs that file too, or these bytes of one, where it is installed.
     ``progress`` is called with (done, all) sequences. ``reference`` is the result of `qrnn.accuracy.float_run.run_float` for the same model
     and data, which is then not run again. Raises DataError for data or labels that do not fit, and for two models that are not of the same
@@ -48,20 +52,22 @@ def compare(
     check_integers(quant_model, "compare")
     check_same_source(float_model, quant_model)
     check_same_memory(float_model, quant_model)
-    batch = make_batch(float_model.inputs, data)
+    compared = compared_data(float_model, data)
     session = Session(quant_model, backend, isa=isa)
-    axes = {o.name: _axis(float_model, o, batch) for o in float_model.outputs}
+    axes = {o.name: _axis(float_model, o, compared.first) for o in float_model.outputs}
     outputs, runtime, floor = ({n: ErrorSum(axis.steps if axis else 0) for n, axis in axes.items()} for _ in range(3))
     weights = floor_widths(quant_model.provenance.scheme)
     known_floor = None if reference is None else reference.floors.get(weights)
-    rounded = floor_of(float_model, quant_model.provenance.scheme, batch)
-    probe = LayerProbe(quant_model, batch)
-    labels = None if data.get("labels") is None else as_array("labels", data["labels"])
-    decisions = _decisions(float_model, quant_model, labels, batch)
-    by_sequence = {o.name: SequenceErrors(*(np.zeros(batch.size) for _ in range(3))) for o in float_model.outputs}
+    rounded = floor_of(float_model, quant_model.provenance.scheme, compared.features())
+    probe = LayerProbe(quant_model, compared.first)
+    decisions = _decisions(float_model, quant_model, compared.labels, compared.first)
+    kept = float_model.outputs if compared.in_memory else ()
+    by_sequence = {o.name: SequenceErrors(*(np.zeros(compared.size) for _ in range(3))) for o in kept}
     oracle = Runtime(onnx_path) if reference is None else reference.runtime
-    for number, (start, stop, piece) in enumerate(batch.chunks(CHUNK)):
+    step_count = 0
+    for number, (start, stop, piece, labels) in enumerate(compared.pieces()):
         probe.start()
+        step_count += piece.step_count
         known = None if reference is None else reference.pieces[number]
         known = known or run_piece(float_model, piece, oracle)
         for name, values in known.observed.items():
@@ -83,23 +89,24 @@ def compare(
             outputs[output.name].add(flat["float"], flat["quantized"], mask)
             if known_floor is None:
                 floor[output.name].add(flat["float"], _flat(output, at_floor[output.name]), mask)
-            by_sequence[output.name].add(slice(start, stop), flat["float"], flat["quantized"])
+            if output.name in by_sequence:
+                by_sequence[output.name].add(slice(start, stop), flat["float"], flat["quantized"])
             if use_runtime:
                 runtime[output.name].add(flat["float"], flat["onnxruntime"], mask)
         if decisions is not None:
-            own = None if labels is None else labels[start:stop]
             decided = next(o for o in float_model.outputs if o.name == decisions.output)
             chosen = {s: arrays[decided.name] for s, arrays in sources.items()}
-            count_decisions(decisions, chosen, own, piece.size, _axis(float_model, decided, piece))
+            axis = _axis(float_model, decided, piece)
+            count_decisions(decisions, chosen, labels, piece.size, axis, keep=compared.in_memory)
         if progress is not None:
-            progress(stop, batch.size)
+            progress(stop, compared.size)
     if reference is not None:
         floor = reference.floors.setdefault(weights, floor)
     return Comparison(
         model=quant_model.name,
         backend=backend,
-        sequences=batch.size,
-        steps=batch.step_count,
+        sequences=compared.size,
+        steps=step_count,
         outputs=outputs,
         onnxruntime=runtime if oracle.usable else {},
         onnxruntime_note=oracle.note,
@@ -162,12 +169,14 @@ def count_decisions(
     labels: npt.NDArray[Any] | None,
     size: int,
     axis: TimeAxis | None,
+    keep: bool = True,
 ) -> None:
     """Count the decisions of each source's values [n, F] at the steps that ``decisions.at`` names.
 
     A sequence without steps has no last step to decide at.
 
-    ``size``: the number of sequences; ``axis``: the steps of the output, None for one that is not over time.
+    ``size``: the number of sequences; ``axis``: the steps of the output, None for one that is not over time;
+    ``keep``: whether single choices are kept where there is one for each sequence.
     """
     at_last = decisions.at == "last step of each sequence"
     lengths = np.ones(size, np.int64) if axis is None else axis.lengths
@@ -187,7 +196,7 @@ def count_decisions(
             decided[source] = picked.argmax(axis=1)[:, None]
         else:
             decided[source] = (picked > (0.5 if decisions.rule.endswith("0.5") else 0.0)).astype(np.int64)
-    if decisions.at != "each step" and decided["float"].shape[1] == 1:
+    if keep and decisions.at != "each step" and decided["float"].shape[1] == 1:
         for source, choice in decided.items():
             decisions.chosen.setdefault(source, []).extend(choice[:, 0].tolist())
         if labels is not None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.arrays import npz_bytes as npz_bytes
-from qrnn.cli.arrays import read_arrays as read_arrays
+from qrnn.data_files.archive import npz_bytes as npz_bytes
+from qrnn.data_files.archive import read_arrays as read_arrays
 from qrnn.errors import DataError
 from qrnn.system.atomic import destination
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 IsaOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Instruction set of backend cpu; the best when left out.")
+]
+
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress bar, and no text but errors and what --json prints.")
 ]
 
 BackendOption = Annotated[
@@ -128,8 +132,11 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr, which the body updates by calling it with (done, all); it vanishes when done."""
+def progress(label: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on stderr, which the body updates by calling it with (done, all); it vanishes when done.
+
+    Nothing is shown where stderr is no terminal, or not ``shown``.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -139,7 +146,7 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     out = console(stderr=True)
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+    with Progress(*columns, console=out, transient=True, disable=not (shown and out.is_terminal)) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

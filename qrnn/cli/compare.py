@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from qrnn.cli.common import (
     BackendOption,
     FromOption,
     IsaOption,
+    QuietOption,
     SetOption,
     StateOption,
     ToOption,
@@ -34,7 +36,12 @@ def compare(
         Path, typer.Argument(metavar="SOURCE", help="The ONNX or Keras file that the model was converted from.")
     ],
     model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="The .qrnn file.")],
-    data: Annotated[Path, typer.Option(help="DATA.npz: inputs, optionally lengths [N] and labels [N] or [N, T].")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="DATA: .npz, .npy, Zarr or Parquet; inputs, optionally lengths [N] and labels [N] or [N, T]."
+        ),
+    ],
     json: Annotated[
         Path | None, typer.Option(metavar="FILE|-", help="Also write the whole report as JSON; - prints it instead.")
     ] = None,
@@ -50,9 +57,11 @@ def compare(
     max_accuracy_drop: Annotated[
         float | None, typer.Option(help="Fail (exit 1) above this many percentage points.")
     ] = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Measure a converted model against float64 and, where installed, ONNX Runtime."""
     from qrnn.accuracy.compare import compare as measure
+    from qrnn.data_files.opening import WHOLE_BYTES, DataFile, open_data
     from qrnn.errors import DataError
     from qrnn.hybrid.compare import compare_parts, shares
     from qrnn.hybrid.file import load
@@ -72,21 +81,27 @@ def compare(
         if plot is not None or state or fixed or any(cuts):
             raise DataError(quantized.refusal("compare with --plot, --state, --set, --from or --to"))
         arrays = read_arrays(data, quantized.inputs)
-        with progress("comparing") as report:
+        with progress("comparing", not quiet) as report:
             result = compare_parts(onnx, quantized, arrays, backend=backend, isa=isa, progress=report)
         more = {"float_parts": shares(quantized)}
     else:
         cut = cut_of(onnx, quantized, cuts)
         float_model = load_source(onnx, quantized, state, fixed)
         content = runtime_model(onnx)
+        opened: DataFile | dict[str, Any] = {}
         if cut is None:
-            arrays = read_arrays(data, float_model.inputs)
+            opened = open_data(data, float_model)
         else:
-            arrays = cut_arrays(data, cut, float_model, {**quantized.provenance.values, **values_set(fixed)})
+            opened = cut_arrays(data, cut, float_model, {**quantized.provenance.values, **values_set(fixed)})
             content = cut.model.model.SerializeToString()
-        with progress("comparing") as report:
+        with (
+            closing(opened) if isinstance(opened, DataFile) else nullcontext(),
+            progress("comparing", not quiet) as report,
+        ):
+            if isinstance(opened, DataFile) and opened.nbytes <= WHOLE_BYTES:
+                opened = next(iter(opened.chunks(opened.size))).arrays
             result = measure(
-                float_model, quantized, arrays, backend=backend, isa=isa, onnx_path=content, progress=report
+                float_model, quantized, opened, backend=backend, isa=isa, onnx_path=content, progress=report
             )
     if is_stdout(json):
         print_json({**result.to_dict(), **more})
@@ -94,7 +109,7 @@ def compare(
         write_atomically(
             json, (json_module.dumps({**result.to_dict(), **more}, indent=2, allow_nan=False) + "\n").encode()
         )
-    if not is_stdout(json):
+    if not is_stdout(json) and not quiet:
         result.render(report_console(plot))
         if isinstance(quantized, HybridModel):
             for line in shares_text(quantized):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qrnn.cli.arrays import array_shapes
 from qrnn.cli.common import (
     FromOption,
     SetOption,
@@ -27,6 +26,7 @@ from qrnn.cli.common import (
     window_of,
 )
 from qrnn.cli.parts import cut_arrays, other_files, shares_text, write_others
+from qrnn.data_files.archive import array_shapes
 from qrnn.errors import DataError
 from qrnn.system.sizes import size_text
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qrnn.cli.arrays import array_shapes, read_arrays
 from qrnn.cli.common import check_output, is_stdout
+from qrnn.data_files.archive import array_shapes, read_arrays
 from qrnn.errors import DataError
 from qrnn.system.sizes import size_text
 

@@ -11,66 +11,82 @@ import typer
 from qrnn.cli.common import (
     BackendOption,
     IsaOption,
+    QuietOption,
     check_output,
+    console,
     is_stdout,
-    npz_bytes,
     print_json,
     progress,
-    read_arrays,
     report_console,
 )
 
 
 def run(
     model: Annotated[Path, typer.Argument(metavar="MODEL.qrnn", help="A .qrnn file.")],
-    input: Annotated[Path, typer.Option("--input", "-i", help="DATA.npz: one array per graph input, batch first.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npz: one array per graph output, batch first.")],
+    input: Annotated[
+        Path,
+        typer.Option(
+            "--input", "-i", help="DATA: .npz, .npy, Zarr or Parquet; one array per graph input, batch first."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="OUT: .npz, .npy or .zarr; one array per graph output, batch first.")
+    ],
     backend: BackendOption = "cpu",
     threads: Annotated[int | None, typer.Option(help="Cores to use; all when left out.")] = None,
     isa: IsaOption = None,
+    steps: Annotated[
+        str, typer.Option(metavar="all|last", help="Of outputs over time write all steps, or each sequence's last one.")
+    ] = "all",
     json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Run a converted model on whole sequences."""
+    """Run a converted model on whole sequences, which are read, computed and written a few at a time."""
+    from qrnn.data_files.opening import open_data
+    from qrnn.data_files.sinks import check_sink, is_zarr_name, open_sink
     from qrnn.errors import DataError
     from qrnn.hybrid.file import load
-    from qrnn.hybrid.model import HybridModel
-    from qrnn.model.batch import is_beside, make_batch
-    from qrnn.running.input_ranges import inputs_beyond
+    from qrnn.running.in_pieces import PieceRuns
     from qrnn.running.session import Session
-    from qrnn.system.atomic import write_atomically
 
-    output = check_output(output, (model, input))
-    if json and is_stdout(output):
+    if not is_zarr_name(output):
+        output = check_output(output, (model, input))
+    if json and not is_zarr_name(output) and is_stdout(output):
         raise DataError("--output and --json both go to stdout; leave out --json, or give --output the name of a file")
     quantized = load(model)
+    check_sink(output, tuple(o.name for o in quantized.outputs))
     session = Session(quantized, backend, threads, isa)
-    arrays = read_arrays(input, quantized.inputs)
-    batch = make_batch(quantized.inputs, arrays)
     start = time.perf_counter()
-    with progress("running") as report:
-        inputs = {name: value for name, value in arrays.items() if not is_beside(quantized.inputs, name)}
-        result = session.run(inputs, batch.given_lengths, progress=report)
+    with (
+        open_data(input, quantized) as data,
+        open_sink(output, data.size) as sink,
+        progress("running", shown=not quiet) as report,
+    ):
+        runs = PieceRuns(session, steps)
+        for piece in data.chunks():
+            sink.write(runs.outputs(piece.arrays, piece.start))
+            report(piece.stop, data.size)
     seconds = time.perf_counter() - start
-    write_atomically(output, npz_bytes(result.outputs))
-    steps = batch.step_count
-    beyond = [] if isinstance(quantized, HybridModel) else inputs_beyond(quantized, batch)
     if json:
-        shapes = {name: list(value.shape) for name, value in result.outputs.items()}
         print_json(
             {
                 "output": str(output),
-                "outputs": shapes,
-                "sequences": batch.size,
-                "steps": steps,
+                "outputs": {name: list(shape) for name, shape in runs.shapes.items()},
+                "sequences": runs.sequences,
+                "steps": runs.steps,
                 "seconds": seconds,
-                "beyond_calibrated_range": {b.name: b.clipped for b in beyond},
+                "beyond_calibrated_range": {b.name: b.clipped for b in runs.beyond},
             }
         )
         return
-    out = report_console(output)
-    for name, value in result.outputs.items():
-        out.print(f"  {name}: {list(value.shape)}", markup=False)
-    out.print(f"{batch.size} sequences, {steps} steps on backend {backend} in {seconds:.2f} s (compilation included)")
-    if clipped := ", ".join(str(b) for b in beyond if b.clipped):
+    if quiet:
+        return
+    out = console() if is_zarr_name(output) else report_console(output)
+    for name, shape in runs.shapes.items():
+        out.print(f"  {name}: {list(shape)}", markup=False)
+    out.print(
+        f"{runs.sequences} sequences, {runs.steps} steps on backend {backend} in {seconds:.2f} s (compilation included)"
+    )
+    if clipped := ", ".join(str(b) for b in runs.beyond if b.clipped):
         out.print(f"beyond the calibrated range and clipped: {clipped}", markup=False, soft_wrap=True)
     out.print(f"wrote {output}", markup=False, soft_wrap=True)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.arrays import array_shapes
 from qrnn.cli.common import SetOption, StreamOption, console, progress, read_arrays, values_set
+from qrnn.data_files.archive import array_shapes
 
 
 def sweep(

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from qrnn.cli.arrays import array_shapes
 from qrnn.cli.common import (
     SetOption,
     StreamOption,
@@ -20,6 +19,7 @@ from qrnn.cli.common import (
     target_file,
     values_set,
 )
+from qrnn.data_files.archive import array_shapes
 
 
 def tune(

@@ -21,7 +21,7 @@ from qrnn.model.in_words import port_lines
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.running.model_states import streams_of
 from qrnn.running.session import Session
-from qrnn.running.state import RunResult, State
+from qrnn.running.state import RunResult, State, checked_steps, last_steps
 
 MAGIC = b"qrnn states of parts 1\n"
 """The first bytes of a saved state; the number is the version of their layout."""
@@ -102,9 +102,11 @@ class HybridSession(Session):
         progress: Callable[[int, int], Any] | None = None,
         end: bool = True,
         integers: bool | None = None,
+        steps: str = "all",
     ) -> RunResult:
         """Run whole sequences, and return their outputs and final state; see `Session.run`."""
         self._no_integers(integers)
+        last = checked_steps(steps)
         check_mapping(inputs)
         if state is not None or not end:
             self.check_streamable()
@@ -115,6 +117,8 @@ class HybridSession(Session):
         if state is not None:
             self.check_state(state, batch.size)
         result = self._run_parts(batch, state, progress, end)
+        if last:
+            return last_steps(self.hybrid.outputs, result)
         if without:
             return replace(result, outputs=without_time_axis(self.hybrid.outputs, result.outputs))
         return result

@@ -254,10 +254,11 @@ def _has_mask(value: object) -> bool:
     return isinstance(value, np.ma.MaskedArray)
 
 
-def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], expected: str) -> None:
+def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], expected: str, first: int = 0) -> None:
     if bad.any():
         position = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise DataError(f"{where}: value {array[position]} at {list(position)}, expected {expected}")
+        place = [first + position[0], *position[1:]]
+        raise DataError(f"{where}: value {array[position]} at {place}, expected {expected}")
 
 
 def check_mapping(data: object) -> None:
@@ -305,13 +306,13 @@ def check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
     return count, steps
 
 
-def check_finite(where: str, real: FloatArray) -> None:
-    """Raise DataError, which names the first value, where values are not finite numbers of float32's range."""
+def check_finite(where: str, real: FloatArray, first: int = 0) -> None:
+    """Raise DataError, which names the first value, where values are not finite numbers of float32's range; ``first``: see `make_batch`."""
     if not (real.max() <= FLOAT32_MAX and real.min() >= -FLOAT32_MAX):  # not so for NaN
-        _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range")
+        _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range", first)
 
 
-def real_values(where: str, array: npt.NDArray[Any], keep_float32: bool = False) -> FloatArray:
+def real_values(where: str, array: npt.NDArray[Any], keep_float32: bool = False, first: int = 0) -> FloatArray:
     """Return ``array``, whose type `check_type` accepts, as float64 in the machine's byte order; DataError where a value is not finite.
 
     With ``keep_float32``, an array of float32 that compiled code can read as it is comes back unchanged.
@@ -321,25 +322,30 @@ def real_values(where: str, array: npt.NDArray[Any], keep_float32: bool = False)
     else:
         with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
             real = array.astype(np.float64)
-    check_finite(where, real)
+    check_finite(where, real, first)
     return real
 
 
-def token_values(where: str, array: npt.NDArray[Any], vocabulary: int) -> IndexArray:
+def token_values(where: str, array: npt.NDArray[Any], vocabulary: int, first: int = 0) -> IndexArray:
     """Return ``array``, of any type of integers, as int64; DataError where a value is not in 0 … vocabulary - 1."""
-    _first_bad(where, array, (array < 0) | (array >= vocabulary), f"a token in 0…{vocabulary - 1}")
+    _first_bad(where, array, (array < 0) | (array >= vocabulary), f"a token in 0…{vocabulary - 1}", first)
     return array.astype(np.int64)
 
 
 def make_batch(
-    graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any], lengths: Any = None, keep_float32: bool = False
+    graph_inputs: tuple[GraphInput, ...],
+    data: Mapping[str, Any],
+    lengths: Any = None,
+    keep_float32: bool = False,
+    first: int = 0,
 ) -> Batch:
     """Check ``data`` against the graph inputs, and return it as a batch; DataError names the array that does not fit.
 
     States may be left out; they then start at zero or at the model's own values. ``lengths`` [N] counts the valid steps of each sequence;
     for a model with several time axes it maps their names to such arrays. Where an input has a value of steps that pad it
     (`GraphInput.padding`), such steps at the end of a sequence are left out as well. With ``keep_float32``, features that are float32 are
-    not copied into float64, for consumers whose arithmetic is float64 by itself.
+    not copied into float64, for consumers whose arithmetic is float64 by itself. Where the data are a piece of more, ``first`` is the number
+    of their first sequence, from which errors count.
     """
     check_names(graph_inputs, data)
     data, _ = with_time_axis(graph_inputs, data)
@@ -358,20 +364,21 @@ def make_batch(
         if name not in data:
             continue  # a state
         if graph_input.kind == "tokens":
-            tokens[name] = token_values(where, _checked(graph_input, data[name], np.integer), graph_input.vocabulary)
+            given = _checked(graph_input, data[name], np.integer)
+            tokens[name] = token_values(where, given, graph_input.vocabulary, first)
             lead = tokens[name].shape
         else:
             array = _checked(graph_input, data[name], np.floating)
             lead = array.shape[: 2 if graph_input.has_time else 1]
-            real = real_values(where, array, keep_float32 and graph_input.kind == "features")
+            real = real_values(where, array, keep_float32 and graph_input.kind == "features", first)
             store = features if graph_input.kind == "features" else states
             store[name] = real.reshape(*lead, graph_input.features)
         sizes[name] = lead
-    axes = checked_axes(graph_inputs, sizes, counts)
+    axes = checked_axes(graph_inputs, sizes, counts, first)
     if is_padded(graph_inputs):
         axes = left_out(graph_inputs, {**features, **tokens}, axes)
-    first, *others = axes.items()
-    return Batch(features, tokens, states, first[1].lengths, first[1].steps, first[0], dict(others))
+    (name, axis), *others = axes.items()
+    return Batch(features, tokens, states, axis.lengths, axis.steps, name, dict(others))
 
 
 def lengths_names(graph_inputs: tuple[GraphInput, ...]) -> list[str]:
@@ -413,7 +420,10 @@ def lengths_by_axis(axes: tuple[str, ...], lengths: Any) -> dict[str, Any]:
 
 
 def checked_axes(
-    graph_inputs: tuple[GraphInput, ...], sizes: Mapping[str, tuple[int, ...]], counts: Mapping[str, Any]
+    graph_inputs: tuple[GraphInput, ...],
+    sizes: Mapping[str, tuple[int, ...]],
+    counts: Mapping[str, Any],
+    first: int = 0,
 ) -> dict[str, TimeAxis]:
     """Return each time axis, with the steps that its inputs have.
 
@@ -427,18 +437,18 @@ def checked_axes(
         own = {name: size for name, size in sizes.items() if axis_of.get(name) == axis}
         steps = check_sizes(own)[1] if own else 1
         where = "lengths" if len(counts) == 1 else f"lengths of {axis!r}"
-        found[axis] = TimeAxis(checked_lengths(given, count, steps, where), steps)
+        found[axis] = TimeAxis(checked_lengths(given, count, steps, where, first), steps)
     return found
 
 
-def checked_lengths(lengths: Any, count: int, steps: int, where: str = "lengths") -> IndexArray:
+def checked_lengths(lengths: Any, count: int, steps: int, where: str = "lengths", first: int = 0) -> IndexArray:
     """Return ``lengths`` [count], in 0 … steps, as int64; ``steps`` for every sequence where they are None. DataError names ``where``."""
     if lengths is None:
         return np.full(count, steps, np.int64)
     array = as_array(where, lengths)
     if array.shape != (count,) or array.dtype.kind not in "iu":
         raise DataError(f"{where}: {array.dtype}{list(array.shape)}, expected integers [{count}], one per sequence")
-    _first_bad(where, array, (array < 0) | (array > steps), f"0…{steps} (the number of steps T)")
+    _first_bad(where, array, (array < 0) | (array > steps), f"0…{steps} (the number of steps T)", first)
     return array.astype(np.int64)
 
 

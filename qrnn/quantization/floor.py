@@ -43,26 +43,30 @@ def floor_widths(scheme: Mapping[str, Any]) -> FloorWidths:
     )
 
 
-def floor_of(real: FloatModel, scheme: Mapping[str, Any], batch: Batch) -> FloatModel:
+def floor_of(real: FloatModel, scheme: Mapping[str, Any], data: Batch | Mapping[str, Features]) -> FloatModel:
     """Return the floor model of a conversion, whose ``scheme`` is that of the written model's provenance."""
     weights, widths = floor_widths(scheme)
-    return floor_model(real, batch, weights, dict(widths))
+    return floor_model(real, data, weights, dict(widths))
 
 
 def floor_model(
-    model: FloatModel, batch: Batch, weights: int = 8, widths: Mapping[str, str] | None = None
+    model: FloatModel,
+    data: Batch | Mapping[str, Features],
+    weights: int = 8,
+    widths: Mapping[str, str] | None = None,
 ) -> FloatModel:
     """Return ``model`` with its weights rounded.
 
     Parameters
     ----------
     model: the float model.
-    batch: data from which the scales and offsets of graph inputs' features are taken.
+    data: data from which the scales and offsets of graph inputs' features are taken, or these.
     weights: the width of the weights of recurrent layers and convolutions, 8 or 4 (`qrnn.Scheme.weights`), while all others have 8 bits; or 16,
         with which those of recurrent layers have 8 bits, and the rounding of all others does not count.
     widths: those of single matrices, by keys such as ``lstm.W`` (`qrnn.Scheme.widths`); other keys do not matter here.
     """
-    folded, layers = features_of(model, batch), []
+    folded: Mapping[str, Features] = features_of(model, data) if isinstance(data, Batch) else data
+    layers = []
     for layer in model.layers:
         bits = {part: int((widths or {}).get(f"{layer.name}.{part}", min(weights, 8))) for part in ("W", "R")}
         exact = weights == 16 and isinstance(layer, MatrixLayer)
@@ -76,15 +80,53 @@ def features_of(model: FloatModel, batch: Batch) -> dict[str, Features]:
     for name in batch.features:
         rows = real_rows(model, batch, name)
         features = model.tensors[name].features
-        readers = [layer for layer in model.layers if name in layer.inputs]
         if not len(rows):
             found[name] = Features(np.ones(features), np.zeros(features))
-        elif all(reader.folds_offset and reader.multiplies(name) for reader in readers):
+        elif _folds_offset(model, name):
             mean = rows.mean(axis=0)
             found[name] = Features((rows - mean).std(axis=0), mean)
         else:
             found[name] = Features(np.sqrt((rows**2).mean(axis=0)), np.zeros(features))
     return found
+
+
+def _folds_offset(model: FloatModel, name: str) -> bool:
+    """Return whether the offset of a graph input's features can be folded."""
+    readers = [layer for layer in model.layers if name in layer.inputs]
+    return all(reader.folds_offset and reader.multiplies(name) for reader in readers)
+
+
+class FeatureSums:
+    """`features_of` over batches that come one after the other: the number of rows, their mean, and the sum of squares about it [F]."""
+
+    def __init__(self, model: FloatModel) -> None:
+        self._model = model
+        self._sums: dict[str, tuple[int, FloatArray, FloatArray]] = {}
+
+    def add(self, batch: Batch) -> None:
+        """Add the real steps of a batch, by the rule of Chan, Golub and LeVeque for means and squares of two sets."""
+        for name in batch.features:
+            rows = real_rows(self._model, batch, name)
+            features = self._model.tensors[name].features
+            count, mean, squares = self._sums.get(name, (0, np.zeros(features), np.zeros(features)))
+            if len(rows):
+                own = rows.mean(axis=0)
+                apart, total = own - mean, count + len(rows)
+                squares = squares + ((rows - own) ** 2).sum(axis=0) + apart**2 * (count * len(rows) / total)
+                count, mean = total, mean + apart * (len(rows) / total)
+            self._sums[name] = (count, mean, squares)
+
+    def features(self) -> dict[str, Features]:
+        """Return what `features_of` would of all of them."""
+        found = {}
+        for name, (count, mean, squares) in self._sums.items():
+            if not count:
+                found[name] = Features(np.ones(len(mean)), np.zeros(len(mean)))
+            elif _folds_offset(self._model, name):
+                found[name] = Features(np.sqrt(squares / count), mean)
+            else:
+                found[name] = Features(np.sqrt(squares / count + mean**2), np.zeros(len(mean)))
+        return found
 
 
 def _of_layer(layer: Layer, folded: Mapping[str, Features], bits: Mapping[str, int]) -> Layer:

@@ -22,6 +22,10 @@ class Beyond:
     clipped: int
     total: int
 
+    def plus(self, more: Beyond) -> Beyond:
+        """Return the counts of both, for further values of the same input."""
+        return Beyond(self.name, self.clipped + more.clipped, self.total + more.total)
+
     def __str__(self) -> str:
         """Return the count in words."""
         return f"{self.clipped} of the {self.total} values of input {self.name!r}"

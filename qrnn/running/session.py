@@ -8,7 +8,7 @@ run gives it back as it was.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -40,10 +40,11 @@ from qrnn.running.decoder import decoder_stream
 from qrnn.running.device_stream import DeviceStream
 from qrnn.running.generated import Generated
 from qrnn.running.generating import MOST_SYMBOLS, Generator, Wanted
+from qrnn.running.in_pieces import HasArrays, PieceRuns, arrays_of
 from qrnn.running.integers import Integers
 from qrnn.running.model_states import ModelStates, streams_of
 from qrnn.running.pool import StreamPool
-from qrnn.running.state import RunResult, State, joined
+from qrnn.running.state import RunResult, State, checked_steps, joined, last_steps
 from qrnn.running.step_limits import StepLimits
 from qrnn.running.streaming import (
     SequenceIO,
@@ -188,6 +189,7 @@ class Session(Described):
         progress: Callable[[int, int], Any] | None = None,
         end: bool = True,
         integers: bool | None = None,
+        steps: str = "all",
     ) -> RunResult:
         """Run whole sequences, and return their outputs and final state.
 
@@ -197,27 +199,50 @@ class Session(Described):
         ``state`` carries on from an earlier call (graph state inputs in ``inputs`` start from values instead).
         ``progress`` is called with (done, all) sequences; the batch is then run in more pieces. With ``end`` False the sequences go on in a
         later call, so that a layer with a delay holds back what it cannot give yet. ``integers`` True or False takes and gives integers or
-        real numbers, whichever the session does. Raises DataError for what does not fit.
+        real numbers, whichever the session does. ``steps`` "last" returns the last real step of each sequence alone of outputs over time,
+        [N, *shape], zero for a sequence without steps; large batches then never have an array of all steps. Raises DataError for what does
+        not fit.
 
         With backend cuda, arrays that lie on the device (PyTorch's, CuPy's: the CUDA array interface or DLPack) are read where they are,
         and the result's outputs and state lie there too (docs/cuda.md).
         """
         if (formats := self._formats_of(integers)) is not None:
             self._require_lengths(lengths, "integers do not tell it")
-            return formats.of_result(self.run(formats.reals(inputs), lengths, state, progress, end, integers=False))
+            reals = formats.reals(inputs)
+            return formats.of_result(self.run(reals, lengths, state, progress, end, integers=False, steps=steps))
+        last = checked_steps(steps)
         if type(inputs) is not dict:
             check_mapping(inputs)
         if (self.model.uneven or self.model.waits) and (state is not None or not end):
             check_streamable(self.model)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
             self._require_lengths(lengths, "arrays on the device are not read for it")
+            if last:
+                raise DataError(
+                    "steps='last' takes arrays of the host; take the last steps of the result on the device"
+                )
             return self._run_on_device(inputs, lengths, state, one_step=False, end=end)
         if self.model.rows:
             inputs, without = with_time_axis(self.model.inputs, inputs)
             result = self._run(inputs, lengths, state, progress, end)
-            outputs = without_time_axis(self.model.outputs, result.outputs) if without else result.outputs
+            without_steps = without or last
+            outputs = without_time_axis(self.model.outputs, result.outputs) if without_steps else result.outputs
             return replace(result, outputs=outputs)
-        return self._run(inputs, lengths, state, progress, end)
+        return self._run(inputs, lengths, state, progress, end, last=last)
+
+    def run_chunks(
+        self, chunks: Iterable[Mapping[str, Any] | HasArrays], steps: str = "all"
+    ) -> Iterator[dict[str, Any]]:
+        """Run sequences that come in chunks, and return the outputs of each as it is done: memory does not grow with their number.
+
+        Each chunk holds arrays as `run` takes them, of any number of sequences, with ``lengths`` (and ``labels``, which are not read) beside
+        them where there are any. ``qrnn.open_data(path, model).chunks()`` gives the pieces of a file; these may be given as they are. The
+        outputs are those of `run` of all sequences, cut at the same places; ``steps`` is as there. DataError as from `run`; its places count
+        from the first sequence.
+        """
+        runs = PieceRuns(self, steps)
+        for chunk in chunks:
+            yield runs.outputs(arrays_of(chunk), runs.sequences)
 
     def _run(
         self,
@@ -227,13 +252,14 @@ class Session(Described):
         progress: Callable[[int, int], Any] | None,
         end: bool,
         as_step: bool = False,
+        last: bool = False,
     ) -> RunResult:
         """Run arrays of the host with all of their axes; see `run`. With ``as_step`` they are a step of streams, which is never padding."""
         if state is not None:
             state = self._of_host(state)
         whole = lengths is None and progress is None and (as_step or not self._padded)
         if whole and (found := self._run_whole(inputs, state, end)) is not None:
-            return found
+            return last_steps(self.model.outputs, found) if last else found
         declared = without_padding(self.model.inputs) if as_step else self.model.inputs
         batch = make_batch(declared, inputs, lengths, keep_float32=True)
         if state is not None:
@@ -245,7 +271,8 @@ class Session(Described):
         pieces = []
         for start, stop, piece in batch.chunks(rows):
             part = None if state is None else state.rows(slice(start, stop))
-            pieces.append(self.run_batch(piece, part, steps=batch.steps, end=end)[0])
+            found = self.run_batch(piece, part, steps=batch.steps, end=end)[0]
+            pieces.append(last_steps(self.model.outputs, found) if last else found)
             if progress is not None:
                 progress(stop, batch.size)
         if len(pieces) == 1:

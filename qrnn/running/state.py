@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from qrnn.backends.base import Engine, LayerState, Trace
+from qrnn.errors import DataError
 from qrnn.model.batch import Batch
+from qrnn.model.float_model import GraphOutput
 from qrnn.model.in_words import counted
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
@@ -67,6 +69,25 @@ class RunResult(Described):
         yield f"  state  {next(iter(self.state.describe_lines()))}"
 
 
+def last_steps(outputs: Iterable[GraphOutput], result: RunResult) -> RunResult:
+    """Return a result with the last step that came out of each output over time, [N, *shape]; zero where none did."""
+    found = dict(result.outputs)
+    for output in outputs:
+        if output.has_time:
+            values, counts = found[output.name], result.lengths[output.name]
+            last = values[np.arange(len(values)), np.maximum(counts, 1) - 1]
+            last[counts < 1] = 0
+            found[output.name] = last
+    return replace(result, outputs=found)
+
+
+def checked_steps(steps: str) -> bool:
+    """Return whether ``steps`` asks for last steps alone; DataError for a text that is neither "all" nor "last"."""
+    if steps not in ("all", "last"):
+        raise DataError(f"steps={steps!r}, expected 'all' or 'last'")
+    return steps == "last"
+
+
 def joined(pieces: list[RunResult]) -> RunResult:
     """Join the results of pieces of a batch, one after the other; outputs over time get as many steps as one of them has."""
 
@@ -111,6 +132,7 @@ class Runner(Protocol):
         progress: Callable[[int, int], Any] | None = None,
         end: bool = True,
         integers: bool | None = None,
+        steps: str = "all",
     ) -> RunResult:
         """Run whole sequences, and return their outputs and final state."""
 

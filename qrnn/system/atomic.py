@@ -14,7 +14,10 @@ import re
 import select
 import stat
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from qrnn.errors import DataError
 from qrnn.system.files import kind_of, reason
@@ -23,6 +26,8 @@ _MOST_LINKS = 40
 """The most links that are followed to one file, as in Linux."""
 _MOST_TRIES = 100
 """How many temporary names are tried; if all are taken, another process must be making them."""
+_SPOOL_PIECE = 1 << 20
+"""The bytes that go from a temporary file to what is no regular file at a time."""
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 _NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS, errno.EBADF, errno.EACCES, errno.EPERM)
 """The errors of file systems that cannot flush to the disk on request."""
@@ -83,15 +88,42 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     regular file is written straight, as the module says; folders, block devices and sockets are refused, and a FIFO that nothing reads.
     """
     to = destination(path)
-    try:
-        if to.descriptor is not None:
-            _flush_stream(to.descriptor)
-            _write_all(to.descriptor, content)
-        elif to.is_file:
-            _replace(to, content)
+    with _refusing(path, to):
+        if to.is_file:
+            with _replacing(to) as descriptor:
+                _write_all(descriptor, content)
         else:
-            _write_straight(to.place, content)
-    except (OSError, ValueError) as error:
+            _write_through(to, (content,))
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file for writing, of which `path` has the content when the body ends, and nothing when it raises; see `write_atomically`.
+
+    What is no regular file gets its bytes at the end, from a temporary file.
+    """
+    to = destination(path)
+    with _refusing(path, to, (OSError,)):
+        if to.is_file:
+            with _replacing(to) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as file:
+                yield file
+        else:
+            with tempfile.TemporaryFile() as file:
+                yield file
+                file.seek(0)
+                _write_through(to, iter(lambda: file.read(_SPOOL_PIECE), b""))
+
+
+@contextlib.contextmanager
+def _refusing(
+    path: str | os.PathLike[str],
+    to: Destination,
+    errors: tuple[type[OSError] | type[ValueError], ...] = (OSError, ValueError),
+) -> Iterator[None]:
+    """Turn errors of the system into a DataError that names the path."""
+    try:
+        yield
+    except errors as error:
         if isinstance(error, OSError) and error.errno == errno.ENXIO and to.found is not None:
             raise _refusal(path, "it is a FIFO that no process reads", "start its reader first") from None
         raise _refusal(path, reason(error), "give another name") from error
@@ -160,13 +192,15 @@ def _allowed(place: str, mode: int) -> bool:
     return os.access(place, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _replace(to: Destination, content: bytes) -> None:
+@contextlib.contextmanager
+def _replacing(to: Destination) -> Iterator[int]:
+    """Open a descriptor of a new file that takes the place of the old one when the body ends."""
     folder = os.path.dirname(to.place) or os.curdir
     # The kernel applies the umask to a new file. The temporary file of a private one is never open to others.
     descriptor, temporary = _temporary(folder, 0o666 if to.found is None else 0o600)
     try:
         try:
-            _write_all(descriptor, content)
+            yield descriptor
             if to.found is not None:
                 _keep_owner_and_mode(descriptor, temporary, to.found)
             _sync(descriptor)
@@ -218,15 +252,22 @@ def _write_all(descriptor: int, content: bytes) -> None:
             select.select([], [descriptor], [])
 
 
-def _write_straight(place: str, content: bytes) -> None:
-    """Write into a character device, or into a FIFO that a process reads (ENXIO where none does)."""
+def _write_through(to: Destination, pieces: Iterable[bytes]) -> None:
+    """Write into this process's own descriptor, a character device, or a FIFO that a process reads (ENXIO where none does)."""
+    if to.descriptor is not None:
+        _flush_stream(to.descriptor)
+        for piece in pieces:
+            _write_all(to.descriptor, piece)
+        return
+    place = to.place
     flags = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(place, flags)
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EEXIST, "another file has taken its place")
         os.set_blocking(descriptor, True)
-        _write_all(descriptor, content)
+        for piece in pieces:
+            _write_all(descriptor, piece)
     finally:
         os.close(descriptor)
 

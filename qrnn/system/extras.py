@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from qrnn.errors import MissingLibraryError
 
-EXTRAS = {"onnx": "onnx", "typer": "cli", "rich": "cli", "elftools": "cli", "serial": "serial", "torch": "torch"}
+EXTRAS = {
+    "onnx": "onnx",
+    "typer": "cli",
+    "rich": "cli",
+    "elftools": "cli",
+    "serial": "serial",
+    "torch": "torch",
+    "zarr": "data",
+    "pyarrow": "data",
+    "dask": "dask",
+}
 """The extra that brings a library, by the name under which the library is imported."""
 
 

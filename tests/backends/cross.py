@@ -19,13 +19,13 @@ import numpy as np
 from llvmlite import ir
 
 from qrnn.backends.cpu import blocks, matrix
-from qrnn.backends.cpu.isa import ISAS, Isa, const, load
+from qrnn.backends.cpu.isa import Isa, const, isa_named, load
 from qrnn.backends.cpu.kinds.dense import PARTS
 from qrnn.backends.cpu.parts import I64
 from qrnn.backends.cpu.steps import KernelVariant
 
-TRIPLE, FEATURES = "aarch64-unknown-linux-gnu", "+neon,+dotprod"
-NEON = next(isa for isa in ISAS if isa.name == "neon-dotprod")
+TRIPLE = "aarch64-unknown-linux-gnu"
+NEON, I8MM = isa_named("neon-dotprod"), isa_named("neon-i8mm")
 
 COMPILER = shutil.which("aarch64-linux-gnu-gcc")
 EMULATOR = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
@@ -149,9 +149,10 @@ def _target() -> Any:
     return llvm.Target.from_triple(TRIPLE)
 
 
-def compiled(module: ir.Module) -> tuple[str, bytes]:
+def compiled(module: ir.Module, isa: Isa) -> tuple[str, bytes]:
     """Assembly and object code, optimized as Numba does it."""
-    machine = _target().create_target_machine(features=FEATURES, opt=3, reloc="static")
+    features = ",".join(f"+{feature}" for feature in ("neon", *isa.features))
+    machine = _target().create_target_machine(features=features, opt=3, reloc="static")
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.cross import COMPILER, EMULATOR, ENTRIES, NEON, Program, compiled, link, step_module
+from backends.cross import COMPILER, EMULATOR, ENTRIES, I8MM, NEON, Program, compiled, link, step_module
 from backends.generators import assert_equal
 from backends.raw_layers import FusableShape, dense_model, ends, fusable_model, raw_model, with_zeros
 from backends.test_isas import CELLS, largest_model, largest_run, run_raw
@@ -24,7 +24,7 @@ from qrnn.backends.cpu.blocks import CELLS as STEPS
 from qrnn.backends.cpu.blocks import FORGETS, PHASES, STEP_ARGS, phases_of
 from qrnn.backends.cpu.functions import TABLE_AT
 from qrnn.backends.cpu.fused import encode as encode_one
-from qrnn.backends.cpu.isa import PLAIN, available_isas
+from qrnn.backends.cpu.isa import PLAIN, Isa, available_isas
 from qrnn.backends.cpu.jit import for_python
 from qrnn.backends.cpu.kinds.dense import PARTS, PackedDense
 from qrnn.backends.cpu.matrix import AHEAD, MOVING, ROWS_AHEAD, TILE
@@ -38,7 +38,7 @@ encode = for_python(encode_one)
 WEIGHTS = ("ldr", "ldp", "ldur")
 LOADS, COUNTING = ("ld1r", *WEIGHTS), ("add", "sub", "subs", "cmp", "mov", "b.lt", "b.ge")
 
-Executables = Callable[[tuple[str, ...], KernelVariant], Path]
+Executables = Callable[[tuple[str, ...], KernelVariant, Isa], Path]
 
 emulated = pytest.mark.skipif(
     COMPILER is None or EMULATOR is None, reason="needs aarch64-linux-gnu-gcc and qemu-aarch64 (qemu-user)"
@@ -46,16 +46,16 @@ emulated = pytest.mark.skipif(
 
 
 @cache
-def built(phases: tuple[str, ...], variant: KernelVariant) -> tuple[str, bytes]:
+def built(phases: tuple[str, ...], variant: KernelVariant, isa: Isa = NEON) -> tuple[str, bytes]:
     """Assembly and object code of a cell's steps."""
-    return compiled(step_module(NEON, phases, variant))
+    return compiled(step_module(isa, phases, variant), isa)
 
 
 @pytest.fixture(scope="module")
 def executables(tmp_path_factory: pytest.TempPathFactory) -> Executables:
     @cache
-    def made(phases: tuple[str, ...], variant: KernelVariant) -> Path:
-        return link(built(phases, variant)[1], tmp_path_factory.mktemp(phases[0]))
+    def made(phases: tuple[str, ...], variant: KernelVariant, isa: Isa) -> Path:
+        return link(built(phases, variant, isa)[1], tmp_path_factory.mktemp(phases[0]))
 
     return made
 
@@ -111,19 +111,38 @@ def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool)
     assert "smlal" in assembly
 
 
+@pytest.mark.parametrize("phases", [STEPS["lstm"], STEPS["rnn"]])
+def test_several_vectors_go_by_products_of_matrices(phases: tuple[str, ...]) -> None:
+    """Nothing in their inner loops but loads, smmla, two zips for every pair of loaded weights, and the loop's own count."""
+    assembly, _ = built(phases, KernelVariant(True, spans={"l": "uusus", "s": "s"}.get(phases[0][0], "")), I8MM)
+    phase = PHASES[phases[0]]
+    for function, rows in {"group_step": phase.count, "product": phase.gates, "dense": PARTS}.items():
+        inner = [loop for loop in loops(assembly, function) if any(line.startswith("smmla") for line in loop)]
+        assert inner, function
+        for loop in inner:
+            names = [line.split()[0] for line in loop]
+            assert set(names) <= {"smmla", "zip1", "zip2", *LOADS, *COUNTING}, names
+            assert names.count("smmla") == rows * TILE, function
+            assert names.count("zip1") == names.count("zip2") == rows, function
+    alone = [line for loop in loops(assembly, "step") for line in loop]
+    assert any(line.startswith("sdot") for line in alone)
+    assert not any(line.startswith("smmla") for line in alone)
+
+
 class _Layer:
     """The first direction of a layer in a program's memory; see `fused.run_group`."""
 
-    def __init__(self, model: QuantModel, x: Any, h: Any, c: Any, bits: tuple[int, int] = (8, 8)) -> None:
+    def __init__(self, isa: Isa, model: QuantModel, x: Any, h: Any, c: Any, bits: tuple[int, int] = (8, 8)) -> None:
+        self.isa = isa
         self.layer = model.recurrent_layers[0]
         self.phases = phases_of(self.layer)
         d = self.layer.directions[0]
-        _, variant = packed.kernel_variants_of(NEON, self.layer, d, bits)
+        _, variant = packed.kernel_variants_of(isa, self.layer, d, bits)
         self.program, self.variant = Program(), replace(variant, shifts=True, functions=())  # fewer variants
         self.y = np.zeros((*x.shape[:2], self.layer.hidden_size), np.int16)
         self.x_shape = x.shape
-        p = packed.pack_direction(NEON, self.layer, d, bits, lookup=variant.lookup)
-        scratch = packed.group_scratch(NEON, self.layer, bits)
+        p = packed.pack_direction(isa, self.layer, d, bits, lookup=variant.lookup)
+        scratch = packed.group_scratch(isa, self.layer, bits)
         operands, reset, z, self.h, self.c, xs, x_operands, tails, sums, self.c_places, *_ = scratch
         ih_weights, ih_params, *self.x_sizes = p.ih
         hh_weights, hh_params, groups, byte_parts = p.hh
@@ -144,10 +163,10 @@ class _Layer:
         self.places, self.sums = [place(reset), place(z)], place(sums)
         self.states = [place(self.h), place(self.c), groups, byte_parts]
         self.xs, self.xs_step = place(xs), 4 * xs.shape[1]
-        self.xs_block = self.xs_step * NEON.units // self.h.shape[1]
+        self.xs_block = self.xs_step * isa.units // self.h.shape[1]
         of_state = (4 * z.shape[1], self.xs_step, 2 * self.h.shape[1], 4 * self.c.shape[1])
         self.strides = (self.row, self.row, self.row, *of_state)
-        self.last = self.h.shape[1] // NEON.units
+        self.last = self.h.shape[1] // isa.units
 
     def input_products(self, first: int, count: int, t: int, steps: int, ahead: int) -> None:
         """Of ``count`` sequences from ``first`` on, of time steps from t on: rows for ``ahead`` steps, of which there are ``steps``."""
@@ -212,18 +231,27 @@ class _Layer:
             self.together()
         else:
             self.one_by_one()
-        self.program.run(executables(self.phases, self.variant))
+        self.program.run(executables(self.phases, self.variant, self.isa))
         N, _, H = self.y.shape
         C = H if self.layer.cell == "lstm" else 0
         return {"y": self.y, "h": self.h[:N, None, :H], "c": self.c[:N, None, self.c_places[:C]]}
 
 
-def check(executables: Executables, model: QuantModel, x: Any, h: Any, c: Any, bits: tuple[int, int] = (8, 8)) -> None:
-    """By steps of one sequence and of all of them at once."""
+def check(
+    executables: Executables,
+    model: QuantModel,
+    x: Any,
+    h: Any,
+    c: Any,
+    bits: tuple[int, int] = (8, 8),
+    isa: Isa = NEON,
+    ways: tuple[bool, ...] = (False, True),
+) -> None:
+    """By steps of one sequence and of all of them at once, or by one of these ``ways``."""
     lengths = np.full(len(x), x.shape[1])
     want = run_raw(model, (h, c), x, lengths, "reference")
-    for group in (False, True):
-        got = _Layer(model, x, h[:, 0], c[:, 0], bits).run(executables, group)
+    for group in ways:
+        got = _Layer(isa, model, x, h[:, 0], c[:, 0], bits).run(executables, group)
         assert_equal({name: want[name] for name in got}, got)
 
 
@@ -246,6 +274,24 @@ def test_emulated_steps_equal_the_reference(
         h = ends(rng, -32767, 32767, sequences, 1, hidden).astype(np.int16)
         c = ends(rng, -(1 << 31), (1 << 31) - 1, sequences, 1, hidden if cell == "lstm" else 0).astype(np.int32)
         check(executables, model, x, h, c)
+
+
+@emulated
+@pytest.mark.parametrize("limit", [127, 32767])
+@pytest.mark.parametrize(
+    ("cell", "after"), [CELLS[0], *(pytest.param(*cell, marks=pytest.mark.matrix) for cell in CELLS[1:])]
+)
+def test_emulated_products_of_matrices_equal_the_reference(
+    executables: Executables, cell: CellKind, after: bool, limit: int
+) -> None:
+    """Groups of sequences, which fill the last vectors or not."""
+    for seed, (hidden, inputs, sequences, steps) in enumerate(((17, 3, 32, 3), (65, 17, 5, 4), (8, 32, 3, 20))):
+        rng = np.random.default_rng(seed)
+        model = fusable_model(rng, FusableShape(cell, after, hidden, inputs, limit, limit, simple=True))
+        x = ends(rng, -32768, 32767, sequences, steps, inputs).astype(np.int16)
+        h = ends(rng, -32767, 32767, sequences, 1, hidden).astype(np.int16)
+        c = ends(rng, -(1 << 31), (1 << 31) - 1, sequences, 1, hidden if cell == "lstm" else 0).astype(np.int32)
+        check(executables, model, x, h, c, isa=I8MM, ways=(True,))
 
 
 @emulated
@@ -301,19 +347,22 @@ def test_emulated_steps_at_their_ends(executables: Executables, limit: int, sign
     check(executables, model, x, h, c)
 
 
-@pytest.mark.wide(cover=False, keep=1)
+@pytest.mark.wide(cover=False, keep=2)
 @emulated
+@pytest.mark.parametrize("isa", [NEON, I8MM], ids=lambda isa: isa.name)
 @pytest.mark.parametrize("limit", [127, 32767])
 @pytest.mark.parametrize(
     ("vectors", "inputs", "rows"), [(1, 1, 1), (2, 33, 17), (33, 64, 65), (5, 7, 16), (20, 250, 3)]
 )
-def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: int, rows: int, limit: int) -> None:
+def test_emulated_dense_layers(
+    executables: Executables, isa: Isa, vectors: int, inputs: int, rows: int, limit: int
+) -> None:
     rng = np.random.default_rng(inputs)
     model = dense_model(rng, inputs, rows, limit)
     layer = model.layers[0]
     assert isinstance(layer, QuantDense)
     x = ends(rng, -32768, 32767, vectors, inputs).astype(np.int16)
-    program, dense = Program(), PackedDense(NEON, layer)
+    program, dense = Program(), PackedDense(isa, layer)
     weights, params, groups, byte_parts = dense.rows
     operands, results, tails, sums, _ = dense.scratch()
     fixed = [program.place(a) for a in (weights, params)]
@@ -324,13 +373,13 @@ def test_emulated_dense_layers(executables: Executables, vectors: int, inputs: i
     program.call(
         "dense", (*fixed, at_operands, row, *out, groups, byte_parts, program.place(sums)), vectors, 0, len(params)
     )
-    program.run(executables(STEPS["rnn"], KernelVariant(True)))
+    program.run(executables(STEPS["rnn"], KernelVariant(True), isa))
     want = create_engine("reference", model).rows(layer, x)
     np.testing.assert_array_equal(results[:vectors, :rows], want)
 
 
-@pytest.mark.parametrize("features", ["", "+neon,+fp-armv8", "+dotprod", "-dotprod"])
-@pytest.mark.parametrize("name", ["generic", "neoverse-n1", "apple-m1", "cortex-a72", "cortex-a76"])
+@pytest.mark.parametrize("features", ["", "+neon,+fp-armv8", "+dotprod", "-dotprod", "+dotprod,+i8mm", "-i8mm"])
+@pytest.mark.parametrize("name", ["generic", "neoverse-n1", "neoverse-v1", "apple-m1", "cortex-a72", "cortex-a76"])
 def test_which_processors_have_it(name: str, features: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the processor's name where LLVM lists no features, or not this one."""
     monkeypatch.setenv("NUMBA_CPU_FEATURES", features)
@@ -338,7 +387,8 @@ def test_which_processors_have_it(name: str, features: str, monkeypatch: pytest.
     isa_module.host_features.cache_clear()
     try:
         known = name not in ("generic", "cortex-a72")
-        has = features != "-dotprod" and (known or features == "+dotprod")
-        assert available_isas() == ((NEON.name, PLAIN) if has else (PLAIN,))
+        has = features != "-dotprod" and (known or "+dotprod" in features)
+        both = has and "-i8mm" not in features and (name == "neoverse-v1" or "+i8mm" in features)
+        assert available_isas() == ((I8MM.name,) * both + (NEON.name,) * has + (PLAIN,))
     finally:
         isa_module.host_features.cache_clear()

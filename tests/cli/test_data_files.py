@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qrnn.cli.arrays import npz_bytes, read_arrays
+from qrnn.data_files.archive import npz_bytes, read_arrays
 from qrnn.errors import DataError
 
 ARRAYS = {"x": np.arange(12, dtype=np.float32).reshape(1, 3, 4), "lengths": np.array([3]), "n": np.array(1.5)}

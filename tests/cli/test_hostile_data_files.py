@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from cli.running import Workplace
-from qrnn.cli import arrays
-from qrnn.cli.arrays import available_memory, npz_bytes, read_arrays
+from qrnn.data_files import archive as arrays
+from qrnn.data_files.archive import available_memory, npz_bytes, read_arrays
 from qrnn.errors import DataError
 from qrnn.model.float_model import GraphInput
 

@@ -199,6 +199,9 @@ BAD_FILES: dict[str, bytes] = {
 def test_data_files(place: Workplace, command: str, kind: str) -> None:
     path = place.path("bad.npz")
     path.write_bytes(BAD_FILES[kind])
+    if kind == "npy" and command != "convert":  # of a model with one input it will do, whatever its name
+        assert place.cli(*reading(place, command, path, "gru")).status == 0
+        return
     place.refused(*reading(place, command, path, "gru"), says=("bad.npz", ".npz"))
 
 

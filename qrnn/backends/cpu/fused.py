@@ -17,7 +17,7 @@ import numpy as np
 
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
-from qrnn.backends.cpu.isa import ISAS, Isa, copy_int16
+from qrnn.backends.cpu.isa import Isa, copy_int16, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.matrix import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD, VECTORS
 from qrnn.backends.cpu.memory import address
@@ -372,7 +372,7 @@ def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVa
 
     KernelVariant ``ih`` is that of the inputs' products, ``hh`` of the steps.
     """
-    isa = next(i for i in ISAS if i.name == isa_name)
+    isa = isa_named(isa_name)
     isa = isa.with_int16_lanes() if hh.lookup.has_int16_lanes else isa
     first, second = phases[0], phases[-1]
     space = globals() | shared_parts(isa)

@@ -54,6 +54,10 @@ class Isa:
     """The architecture that has it."""
     half_dot: Dot | None = None
     """The dot product with half as many lanes, where lists of tiles of half as many rows go by it (`qrnn.backends.cpu.block_lists`)."""
+    pair_dot: Dot | None = None
+    """The product of eight columns of two operand vectors and two rows, where it has one (`qrnn.backends.cpu.weight_layouts`)."""
+    emulated: bool = False
+    """Whether its instructions are functions of plain operations (`qrnn.backends.cpu.emulation`), which any processor runs."""
 
     @property
     def units(self) -> int:
@@ -144,6 +148,13 @@ def _sdot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
     return builder.call(function, [acc, builder.bitcast(operands, quads), weights])
 
 
+def _smmla(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
+    """Eight signed bytes of two vectors of operands times those of two rows of weights, summed into [2, 2] of 32 bits."""
+    bytes_, kind = vector_type(16, 8), vector_type(4, 32)
+    function = function_of(builder.module, "llvm.aarch64.neon.smmla.v4i32.v16i8", kind, [kind, bytes_, bytes_])
+    return builder.call(function, [acc, operands, weights])
+
+
 def _pairs(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
     """Two int16 operands times two weights of as many bits, summed into 32 bits, in the plain operations of LLVM."""
     kind = weights.type
@@ -182,16 +193,29 @@ ISAS = (
     Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), int16_lanes=True, half_dot=_vpdpbusd(8)),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
     Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd),
-    # low bytes are unsigned, the operands of sdot are not
+    # low bytes are unsigned, the operands of sdot and smmla are not
+    Isa("neon-i8mm", ("dotprod", "i8mm"), 4, 4, 8, 0, _sdot, low_offset=-128, machines=ARM, pair_dot=_smmla),
     Isa("neon-dotprod", ("dotprod",), 4, 4, 8, 0, _sdot, low_offset=-128, machines=ARM),
 )
 """Best first."""
+
+EMULATED = "emulated-"
+"""What stands before the name of an instruction set whose instructions are to be emulated."""
 
 PLAIN = "plain"
 """No instruction set but what the compiler makes of plain loops."""
 
 PORTABLE = Isa(PLAIN, (), 8, 2, 16, 0, _pairs, machines=())
 """What stands in the place of an instruction set for layers that have no plain loops: it asks nothing of a processor."""
+
+
+def isa_named(name: str) -> Isa:
+    """The instruction set of a name, emulated where the name says so, or `PORTABLE`; LookupError where there is none."""
+    own = name.removeprefix(EMULATED)
+    found = next((isa for isa in (*ISAS, PORTABLE) if isa.name == own), None)
+    if found is None or (found is PORTABLE and own != name):
+        raise LookupError(name)
+    return found if own == name else replace(found, name=name, emulated=True)
 
 
 @cache
@@ -228,12 +252,22 @@ def host_features() -> dict[str, bool]:
             listed = {}
         if os.environ.get("NUMBA_ENABLE_AVX", "1") == "0":
             listed = {feature: on and not feature.startswith("avx") for feature, on in listed.items()}
-    return ({"dotprod": True} if (name or get_host_cpu_name()).startswith(DOTPROD_CPUS) else {}) | listed
+    name = name or get_host_cpu_name()
+    known = {"dotprod": DOTPROD_CPUS, "i8mm": I8MM_CPUS}
+    return {feature: True for feature, names in known.items() if name.startswith(names)} | listed
 
 
-DOTPROD_CPUS = ("apple-m", "neoverse-", "cortex-x", *(f"cortex-a{n}" for n in (55, 75, 76, 77, 78, 510, 710, 715, 720)))
+_ARMV9 = tuple(f"cortex-a{n}" for n in (510, 520, 710, 715, 720, 725))
+DOTPROD_CPUS = ("apple-m", "neoverse-", "cortex-x", *(f"cortex-a{n}" for n in (55, 75, 76, 77, 78)), *_ARMV9)
 """Names of AArch64 processors for which LLVM uses dot products, listed or not: of an AArch64 host, LLVM lists some features on Linux (dotprod
 from LLVM 20 on) and none on macOS."""
+I8MM_CPUS = (
+    *(f"apple-m{n}" for n in range(2, 10)),
+    *(f"neoverse-{n}" for n in ("v1", "v2", "v3", "n2", "n3", "512tvb")),
+    *(f"cortex-x{n}" for n in (2, 3, 4, 9)),
+    *_ARMV9,
+)
+"""The same for products of matrices of bytes."""
 
 
 def available_isas() -> tuple[str, ...]:
@@ -241,14 +275,22 @@ def available_isas() -> tuple[str, ...]:
     return (*(isa.name for isa in ISAS if isa.available(host_features())), PLAIN)
 
 
+def is_emulated(name: str) -> bool:
+    """Whether an instruction set is named that is to be emulated."""
+    return name.removeprefix(EMULATED) in {isa.name for isa in ISAS} and name.startswith(EMULATED)
+
+
 def choose_isa(name: str | None = None) -> Isa | None:
     """The instruction set named, or by ``QRNN_CPU_ISA``, or the best; None for `PLAIN`. BackendError for one that is not to be had."""
     wanted = name or os.environ.get("QRNN_CPU_ISA") or None
     here = available_isas()
+    if wanted is not None and is_emulated(wanted):
+        return isa_named(wanted)
     if wanted is not None and wanted not in here:
         known = wanted in {isa.name for isa in ISAS}
         raise BackendError(
             f"instruction set {wanted!r} {'is not in this processor' if known else 'is unknown'}; expected one of {', '.join(here)}"
+            + (f", or {EMULATED}{wanted} for a slow test of its code" if known else "")
         )
     return next((isa for isa in ISAS if isa.name == (wanted or here[0])), None)
 
@@ -268,6 +310,8 @@ class Target:
 
     cpu: str
     features: tuple[str, ...]
+    emulated: bool = False
+    """Whether instructions beyond those are replaced (`qrnn.backends.cpu.emulation`)."""
 
     @property
     def text(self) -> str:
@@ -280,8 +324,11 @@ def target_for(name: str) -> Target:
     """What code for an instruction set, or for `PLAIN`, is compiled for: the same on every processor that has what is usual beside it.
 
     Of the psABI level that goes with an x86 instruction set, the features that this processor has, if it has the instruction set, and else
-    all: code is kept under their names, and so is used on no processor that lacks one. Plain loops are compiled for this processor's level.
+    all: code is kept under their names, and so is used on no processor that lacks one. Plain loops are compiled for this processor's level,
+    and so is what is emulated.
     """
+    if is_emulated(name):
+        return replace(target_for(PLAIN), emulated=True)
     machine, host = platform.machine().lower(), host_features()
     isa = next((i for i in ISAS if i.name == name), None)
     own = isa.features if isa is not None else ()
@@ -298,7 +345,7 @@ def target_for(name: str) -> Target:
 
 def find_isa(name: str | None) -> Isa | None:
     """The instruction set named, of this architecture, whether or not this processor has it; as `choose_isa` without a name."""
-    if name is None or name in available_isas():
+    if name is None or name in available_isas() or is_emulated(name):
         return choose_isa(name)
     machine = platform.machine().lower()
     known = (*(isa.name for isa in ISAS if machine in isa.machines), PLAIN)

@@ -18,6 +18,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite.binding import ffi
 
+from qrnn.backends.cpu import emulation
 from qrnn.backends.cpu.code_cache import CodeFolder, cache_directory
 from qrnn.backends.cpu.isa import Target
 from qrnn.backends.cpu.threads.pool import core_count
@@ -163,13 +164,16 @@ def _unlocked(name: str) -> Any:
 
 def emit(unit: Unit, target: Target) -> bytes:
     """Optimize a unit and compile it to an object file, in a context of LLVM of its own."""
-    machine = machine_of(target)
-    module = llvm.parse_bitcode(unit.bitcode, llvm.create_context())
+    machine, context = machine_of(target), llvm.create_context()
+    module = llvm.parse_bitcode(unit.bitcode, context)
+    allowed = C_LIBRARY
+    if target.emulated:
+        module, allowed = emulation.replaced(module, context), C_LIBRARY | emulation.LIBRARY
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization, options.slp_vectorization = True, False
     builder = llvm.create_pass_builder(machine, options)
     _unlocked("LLVMPY_RunNewModulePassManager")(builder.getModulePassManager(), module, builder)
-    strange = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")} - C_LIBRARY
+    strange = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")} - allowed
     if strange:
         raise AssertionError(f"{unit.symbol} needs {sorted(strange)}, which is not there when it is loaded")
     with ffi.OutputString() as problem:

@@ -27,6 +27,7 @@ from qrnn.backends.cpu.parts import (
 )
 from qrnn.backends.cpu.table import Lookup
 from qrnn.backends.cpu.vector import Vec, lift
+from qrnn.backends.cpu.weight_layouts import ByteLayout, FourBitLayout, PairedProducts
 from qrnn.model.cell_formats import FORMATS, H_LIMIT, H_SHIFT
 
 BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER, PEEPHOLE, PEEPHOLE_SHIFT = range(7)
@@ -168,7 +169,12 @@ class Step:
         """
         if isinstance(self.layout, ListLayout):
             return self.layout.sums(self.builder, self.args["weights"], half_blocks[0], operands, starts)
-        b, groups, unit = self.builder, self.args["groups"], self.layout.unit
+        b, groups, vectors = self.builder, self.args["groups"], len(operands)
+        layout: ByteLayout | FourBitLayout | PairedProducts = self.layout
+        if self.isa.pair_dot is not None and self.layout.bits == 8 and vectors % 2 == 0:
+            layout = PairedProducts(self.isa)
+            starts = layout.enter(b, starts, vectors)
+        unit = layout.unit
         unroll = 2 if len(starts) < DOTS_IN_FLIGHT and unit == 1 else 1
         entry = b.basic_block
         loop, done = (b.append_basic_block(n) for n in ("dot", "dots"))
@@ -180,7 +186,7 @@ class Step:
         new = []
         for k, phis in enumerate(sets):
             group = b.add(i, const(k))
-            new.append(self.layout.products(b, phis, operands, half_blocks, count, (group, groups)))
+            new.append(layout.products(b, phis, operands, half_blocks, count, (group, groups)))
         following = b.add(i, const(unroll * unit))
         i.add_incoming(const(0), entry)
         i.add_incoming(following, loop)
@@ -191,7 +197,8 @@ class Step:
         b.cbranch(b.icmp_signed("<", following, groups), loop, done)
 
         b.position_at_end(done)
-        return new[0] if unroll == 1 else [b.add(u, v) for u, v in zip(*new, strict=True)]
+        sums = new[0] if unroll == 1 else [b.add(u, v) for u, v in zip(*new, strict=True)]
+        return layout.leave(b, sums, vectors) if isinstance(layout, PairedProducts) else sums
 
     def row_address(self, params: Any, gate: int, which: int, half: int = 0) -> Any:
         """Where a row parameter of the block's gate begins."""

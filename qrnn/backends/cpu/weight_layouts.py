@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 
 from qrnn.backends.cpu.isa import Isa, const, load
 from qrnn.backends.cpu.parts import constant, vector_type
@@ -92,6 +93,84 @@ class ByteLayout:
             isa.dot(b, acc, isa.operands(b, xs[j // width]), isa.weights(b, weights[j % width]))
             for j, acc in enumerate(accs)
         ]
+
+
+class PairedProducts:
+    """The products of `ByteLayout` for pairs of operand vectors: of eight columns of two of them and two rows at once (`Isa.pair_dot`).
+
+    A half block has four lanes. Sums [vector, gate, half block] of four lanes go in as sums [pair, gate, half block, rows], each of which holds
+    two lanes of one vector of a pair and the same of the other (`enter`, `leave`).
+    """
+
+    unit = 2
+    """See `ByteLayout.unit`."""
+
+    def __init__(self, isa: Isa) -> None:
+        self.isa = isa
+
+    def enter(self, builder: Any, sums: Sequence[Any], vectors: int) -> list[Any]:
+        """Return the sums as `products` takes them; ``vectors`` is even."""
+        width = len(sums) // vectors
+        return [
+            _chosen(builder, sums[2 * pair * width + row], sums[(2 * pair + 1) * width + row], places)
+            for pair in range(vectors // 2)
+            for row in range(width)
+            for places in _HALVES
+        ]
+
+    def leave(self, builder: Any, sums: Sequence[Any], vectors: int) -> list[Any]:
+        """Return what `enter` was given, of sums as `products` gives them."""
+        width = len(sums) // vectors
+        return [
+            _chosen(builder, sums[2 * (pair * width + row)], sums[2 * (pair * width + row) + 1], places)
+            for pair in range(vectors // 2)
+            for places in _HALVES
+            for row in range(width)
+        ]
+
+    def products(
+        self,
+        builder: Any,
+        accs: Sequence[Any],
+        operands: Sequence[Any],
+        half_blocks: Sequence[Any],
+        count: int,
+        place: tuple[Any, Any],
+    ) -> list[Any]:
+        """See `ByteLayout.products`."""
+        b, isa, group = builder, self.isa, place[0]
+        assert isa.pair_dot is not None
+        row_bytes = isa.lanes * isa.group
+        at = [b.add(x, b.mul(group, const(isa.operand_size))) for x in operands]
+        vectors = [self._pair(b, *at[k : k + 2]) for k in range(0, len(at), 2)]
+        rows = [b.add(w, b.mul(group, const(row_bytes * count))) for w in half_blocks]
+        weights = []
+        for gate in range(count):
+            for row in rows:
+                places = (b.add(row, const(row_bytes * (gate + count * k))) for k in (0, 1))
+                one, two = (load(b, address, vector_type(4, 32)) for address in places)
+                weights += [_chosen(b, one, two, pair) for pair in _ZIPPED]
+        weights = [b.bitcast(w, vector_type(16, 8)) for w in weights]
+        return [
+            isa.pair_dot(b, acc, vectors[j // len(weights)], weights[j % len(weights)]) for j, acc in enumerate(accs)
+        ]
+
+    def _pair(self, builder: Any, one: Any, two: Any) -> Any:
+        """Eight bytes of each of two operand vectors."""
+        kind = vector_type(8, 8)
+        return _chosen(builder, load(builder, one, kind), load(builder, two, kind), range(16))
+
+
+_HALVES = ((0, 1, 4, 5), (2, 3, 6, 7))
+"""The first two lanes of two vectors of four, and the last two."""
+
+_ZIPPED = ((0, 4, 1, 5), (2, 6, 3, 7))
+"""The columns of two groups side by side, of the first two rows and of the last two."""
+
+
+def _chosen(builder: Any, one: Any, two: Any, places: Sequence[int]) -> Any:
+    """Lanes of two vectors."""
+    return builder.shuffle_vector(one, two, ir.Constant(vector_type(len(places), 32), list(places)))
 
 
 class FourBitLayout:

@@ -13,7 +13,7 @@ from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import matrix, operands
 from qrnn.backends.cpu.block_sizes import AMX_LEAST
 from qrnn.backends.cpu.fused import configure, encode_vectors, input_product, release, shared_parts
-from qrnn.backends.cpu.isa import ISAS, PORTABLE, Isa
+from qrnn.backends.cpu.isa import Isa, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.memory import address
@@ -246,7 +246,7 @@ def _emit_product(isa: Isa, parts: int, builder: Any, values: Any, vectors: Any,
 @cache
 def compiled(template: str, isa_name: str, parts: int) -> Any:
     """`convolve` or `step_streams` for an instruction set, with so many blocks of rows that are multiplied together."""
-    isa = next(i for i in (*ISAS, PORTABLE) if i.name == isa_name)
+    isa = isa_named(isa_name)
     space = globals() | shared_parts(isa)
     space["input_product"] = emitted(partial(_emit_product, isa, parts), 4)
     space["narrow"] = emitted(lambda b, *a: operands.emit_narrow(b, isa, *a), 2)

@@ -8,7 +8,7 @@ from typing import Any
 from qrnn.arithmetic.fixedpoint import saturate16_shifted, to_operand
 from qrnn.backends.cpu import matrix
 from qrnn.backends.cpu.fused import configure, copy_units, encode_vectors, input_product, release, shared_parts
-from qrnn.backends.cpu.isa import ISAS, Isa
+from qrnn.backends.cpu.isa import Isa, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.kernels import requantized_rows
 from qrnn.backends.cpu.kinds.dense import PARTS
@@ -63,7 +63,7 @@ def _emit_product(isa: Isa, bits: int, builder: Any, values: Any, vectors: Any, 
 @cache
 def compiled(isa_name: str, bits: int) -> Any:
     """`run` for an instruction set, and for weights packed in so many bits."""
-    isa = next(i for i in ISAS if i.name == isa_name)
+    isa = isa_named(isa_name)
     space = globals() | shared_parts(isa)
     space["input_product"] = emitted(partial(_emit_product, isa, bits), 4)
     return jit(renamed(run, f"dense_{isa_name}_{bits}", space))

@@ -1,4 +1,4 @@
-"""Write .npz files of arrays, and read them; a file may be damaged, hostile or meant for another model.
+"""Write .npz files of arrays, and read them whole; a file may be damaged, hostile or meant for another model.
 
 Everything that can be known without unpacking is checked first: the archive's directory, then each member's header, then whether names,
 types and shapes are those of the model, then whether there is enough memory. Only then are values read.
@@ -86,15 +86,15 @@ def read_arrays(path: Path, graph_inputs: tuple[GraphInput, ...] | None = None) 
         opened = open_regular(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected an .npz file of arrays") from None
-    with _refusing(path), opened as file:
+    with refusing(path), opened as file:
         if file.read(6) == b"\x93NUMPY":
             raise DataError("holds one unnamed array; expected an .npz file with one array per graph input")
         with zipfile.ZipFile(file) as archive:
-            members = _members(archive)
-            declared = {name: _declared(archive, name, info) for name, info in members.items()}
+            members = array_members(archive)
+            declared = {name: declared_in(archive, name, info) for name, info in members.items()}
             if graph_inputs is not None:
-                _check_fits(graph_inputs, declared)
-            _check_room(declared)
+                check_arrays_fit(graph_inputs, declared)
+            check_room(declared)
             arrays = {}
             for name, info in members.items():
                 with archive.open(info) as member, warnings.catch_warnings():
@@ -109,15 +109,15 @@ def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         opened = open_regular(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected an .npz file of arrays") from None
-    with _refusing(path), opened as file:
+    with refusing(path), opened as file:
         if file.read(6) == b"\x93NUMPY":
             raise DataError("holds one unnamed array; expected an .npz file with one array per graph input")
         with zipfile.ZipFile(file) as archive:
-            return {name: _declared(archive, name, info).shape for name, info in _members(archive).items()}
+            return {name: declared_in(archive, name, info).shape for name, info in array_members(archive).items()}
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def refusing(path: Path) -> Iterator[None]:
     """Turn every error inside into a DataError that begins with the file's name."""
     try:
         yield
@@ -138,7 +138,7 @@ def _kind(path: Path) -> str | None:
     return None if beginning.startswith(b"PK") else kind_of_content(beginning)
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def array_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Return the archive's members by the names of their arrays."""
     found: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
@@ -165,15 +165,11 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return found
 
 
-def _declared(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Declared:
+def declared_in(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Declared:
     """Return the header of an array, which must agree with the size in the archive's directory."""
     with archive.open(info) as member:
-        shape, dtype, header_bytes = _header(name, member)
-    if not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise DataError(f"array {name!r}: shape {list(shape)}, expected sizes of at least 0")
-    if dtype.hasobject:
-        raise DataError(f"array {name!r}: type {dtype}, expected numbers; Python objects are not read")
-    found = Declared(name, tuple(shape), dtype, header_bytes)
+        shape, dtype, header_bytes, _ = read_header(name, member)
+    found = checked_header(name, shape, dtype, header_bytes)
     if header_bytes + found.nbytes != info.file_size:
         raise DataError(
             f"array {name!r}: its header says {dtype}{list(shape)}, {header_bytes + found.nbytes} bytes in all, "
@@ -182,15 +178,25 @@ def _declared(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Dec
     return found
 
 
+def checked_header(name: str, shape: tuple[Any, ...], dtype: Any, header_bytes: int) -> Declared:
+    """Return what a header says; DataError for sizes that no array has, and for Python objects."""
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise DataError(f"array {name!r}: shape {list(shape)}, expected sizes of at least 0")
+    if dtype.hasobject:
+        raise DataError(f"array {name!r}: type {dtype}, expected numbers; Python objects are not read")
+    return Declared(name, tuple(shape), dtype, header_bytes)
+
+
 class _Header(NamedTuple):
     """What the header of an array says, and how many bytes it has."""
 
     shape: tuple[Any, ...]
     dtype: Any
     length: int
+    fortran_order: bool = False
 
 
-def _header(name: str, member: IO[bytes]) -> _Header:
+def read_header(name: str, member: IO[bytes]) -> _Header:
     """Read the header of an array, and no more of the file."""
     import numpy as np
 
@@ -206,11 +212,11 @@ def _header(name: str, member: IO[bytes]) -> _Header:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        shape, _, dtype = read(text)
-    return _Header(shape, dtype, len(start) + len(counter) + length)
+        shape, fortran_order, dtype = read(text)
+    return _Header(shape, dtype, len(start) + len(counter) + length, fortran_order)
 
 
-def _check_fits(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Declared]) -> None:
+def check_arrays_fit(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Declared]) -> None:
     """Refuse arrays that `make_batch` would refuse, as far as names, shapes and types tell."""
     import numpy as np
 
@@ -240,7 +246,7 @@ def _check_fits(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str, Dec
             raise DataError(f"{name}: shape {list(array.shape)}, expected {expected}")
 
 
-def _check_room(declared: Mapping[str, Declared]) -> None:
+def check_room(declared: Mapping[str, Declared]) -> None:
     """Refuse arrays that would take more than `SHARE_OF_MEMORY` of the memory that is available."""
     total, free = sum(array.nbytes for array in declared.values()), available_memory()
     if free is not None and total > SHARE_OF_MEMORY * free:
