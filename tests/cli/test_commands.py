@@ -351,7 +351,7 @@ def test_one_target(cli: Cli, tmp_path: Path) -> None:
     assert "verified on the device itself" in cli("targets", "esp32-s3").out
     assert "emulated" not in cli("targets", "host-cpu").out
     own = tmp_path / "mine.toml"
-    own.write_text((targets_folder() / "cortex-m4.toml").read_text().replace('"cortex-m4"', '"mine"'))
+    own.write_text((targets_folder() / "cortex-m4.toml").read_text().replace('name = "cortex-m4"', 'name = "mine"'))
     assert cli("targets", own).out.replace("mine:", "cortex-m4:") == text
     for wrong in ("toaster", tmp_path / "none.toml"):
         done = cli("targets", wrong)
