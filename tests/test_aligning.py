@@ -15,6 +15,7 @@ from export.test_devices import usable
 from export.whole import Builder
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from schemes import BYTES
 
 import qrnn
 from qrnn import Session, layers
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("loops")
 
 def made(which: str, ahead: int, seed: int) -> QuantModel:
     model = network(which, ahead, seed)
-    return quantize(model, {"x": np.random.default_rng(seed).normal(size=(3, 24, 2))})
+    return quantize(model, {"x": np.random.default_rng(seed).normal(size=(3, 24, 2))}, BYTES)
 
 
 def not_aligned(which: str, ahead: int, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -63,7 +64,7 @@ def test_whole_sequences_are_what_they_were(which: str, ahead: int, monkeypatch:
 @pytest.mark.parametrize("which", NETWORKS)
 def test_float_and_integer_layers_come_at_the_same_times(which: str) -> None:
     model = network(which, 2, 0)
-    integers = quantize(model, {"x": np.random.default_rng(0).normal(size=(2, 24, 2))})
+    integers = quantize(model, {"x": np.random.default_rng(0).normal(size=(2, 24, 2))}, BYTES)
     assert stream_facts(model) == stream_facts(integers)
     assert stream_facts(model)["possible"]
     found = [times_of(m.layers, lambda name: name in model.length_rules)[0] for m in (model, integers)]
@@ -127,6 +128,7 @@ def test_backends_agree_on_more(backend: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("ahead", [1, pytest.param(2, marks=pytest.mark.matrix)])
+@pytest.mark.wide(cover=False, keep=3)
 @pytest.mark.parametrize("which", NETWORKS)
 def test_c(which: str, ahead: int) -> None:
     """Bits in C, step by step but where strides stand behind what is aligned."""
@@ -161,7 +163,7 @@ def test_c_of_drawn_blocks(cc: str, data: st.DataObject) -> None:
         else:
             t = w.dense(layers.concat(w.conv(t, 3, 1, 1), late, w.conv(t, 5, 2, 2)), t.features)
     model = layers.model("blocks", {"y": w.gru(t)})
-    quantized = quantize(model, {"x": np.random.default_rng(0).normal(size=(2, 20, 2))})
+    quantized = quantize(model, {"x": np.random.default_rng(0).normal(size=(2, 20, 2))}, BYTES)
     assert export_source(quantized, "net", "plain").streams
     with tempfile.TemporaryDirectory() as folder:
         check(quantized, Path(folder), cc, lengths=(1, 2, data.draw(st.integers(3, 20))))
@@ -180,7 +182,7 @@ def test_c_of_drawn_models(data: st.DataObject) -> None:
     w = Weights(data.draw(st.integers(0, 99)))
     made.t = w.gru(made.t)
     model = layers.model("drawn", {"y": made.t, **{f"end{k}": end for k, end in enumerate(made.ends)}})
-    quantized = quantize(model, {"x": np.random.default_rng(0).normal(size=(3, 40, model.inputs[0].features))})
+    quantized = quantize(model, {"x": np.random.default_rng(0).normal(size=(3, 40, model.inputs[0].features))}, BYTES)
     assume(any(isinstance(layer, QuantAlign) for layer in quantized.layers))
     assert quantized.uneven is None
     x = np.random.default_rng(1).normal(size=(2, 30, model.inputs[0].features))

@@ -13,6 +13,7 @@ from export.test_devices import run as on_device
 from export.test_devices import usable
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import BYTES
 from test_reductions import everywhere
 
 import qrnn
@@ -263,6 +264,7 @@ def test_the_most_steps(backend: str) -> None:
     Session(made_of(network(causal=True, window=5)), backend).run({"x": x})
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("cc", ["gcc", "clang"])
 @pytest.mark.parametrize(
     "options", [{"causal": True, "window": 3}, {"causal": True, "most_steps": 70}, {"key_heads": 1}], ids=str
@@ -298,7 +300,7 @@ def test_file(tmp_path: Any) -> None:
 
 def test_the_laboratory() -> None:
     model, x = network(4), np.random.default_rng(7).normal(size=(6, 12, 3))
-    made = quantize(model, {"x": x})
+    made = quantize(model, {"x": x}, BYTES)
     report = compare(model, made, {"x": x})
     assert report.outputs["each"].sqnr_db > 30.0
     found = explain(model, made, {"x": x})

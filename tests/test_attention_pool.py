@@ -11,6 +11,7 @@ import pytest
 from export.building import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import BYTES
 from test_reductions import everywhere
 
 import qrnn
@@ -44,7 +45,7 @@ def network(heads: int = 1, values: int = 4, shared: bool = False, seed: int = 0
 
 def made_of(model: FloatModel, seed: int = 1) -> QuantModel:
     rng = np.random.default_rng(seed)
-    return quantize(model, {i.name: rng.normal(size=(6, 12, i.features)) for i in model.inputs})
+    return quantize(model, {i.name: rng.normal(size=(6, 12, i.features)) for i in model.inputs}, BYTES)
 
 
 def pool_of(model: QuantModel) -> QuantAttentionPool:
@@ -212,6 +213,7 @@ def test_any_state_that_is_taken_is_harmless(backend: str) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.wide("heads", "cc")
 @pytest.mark.parametrize("cc", ["gcc", "clang"])
 @pytest.mark.parametrize(("heads", "shared"), [(1, False), (2, False), (3, True)])
 def test_exported_c(heads: int, shared: bool, cc: str, tmp_path: Any) -> None:
@@ -258,7 +260,7 @@ def test_a_saved_state_of_other_ranges_is_refused() -> None:
 def test_the_laboratory() -> None:
     """The layer is one of the parts that are explained, and its share is small; the floor is below the result."""
     model, x = network(2, 4), np.random.default_rng(7).normal(size=(6, 12, 3))
-    made = quantize(model, {"x": x})
+    made = quantize(model, {"x": x}, BYTES)
     report = compare(model, made, {"x": x})
     assert report.outputs["all"].sqnr_db > 30.0
     found = explain(model, made, {"x": x})

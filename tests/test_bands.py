@@ -14,6 +14,7 @@ from export.building import check, quantized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from installed import compiler
+from schemes import BYTES
 
 import qrnn
 from qrnn import DataError, Session, layers
@@ -155,7 +156,7 @@ def check_backend(backend: str, draw: Callable[[Any], Any]) -> None:
     over, per = draw(ways), draw(ways)
     bands, features, units = (draw(st.integers(1, most)) for most in (5, 3, 4))
     model = network(cell, bands, features, units, over, per, draw(st.integers(0, 3)))
-    made = quantize(model, {"x": data(model, 2, 12)})
+    made = quantize(model, {"x": data(model, 2, 12)}, BYTES)
     N, T = draw(st.integers(1, 3)), draw(st.integers(1, 7))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     x, lengths = rng.normal(0, 3, (N, T, bands * features)), rng.integers(0, T + 1, N)
@@ -199,11 +200,12 @@ def test_backends_agree_on_more(backend: str, data: st.DataObject) -> None:
     check_backend(backend, data.draw)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("ways", ["forward", "reverse", "both"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_integers_are_those_of_the_definition(cell: str, ways: str) -> None:
     model = network(cell, 3, 2, 3, ways, ways)
-    made = quantize(model, {"x": data(model)})
+    made = quantize(model, {"x": data(model)}, BYTES)
     lengths = np.array([9, 5, 0])
     batch = make_batch(made.inputs, {"x": data(model, scale=3.0)}, lengths)
     _, tensors = Session(made, "reference").run_batch(batch)
@@ -213,6 +215,7 @@ def test_integers_are_those_of_the_definition(cell: str, ways: str) -> None:
             np.testing.assert_array_equal(tensors[layer.output], want)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("per", ["forward", "both"])
 @pytest.mark.parametrize("cell", ["gru", "lstm", "layer_norm_gru"])
 def test_exported_c(cell: str, per: str, tmp_path: Path) -> None:
@@ -228,7 +231,7 @@ def test_streams_in_c_hold_the_state_of_every_band() -> None:
 
 def test_accuracy_and_files(tmp_path: Path) -> None:
     model = network("gru", 4, 3, 8)
-    made = quantize(model, {"x": data(model, 8, 20)})
+    made = quantize(model, {"x": data(model, 8, 20)}, BYTES)
     found = qrnn.compare(model, made, {"x": data(model, 8, 20)})
     assert found.outputs["y"].sqnr_db > 35
     qrnn.save(made, tmp_path / "bands.qrnn")
@@ -244,7 +247,7 @@ def test_states_may_be_graph_inputs() -> None:
     inter = layers.per_band(x, 3, directions("gru", 2, 4, 0, "forward"), h_0=h_0)
     model = layers.model("state", {"y": inter.output, "h": inter.h_n})
     values, first = rng.normal(size=(2, 8, 6)), rng.uniform(-1, 1, (2, 12))
-    made = quantize(model, {"x": values, "h_0": first})
+    made = quantize(model, {"x": values, "h_0": first}, BYTES)
     for backend in available_backends():
         session = Session(made, backend)
         whole = session.run({"x": values, "h_0": first})
@@ -279,7 +282,7 @@ def layer_of(made: QuantModel, kind: type) -> tuple[int, Any]:
 @pytest.mark.parametrize("kind", [QuantOverBands, QuantPerBand])
 def test_files_with_other_bands_are_refused(kind: type) -> None:
     model = network()
-    made = quantize(model, {"x": data(model)})
+    made = quantize(model, {"x": data(model)}, BYTES)
     place, layer = layer_of(made, kind)
     for bands in (0, 1, 2, 1 << 20):
         with pytest.raises(ModelFileError, match=r"bands|initial state size|does not have"):

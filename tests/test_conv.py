@@ -12,6 +12,7 @@ from export.building import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pooled import pooled
+from schemes import BYTES
 
 import qrnn
 from qrnn import DataError, Session, layers
@@ -146,14 +147,16 @@ def test_against_torch() -> None:
 def test_accuracy(time: Window) -> None:
     model = network(time)
     x = np.random.default_rng(3).normal(size=(16, 24, 3))
-    found = qrnn.compare(model, quantize(model, {"x": x}), {"x": x})
+    found = qrnn.compare(model, quantize(model, {"x": x}, BYTES), {"x": x})
     assert found.outputs["c"].sqnr_db > 38
     assert found.outputs["y"].sqnr_db > 30
 
 
 def test_file(tmp_path: Any) -> None:
     x = np.random.default_rng(4).normal(size=(4, 10, 3))
-    made = quantize(network(Window(3, 2, 1, 1, 1), 3, bands=3, band=Window(2)), {"x": np.concatenate([x] * 3, -1)})
+    made = quantize(
+        network(Window(3, 2, 1, 1, 1), 3, bands=3, band=Window(2)), {"x": np.concatenate([x] * 3, -1)}, BYTES
+    )
     x = np.concatenate([x] * 3, -1)
     qrnn.save(made, tmp_path / "conv.qrnn")
     again = qrnn.load(tmp_path / "conv.qrnn")
@@ -187,7 +190,7 @@ def check_backend(backend: str, data: st.DataObject) -> None:
     model = network(time, groups * channels, 3, seed, band, bands, groups, pool, line, lines)
     features = model.tensors["x"].features
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    quantized = quantize(model, {"x": rng.normal(size=(2, 40, features))})
+    quantized = quantize(model, {"x": rng.normal(size=(2, 40, features))}, BYTES)
     N, T = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 8))
     x, lengths = rng.normal(0, 3, (N, T, features)), rng.integers(0, T + 1, N)
     want = Session(quantized, "reference").run({"x": x}, lengths)
@@ -226,7 +229,7 @@ def test_backends_agree_on_more(backend: str, data: st.DataObject) -> None:
 
 def test_states_of_convolutions_are_checked() -> None:
     """A place outside the ring would be read and written outside of the array."""
-    made = quantize(network(causal(3, 2)), {"x": np.random.default_rng(5).normal(size=(2, 6, 3))})
+    made = quantize(network(causal(3, 2)), {"x": np.random.default_rng(5).normal(size=(2, 6, 3))}, BYTES)
     session = Session(made)
     state = session.initial_state(1)
     (layer,) = (layer for layer in made.layers if isinstance(layer, QuantConv))
@@ -239,7 +242,7 @@ def test_states_of_convolutions_are_checked() -> None:
 
 def test_calibration_needs_a_step_of_every_tensor() -> None:
     with pytest.raises(DataError, match="no sequence is long enough to give a step of 'conv'"):
-        quantize(network(Window(4)), {"x": np.ones((2, 3, 3))})
+        quantize(network(Window(4)), {"x": np.ones((2, 3, 3))}, BYTES)
 
 
 def test_refusals() -> None:
@@ -263,7 +266,7 @@ def test_exported_c(compiler: str, kernels: Any, tmp_path: Any) -> None:
     """Exported C says how many steps came out, and has the reference's bits."""
     pool = Window(2, 2, 1, 0, 1), Window(2), EACH
     model = network(Window(3, 2, 2, 3, 2), 2, bands=4, band=Window(3, 1, 1, 1, 0), groups=2, pool=pool)
-    made = quantize(model, {"x": np.random.default_rng(6).normal(size=(4, 10, 8))})
+    made = quantize(model, {"x": np.random.default_rng(6).normal(size=(4, 10, 8))}, BYTES)
     check(made, tmp_path, compiler, kernels)
 
 
@@ -273,7 +276,7 @@ def test_a_convolution_that_keeps_the_steps_may_stand_beside_its_input(tmp_path:
     x = layers.input("x", 3)
     d = layers.dense(x, rng.normal(size=(3, 3)))
     y = layers.add(d, layers.conv(d, rng.normal(size=(3, 3, 4)), dilation=2))
-    made = quantize(layers.model("m", {"y": y, "d": d}), {"x": rng.normal(size=(4, 10, 3))})
+    made = quantize(layers.model("m", {"y": y, "d": d}), {"x": rng.normal(size=(4, 10, 3))}, BYTES)
     check(made, tmp_path, "gcc")
     assert "void net_step(" in export_source(made, "net", "plain").header
 
@@ -290,7 +293,7 @@ def test_what_joins_steps_of_different_times_and_is_not_aligned_does_not_stream(
     h = layers.gru(layers.add(x, c), *(rng.normal(0, 0.4, (15, n)) for n in (4, 5)), rng.normal(size=15))
     model = layers.model("residual", {"y": h.output})
     data = rng.normal(size=(2, 7, 4))
-    made = quantize(model, {"x": data})
+    made = quantize(model, {"x": data}, BYTES)
     want = Session(made, "reference").run({"x": data}).outputs["y"]
     for backend in available_backends():
         session = Session(made, backend)

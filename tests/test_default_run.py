@@ -134,7 +134,7 @@ def test_it_has_every_cell_and_what_runs_in_the_simulator() -> None:
     missing = [name for name in TOOL.CELLS if not any(name in case.split("-") for case in ran)]
     assert missing == []
     for name in SIMULATED:
-        assert any(f"::test_in_the_simulator[{name}-0]" in line for line in taken), name
+        assert any("::test_in_the_simulator[" in line and name in line for line in taken), name
     for backend in available_backends():
         assert backend == "reference" or any(f"::test_every_kind_of_layer[{backend}]" in line for line in taken), (
             backend

@@ -10,6 +10,7 @@ import pytest
 from export.building import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import BYTES
 
 import qrnn
 from qrnn import DataError, Session, layers
@@ -65,7 +66,7 @@ def check_backend(backend: str, data: st.DataObject) -> None:
     )
     model = network(delays, features, data.draw(st.integers(0, 3)), gathered)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    quantized = quantize(model, {"x": rng.normal(size=(2, 20, features))})
+    quantized = quantize(model, {"x": rng.normal(size=(2, 20, features))}, BYTES)
     N, T = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 8))
     x, lengths = rng.normal(0, 4, (N, T, features)), rng.integers(0, T + 1, N)
     want = Session(quantized, "reference").run({"x": x}, lengths)
@@ -102,7 +103,7 @@ def test_backends_agree_on_more(backend: str, data: st.DataObject) -> None:
 def test_the_definition() -> None:
     """Copies are exact: every integer of the output is one of the input of that many steps before, or zero."""
     made = quantize(
-        network((3, 0, 1), 2, 0, [-1, 4, 0, -1, 1, 7]), {"x": np.random.default_rng(2).normal(size=(2, 20, 2))}
+        network((3, 0, 1), 2, 0, [-1, 4, 0, -1, 1, 7]), {"x": np.random.default_rng(2).normal(size=(2, 20, 2))}, BYTES
     )
     kinds = [type(layer) for layer in made.layers]
     assert kinds.count(QuantDelay) == 2
@@ -115,7 +116,7 @@ def test_the_definition() -> None:
 
 def test_file_and_c(tmp_path: Any) -> None:
     made = quantize(
-        network((2, 0), 3, 1, [-1, 2, 8, -1, -1, 0, 5]), {"x": np.random.default_rng(4).normal(size=(2, 12, 3))}
+        network((2, 0), 3, 1, [-1, 2, 8, -1, -1, 0, 5]), {"x": np.random.default_rng(4).normal(size=(2, 12, 3))}, BYTES
     )
     qrnn.save(made, tmp_path / "delay.qrnn")
     again = qrnn.load(tmp_path / "delay.qrnn")
@@ -133,7 +134,7 @@ def test_a_gather_of_zeros_carries_offsets() -> None:
     h = layers.gru(g, rng.normal(0, 0.4, (12, 4)), rng.normal(0, 0.4, (12, 4)), rng.normal(size=12))
     model = layers.model("zeros", {"y": h.output, "g": layers.dense(g, np.eye(4))})
     data = {"x": rng.normal(size=(4, 20, 3)) + 100.0}
-    made = quantize(model, data)
+    made = quantize(model, data, BYTES)
     found = qrnn.compare(model, made, data)
     assert found.outputs["g"].sqnr_db > 40
     for backend in available_backends():
@@ -172,7 +173,7 @@ def test_integer_layers_that_are_none(indices: list[int], delays: list[int], say
 
 def test_a_ring_is_checked_against_its_input() -> None:
     """A layer that reads a feature that its input does not have would read outside of the array."""
-    made = quantize(network((1,), 2, 0), {"x": np.random.default_rng(7).normal(size=(2, 9, 2))})
+    made = quantize(network((1,), 2, 0), {"x": np.random.default_rng(7).normal(size=(2, 9, 2))}, BYTES)
     (first,) = (layer for layer in made.layers if isinstance(layer, QuantDelay) and layer.input == "x")
     wrong = replace(first, indices=first.indices + 1)
     with pytest.raises(ModelFileError, match="reads feature 2 of 'x', which has 2"):

@@ -12,6 +12,7 @@ from export.building import check
 from export.drawn import check_on_core
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import BYTES
 from test_reductions import everywhere
 
 from qrnn import DataError, Scheme, Session, layers
@@ -119,7 +120,7 @@ def drawn(data: st.DataObject, kind: str) -> tuple[Any, Any]:
     if kind != "group_norm":
         changes["sample"] = data.draw(st.booleans())
     model = replace(model, layers=(replace(model.layers[0], **changes), *model.layers[1:]))  # type: ignore[arg-type]
-    made = quantize(model, {"x": rng.normal(size=(2, 12, features))})
+    made = quantize(model, {"x": rng.normal(size=(2, 12, features))}, BYTES)
     x = rng.normal(
         0,
         data.draw(st.sampled_from([1e-3, 1.0, 4.0])),
@@ -159,7 +160,7 @@ def test_whole_sequences_agree(backend: str, data: st.DataObject) -> None:
 
 
 def test_what_needs_the_end_is_refused_by_name() -> None:
-    made = quantize(network("instance_norm", 2, 1, 4), {"x": np.random.default_rng(1).normal(size=(2, 6, 4))})
+    made = quantize(network("instance_norm", 2, 1, 4), {"x": np.random.default_rng(1).normal(size=(2, 6, 4))}, BYTES)
     session, x = Session(made, "reference"), {"x": np.zeros((1, 3, 4))}
     for call in (lambda: session.stream(), lambda: session.run(x, end=False), lambda: session.pool(2)):
         with pytest.raises(
@@ -171,15 +172,15 @@ def test_what_needs_the_end_is_refused_by_name() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_exported_c(kind: str, tmp_path: Path) -> None:
     x = np.random.default_rng(3).normal(size=(4, 12, 6))
-    check(quantize(network(kind, 3, 1, 6), {"x": x}), tmp_path / kind, "gcc")
+    check(quantize(network(kind, 3, 1, 6), {"x": x}, BYTES), tmp_path / kind, "gcc")
     if kind == "running_norm":
-        check(quantize(network(kind, 3, 3, 6, steps=4), {"x": x}), tmp_path / "window", "gcc")
+        check(quantize(network(kind, 3, 3, 6, steps=4), {"x": x}, BYTES), tmp_path / "window", "gcc")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_file(kind: str, tmp_path: Path) -> None:
     x = {"x": np.random.default_rng(3).normal(size=(2, 8, 6))}
-    made = quantize(network(kind, 3, 1, 6), x)
+    made = quantize(network(kind, 3, 1, 6), x, BYTES)
     save(made, tmp_path / "m.qrnn")
     again = load(tmp_path / "m.qrnn")
     for name, values in Session(made, "reference").run(x).outputs.items():
@@ -201,7 +202,7 @@ def test_file(kind: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_layer_that_does_not_fit_is_refused(change: dict[str, Any], says: str) -> None:
-    made = quantize(network("running_norm", 3, 1, 6), {"x": np.random.default_rng(3).normal(size=(2, 8, 6))})
+    made = quantize(network("running_norm", 3, 1, 6), {"x": np.random.default_rng(3).normal(size=(2, 8, 6))}, BYTES)
     layer = made.layers[0]
     assert isinstance(layer, QuantRunningNorm)
     with pytest.raises(ModelFileError, match=says):
@@ -218,7 +219,7 @@ def test_a_layer_that_does_not_fit_is_refused(change: dict[str, Any], says: str)
     ],
 )
 def test_a_moment_that_does_not_fit_is_refused(change: dict[str, Any], says: str) -> None:
-    made = quantize(network("group_norm", 3, 1, 6), {"x": np.random.default_rng(3).normal(size=(2, 8, 6))})
+    made = quantize(network("group_norm", 3, 1, 6), {"x": np.random.default_rng(3).normal(size=(2, 8, 6))}, BYTES)
     (layer,) = (layer for layer in made.layers if isinstance(layer, QuantMoment))
     with pytest.raises(ModelFileError, match=says):
         replace(layer, **change)
@@ -237,12 +238,12 @@ def test_what_the_builder_and_the_converter_refuse() -> None:
         with pytest.raises(DataError, match=says):
             call()
     with pytest.raises(QuantizationError, match="epsilon 1e\\+25 is too large"):
-        quantize(network("group_norm", 2, 1, 6, epsilon=1e25), {"x": np.ones((1, 2, 6))})
+        quantize(network("group_norm", 2, 1, 6, epsilon=1e25), {"x": np.ones((1, 2, 6))}, BYTES)
 
 
 def test_as_many_steps_as_there_may_be() -> None:
     """What a state of the largest sums gives, everywhere; a step more is refused by name."""
-    made = quantize(network("running_norm", 2, 1, 4), {"x": np.random.default_rng(3).normal(size=(2, 8, 4))})
+    made = quantize(network("running_norm", 2, 1, 4), {"x": np.random.default_rng(3).normal(size=(2, 8, 4))}, BYTES)
     layer = made.layers[0]
     assert isinstance(layer, QuantRunningNorm)
     assert layer.most_steps == (1 << 30) - 1
@@ -272,5 +273,5 @@ def test_as_many_steps_as_there_may_be() -> None:
 def test_on_a_core(core: str) -> None:
     """Under an emulator: the host's bits, of the widest integers that C has there."""
     x = {"x": np.random.default_rng(3).normal(size=(4, 12, 6))}
-    check_on_core(quantize(network("instance_norm", 3, 1, 6), x), core, lengths=(1, 2, 7))
-    check_on_core(quantize(network("running_norm", 3, 3, 6, steps=4), x), core, lengths=(1, 2, 7))
+    check_on_core(quantize(network("instance_norm", 3, 1, 6), x, BYTES), core, lengths=(1, 2, 7))
+    check_on_core(quantize(network("running_norm", 3, 3, 6, steps=4), x, BYTES), core, lengths=(1, 2, 7))

@@ -12,6 +12,7 @@ from export.building import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pooled import pooled
+from schemes import BYTES
 from test_conv import windows
 
 import qrnn
@@ -73,7 +74,7 @@ def test_integers_are_exact_and_rounded_once(function: Reduction) -> None:
     """From the integers of the input to those of the output, at the ends of the range."""
     model = network(function, 3, 2)
     rng = np.random.default_rng(2)
-    made = quantize(model, {"x": rng.uniform(-1, 1, (4, 9, 12))})
+    made = quantize(model, {"x": rng.uniform(-1, 1, (4, 9, 12))}, BYTES)
     x = rng.choice([-32767, -32766, -1, 0, 1, 32767], (2, 9, 12)).astype(np.int16)
     got = Session(made, "reference", integers=True).run({"x": x}).outputs
     for name, over in (("each", 1), ("so_far", 9)):
@@ -168,7 +169,7 @@ def check_reductions(backend: str, data: st.DataObject) -> None:
     model = network(data.draw(st.sampled_from(FUNCTIONS)), count, inner, outer, data.draw(st.integers(0, 3)))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     features = model.tensors["x"].features
-    made = quantize(model, {"x": rng.normal(size=(2, 12, features))})
+    made = quantize(model, {"x": rng.normal(size=(2, 12, features))}, BYTES)
     x = rng.normal(0, 3, (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9)), features))
     everywhere(backend, made, x, data)
 
@@ -187,6 +188,7 @@ def check_pools(backend: str, data: st.DataObject) -> None:
             "pool", {"pool": pool, "mean": mean, "y": layers.dense(mean, np.ones((2, mean.features)), np.ones(2))}
         ),
         {"x": np.random.default_rng(0).normal(size=(2, 40, x.features))},
+        BYTES,
     )
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     values = rng.normal(0, 3, (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9)), x.features))
@@ -214,7 +216,7 @@ def test_padding_changes_no_mean() -> None:
     """A sequence in a ragged batch has the mean of its own length, whatever stands behind it."""
     model = network("mean")
     rng = np.random.default_rng(3)
-    made = quantize(model, {"x": rng.normal(size=(4, 9, 2))})
+    made = quantize(model, {"x": rng.normal(size=(4, 9, 2))}, BYTES)
     x = rng.normal(size=(1, 9, 2))
     alone = Session(made).run({"x": x[:, :5]}).outputs["all"]
     np.testing.assert_array_equal(Session(made).run({"x": x}, np.array([5])).outputs["all"], alone)
@@ -225,7 +227,7 @@ def test_means_have_fraction_bits_of_their_own() -> None:
     """Where they vary less than their values, they are finer."""
     x = layers.input("x", 64)
     model = layers.model("m", {"y": layers.running(layers.reduce(x, "mean", 64), "mean")})
-    made = quantize(model, {"x": np.random.default_rng(4).normal(0, 2, (4, 50, 64))})
+    made = quantize(model, {"x": np.random.default_rng(4).normal(0, 2, (4, 50, 64))}, BYTES)
     each, so_far = made.layers
     assert getattr(each, "out_frac") > getattr(each, "in_frac")  # noqa: B009
     assert getattr(so_far, "out_frac") >= getattr(so_far, "in_frac")  # noqa: B009
@@ -233,7 +235,7 @@ def test_means_have_fraction_bits_of_their_own() -> None:
 
 def test_file(tmp_path: Any) -> None:
     x = np.random.default_rng(5).normal(size=(4, 10, 6))
-    made = quantize(network("mean", 3), {"x": x})
+    made = quantize(network("mean", 3), {"x": x}, BYTES)
     qrnn.save(made, tmp_path / "mean.qrnn")
     again = qrnn.load(tmp_path / "mean.qrnn")
     for name, values in Session(made, "reference").run({"x": x}).outputs.items():
@@ -244,7 +246,7 @@ def test_file(tmp_path: Any) -> None:
 @pytest.mark.parametrize("function", ["mean", "sum"])
 def test_the_most_steps_of_a_sum(backend: str, function: Reduction) -> None:
     """A step past 2^31 - 1 elements is refused by name, in a run, a step, a stream and a pool; the last one that fits is exact."""
-    made = quantize(network(function, 3), {"x": np.random.default_rng(6).normal(size=(2, 6, 6))})
+    made = quantize(network(function, 3), {"x": np.random.default_rng(6).normal(size=(2, 6, 6))}, BYTES)
     (layer,) = (layer for layer in made.layers if isinstance(layer, QuantRunning) and layer.count == 3)
     most = ((1 << 31) - 1) // 3
     assert layer.most_steps == most
@@ -279,7 +281,7 @@ def test_the_most_steps_of_a_sum(backend: str, function: Reduction) -> None:
 @pytest.mark.parametrize("backend", available_backends())
 def test_any_state_that_is_taken_is_harmless(backend: str) -> None:
     """Parts of sums that no sum has: every backend makes the same of them, and ends within the ranges that are declared."""
-    made = quantize(network("mean"), {"x": np.random.default_rng(7).normal(size=(2, 6, 2))})
+    made = quantize(network("mean"), {"x": np.random.default_rng(7).normal(size=(2, 6, 2))}, BYTES)
     (layer,) = (layer for layer in made.layers if isinstance(layer, QuantRunning) and layer.input == "x")
     start = Session(made, backend).initial_state(4)
     high = np.array([[-32768] * 2, [32767] * 2, [-32768, 0], [0, 0]], np.int16)
@@ -296,7 +298,7 @@ def test_any_state_that_is_taken_is_harmless(backend: str) -> None:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_exported_c(function: Reduction, tmp_path: Any) -> None:
-    made = quantize(network(function, 2, 2), {"x": np.random.default_rng(8).normal(size=(4, 10, 8))})
+    made = quantize(network(function, 2, 2), {"x": np.random.default_rng(8).normal(size=(4, 10, 8))}, BYTES)
     check(made, tmp_path, "gcc")
 
 
@@ -307,7 +309,7 @@ def test_exported_c_of_a_pool(padding_counts: bool, tmp_path: Any) -> None:
     time, band = Window(3, 2, 1, 1, 1), Window(2, 1, 1, 1, 0)
     pool = layers.average_pool(x, time, band=band, bands=3, padding_counts=padding_counts)
     model = layers.model("m", {"pool": pool, "mean": layers.last_step(layers.running(pool, "mean"))})
-    check(quantize(model, {"x": np.random.default_rng(9).normal(size=(4, 10, 6))}), tmp_path, "gcc")
+    check(quantize(model, {"x": np.random.default_rng(9).normal(size=(4, 10, 6))}, BYTES), tmp_path, "gcc")
 
 
 def test_refusals() -> None:

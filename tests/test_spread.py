@@ -11,6 +11,7 @@ import pytest
 from export.building import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import BYTES
 from test_reductions import everywhere
 
 import qrnn
@@ -60,7 +61,7 @@ def test_integers_are_exact_but_for_the_last_digit(root: bool, sample: bool) -> 
     """From the integers of the input to those of the output, at the ends of the range."""
     model = network(root, sample, 0.0)
     rng = np.random.default_rng(2)
-    made = quantize(model, {"x": rng.uniform(-1, 1, (4, 9, 3))})
+    made = quantize(model, {"x": rng.uniform(-1, 1, (4, 9, 3))}, BYTES)
     (layer,) = (layer for layer in made.layers if isinstance(layer, QuantSpread) and layer.input == "x")
     x = rng.choice([-32767, -32766, -1, 0, 1, 32767], (2, 40, 3)).astype(np.int16)
     got = Session(made, "reference", integers=True).run({"x": x}).outputs["so_far"]
@@ -78,7 +79,7 @@ def check_spreads(backend: str, data: st.DataObject) -> None:
     features = data.draw(st.integers(1, 5))
     model = network(root, sample, data.draw(st.sampled_from([0.0, 1e-5, 0.25])), features)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    made = quantize(model, {"x": rng.normal(size=(2, 12, features))})
+    made = quantize(model, {"x": rng.normal(size=(2, 12, features))}, BYTES)
     x = rng.normal(0, 3, (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9)), features))
     everywhere(backend, made, x, data)
 
@@ -93,14 +94,14 @@ def test_backends_agree(backend: str, data: st.DataObject) -> None:
 def test_exported_c(tmp_path: Path) -> None:
     x = np.random.default_rng(3).normal(size=(4, 12, 3))
     for root in (True, False):
-        check(quantize(network(root, True, 1e-5), {"x": x}), tmp_path / str(root), "gcc")
+        check(quantize(network(root, True, 1e-5), {"x": x}, BYTES), tmp_path / str(root), "gcc")
 
 
 @pytest.mark.parametrize("backend", available_backends())
 @pytest.mark.parametrize("root", [True, False])
 def test_as_many_steps_as_there_may_be(backend: str, root: bool) -> None:
     """At the largest sums: 65,535 steps of the ends of the range, in turn; a step more is refused by name."""
-    made = quantize(network(root, True, 0.25), {"x": np.random.default_rng(6).normal(size=(2, 6, 3))})
+    made = quantize(network(root, True, 0.25), {"x": np.random.default_rng(6).normal(size=(2, 6, 3))}, BYTES)
     (layer,) = (layer for layer in made.layers if isinstance(layer, QuantSpread) and layer.input == "x")
     session = Session(made, backend, integers=True)
     start = session.initial_state(1)
@@ -121,7 +122,7 @@ def test_as_many_steps_as_there_may_be(backend: str, root: bool) -> None:
 
 
 def test_a_damaged_state_is_computed_alike_everywhere() -> None:
-    made = quantize(network(True, True, 0.25), {"x": np.random.default_rng(6).normal(size=(2, 6, 3))})
+    made = quantize(network(True, True, 0.25), {"x": np.random.default_rng(6).normal(size=(2, 6, 3))}, BYTES)
     (layer,) = (layer for layer in made.layers if isinstance(layer, QuantSpread) and layer.input == "x")
     found = []
     for backend in available_backends():
@@ -149,7 +150,7 @@ def test_accuracy() -> None:
 
 def test_file_and_what_is_refused(tmp_path: Path) -> None:
     x = np.random.default_rng(5).normal(size=(4, 10, 3))
-    made = quantize(network(True, False, 0.0), {"x": x})
+    made = quantize(network(True, False, 0.0), {"x": x}, BYTES)
     qrnn.save(made, tmp_path / "s.qrnn")
     want, got = (Session(m, "reference").run({"x": x}).outputs["y"] for m in (made, qrnn.load(tmp_path / "s.qrnn")))
     np.testing.assert_array_equal(got, want)
@@ -168,4 +169,4 @@ def test_file_and_what_is_refused(tmp_path: Path) -> None:
         layers.spread(layers.input("x", 3), epsilon=-1)
     model = layers.model("s", {"y": layers.spread(layers.input("x", 3), epsilon=1e9)})
     with pytest.raises(QuantizationError, match="epsilon 1e\\+09 is too large"):
-        quantize(model, {"x": x})
+        quantize(model, {"x": x}, BYTES)

@@ -9,6 +9,7 @@ import pytest
 from export.building import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import BYTES
 
 import qrnn
 from qrnn import DataError, Session, layers
@@ -74,7 +75,7 @@ def check_backend(backend: str, data: st.DataObject) -> None:
     model = network(part, data.draw(st.integers(1, 3)), data.draw(st.integers(0, 3)))
     features = model.tensors["x"].features
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    made = quantize(model, {"x": rng.normal(size=(2, 20, features))})
+    made = quantize(model, {"x": rng.normal(size=(2, 20, features))}, BYTES)
     N, T = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9))
     x, lengths = rng.normal(0, 3, (N, T, features)), rng.integers(0, T + 1, N)
     want = Session(made, "reference").run({"x": x}, lengths)
@@ -147,7 +148,7 @@ def test_all_steps_side_by_side() -> None:
 def test_vectors_of_a_fixed_number_of_steps(backend: str) -> None:
     """Whole runs, chunks and streams have the same bits; another number of steps is refused by name."""
     rng = np.random.default_rng(3)
-    made = quantize(summary(6), {"x": rng.normal(size=(4, 6, 2))})
+    made = quantize(summary(6), {"x": rng.normal(size=(4, 6, 2))}, BYTES)
     x = rng.normal(0, 2, (3, 6, 2))
     want = Session(made, "reference").run({"x": x}).outputs
     session = Session(made, backend)
@@ -182,7 +183,7 @@ def test_a_sequence_of_no_steps_has_zeros(backend: str) -> None:
         "third": layers.step_at(h, 2),
         "behind": layers.step_at(layers.time_slice(h, 1), 0),
     }
-    made = quantize(layers.model("none", parts), {"x": rng.normal(size=(4, 4, 2))})
+    made = quantize(layers.model("none", parts), {"x": rng.normal(size=(4, 4, 2))}, BYTES)
     x = rng.normal(size=(2, 4, 2))
     found = Session(made, backend).run({"x": x}, [0, 4]).outputs
     for name, values in Session(made, "reference").run({"x": x}, [0, 4]).outputs.items():
@@ -190,12 +191,12 @@ def test_a_sequence_of_no_steps_has_zeros(backend: str) -> None:
         assert not values[0].any()
     only = layers.model("behind", {"y": parts["behind"]})
     with pytest.raises(DataError, match="needs sequences of at least 1 steps, and one has 0"):
-        Session(quantize(only, {"x": x}), backend).run({"x": x}, [1, 4])
+        Session(quantize(only, {"x": x}, BYTES), backend).run({"x": x}, [1, 4])
 
 
 @pytest.mark.parametrize("backend", available_backends())
 def test_warm_up_runs_as_many_steps_as_are_needed(backend: str) -> None:
-    made = quantize(summary(6), {"x": np.random.default_rng(3).normal(size=(4, 6, 2))})
+    made = quantize(summary(6), {"x": np.random.default_rng(3).normal(size=(4, 6, 2))}, BYTES)
     Session(made, backend).warm_up()
 
 
@@ -223,7 +224,7 @@ def test_a_last_state_at_every_step(backend: str, count: int) -> None:
     """A sequence in a ragged batch has the bits that it has alone; streams and chunks are refused by name."""
     rng = np.random.default_rng(4)
     model = decoder(count)
-    made = quantize(model, {"x": rng.normal(size=(4, 8, 2)), "s": rng.normal(size=(4, 2))})
+    made = quantize(model, {"x": rng.normal(size=(4, 8, 2)), "s": rng.normal(size=(4, 2))}, BYTES)
     x, s, lengths = rng.normal(0, 2, (3, 7, 2)), rng.normal(size=(3, 2)), np.array([7, 3, 1])
     want = Session(made, "reference").run({"x": x, "s": s}, lengths)
     session = Session(made, backend)
@@ -253,7 +254,7 @@ def test_an_input_without_time_at_every_step_streams(backend: str) -> None:
     x, s = layers.input("x", 2), layers.input("s", 3, has_time=False)
     h = gru(layers.concat(x, layers.repeat(s, x)), 4, rng)
     made = quantize(
-        layers.model("context", {"y": h.output}), {"x": rng.normal(size=(4, 8, 2)), "s": rng.normal(size=(4, 3))}
+        layers.model("context", {"y": h.output}), {"x": rng.normal(size=(4, 8, 2)), "s": rng.normal(size=(4, 3))}, BYTES
     )
     data = {"x": rng.normal(size=(2, 6, 2)), "s": rng.normal(size=(2, 3))}
     want = Session(made, "reference").run(data).outputs["y"]
@@ -268,7 +269,7 @@ def test_an_input_without_time_at_every_step_streams(backend: str) -> None:
 def test_file(model: FloatModel, tmp_path: Any) -> None:
     rng = np.random.default_rng(6)
     data = {i.name: rng.normal(size=(3, 9, *i.shape) if i.has_time else (3, *i.shape)) for i in model.inputs}
-    made = quantize(model, data)
+    made = quantize(model, data, BYTES)
     qrnn.save(made, tmp_path / "slice.qrnn")
     again = qrnn.load(tmp_path / "slice.qrnn")
     np.testing.assert_array_equal(
@@ -278,19 +279,19 @@ def test_file(model: FloatModel, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("part", [(1, None, 1), (0, -2, 1), (1, 6, 2), (-3, -1, 1)])
 def test_c_of_a_slice(part: Part, tmp_path: Any) -> None:
-    made = quantize(network(part), {"x": np.random.default_rng(7).normal(size=(3, 12, 3))})
+    made = quantize(network(part), {"x": np.random.default_rng(7).normal(size=(3, 12, 3))}, BYTES)
     check(made, tmp_path, "gcc")
 
 
 def test_c_of_a_fixed_number_of_steps(tmp_path: Any) -> None:
-    made = quantize(summary(6), {"x": np.random.default_rng(8).normal(size=(3, 6, 2))})
+    made = quantize(summary(6), {"x": np.random.default_rng(8).normal(size=(3, 6, 2))}, BYTES)
     check(made, tmp_path, "gcc", lengths=(6, 6, 6))
 
 
 @pytest.mark.parametrize("count", [0, 4])
 def test_c_of_a_last_state_at_every_step(count: int, tmp_path: Any) -> None:
     rng = np.random.default_rng(9)
-    made = quantize(decoder(count), {"x": rng.normal(size=(4, 8, 2)), "s": rng.normal(size=(4, 2))})
+    made = quantize(decoder(count), {"x": rng.normal(size=(4, 8, 2)), "s": rng.normal(size=(4, 2))}, BYTES)
     check(made, tmp_path, "gcc")
 
 
@@ -320,6 +321,6 @@ def test_c_of_an_input_without_time_beside_slices(slices: int, tmp_path: Any) ->
     first = layers.add(layers.repeat(s, like), like)
     taken = layers.time_slice(first, 1, None, 2)
     outputs = {"y": gru(taken, 3, rng).output, "s": s, "last": layers.last_step(taken)}
-    made = quantize(layers.model("m", outputs), {"x": rng.normal(size=(4, 8, 2)), "s": rng.normal(size=(4, 3))})
+    made = quantize(layers.model("m", outputs), {"x": rng.normal(size=(4, 8, 2)), "s": rng.normal(size=(4, 3))}, BYTES)
     check(made, tmp_path, "gcc")
     assert ("net_step(" in export_source(made, "net", "plain").header) == (slices == 1)

@@ -11,6 +11,7 @@ from export.building import check
 from export.drawn import check_on_core
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import BYTES
 
 import qrnn
 from qrnn import DataError, Session, layers
@@ -281,7 +282,7 @@ def up_network(seed: int = 0) -> FloatModel:
 def test_a_step_gives_the_same_in_every_way_to_ask_for_it() -> None:
     """In place, as integers, with the state as a value, and none in a pool without streams: three steps of the output for one."""
     x = np.random.default_rng(6).normal(size=(2, 4, 8))
-    made = quantize(up_network(), {"x": x})
+    made = quantize(up_network(), {"x": x}, BYTES)
     session = Session(made, "cpu")
     stream, whole, state = session.stream(2), session.stream(2, integers=True), session.initial_state(2)
     unit, offset = made.scales_and_offsets(made.outputs[0])
@@ -306,7 +307,7 @@ def test_a_step_gives_the_same_in_every_way_to_ask_for_it() -> None:
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_exported_c(compiler: str, kernels: Any, tmp_path: Any) -> None:
     model = up_network()
-    check(quantize(model, {"x": np.random.default_rng(6).normal(size=(4, 10, 8))}), tmp_path, compiler, kernels)
+    check(quantize(model, {"x": np.random.default_rng(6).normal(size=(4, 10, 8))}, BYTES), tmp_path, compiler, kernels)
 
 
 @pytest.mark.parametrize("name", ["cortex-m4", "cortex-m55"])
@@ -321,12 +322,12 @@ def test_exported_c_of_steps_that_are_repeated(tmp_path: Any) -> None:
     rng = np.random.default_rng(2)
     x = layers.input("x", 4)
     y = layers.conv(layers.upsample(layers.unstack(x, 2), 3, bands=2, times=2), rng.normal(0, 0.5, (3, 4, 2)), stride=2)
-    check(quantize(layers.model("m", {"y": y}), {"x": rng.normal(size=(4, 10, 4))}), tmp_path, "gcc")
+    check(quantize(layers.model("m", {"y": y}), {"x": rng.normal(size=(4, 10, 4))}, BYTES), tmp_path, "gcc")
 
 
 def test_file(tmp_path: Any) -> None:
     x = np.random.default_rng(4).normal(size=(4, 10, 8))
-    made = quantize(up_network(), {"x": x})
+    made = quantize(up_network(), {"x": x}, BYTES)
     qrnn.save(made, tmp_path / "up.qrnn")
     again = qrnn.load(tmp_path / "up.qrnn")
     want = Session(made, "reference").run({"x": x}).outputs["y"]

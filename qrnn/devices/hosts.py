@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -47,15 +47,22 @@ def host_of(target: Target) -> Host:
     return target.host
 
 
-def find_host_compiler(target: Target) -> HostCompiler:
-    """Return the first installed compiler of the target's that makes its instructions; MissingToolError names Debian's packages."""
+def host_compilers(target: Target) -> Iterator[HostCompiler]:
+    """Give each installed compiler of the target's that makes its instructions, in the order in which the target names them."""
     host = host_of(target)
     for name in host.compilers:
         path = shutil.which(name)
         if path is not None:
             flags = (*host.flags, *(host.clang_flags if name.startswith("clang") else ()))
             if _makes(path, flags, target.core.kernels, host.machine):
-                return HostCompiler(path, flags)
+                yield HostCompiler(path, flags)
+
+
+def find_host_compiler(target: Target) -> HostCompiler:
+    """Return the first of `host_compilers`; MissingToolError names Debian's packages."""
+    host = host_of(target)
+    for compiler in host_compilers(target):
+        return compiler
     raise MissingToolError(
         f"target {target.name}: none of {', '.join(host.compilers)} is installed and makes its instructions; "
         f"apt-get install {' '.join(host.packages)}"
@@ -85,10 +92,18 @@ def runs_here(host: Host) -> bool:
 
 
 def build_program(
-    target: Target, sources: Sequence[Path], include_dirs: Sequence[Path], output: Path, flags: Sequence[str]
+    target: Target,
+    sources: Sequence[Path],
+    include_dirs: Sequence[Path],
+    output: Path,
+    flags: Sequence[str],
+    compiler: HostCompiler | None = None,
 ) -> None:
-    """Compile ``sources`` with the board of hosts, and link them into the program ``output``."""
-    compiler, host = find_host_compiler(target), host_of(target)
+    """Compile ``sources`` with the board of hosts, and link them into the program ``output``.
+
+    ``compiler`` is one of `host_compilers`, and their first where it is None.
+    """
+    compiler, host = compiler or find_host_compiler(target), host_of(target)
     include = [f"-I{folder}" for folder in (*include_dirs, boards_folder())]
     emulated = () if runs_here(host) else host.emulator_flags
     own = [*compiler.flags, *host.program_flags, *emulated, "-std=c99", *flags, *include]

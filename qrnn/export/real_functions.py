@@ -143,6 +143,8 @@ def _quantize(name: str, port: Port, values: RealValues) -> list[str]:
         f"    }} else if (place > {cast(kind, 'low')}) {{",
         f"        whole = {cast(integer, 'place')};",
         f"        whole -= ({cast(kind, 'whole')} > place) ? 1 : 0;",
+        "    } else {",
+        "        /* the lowest */",
         "    }",
         f"    q[k] = {cast(port.kind, f'whole - {numbers.offset}')};",
         "}",

@@ -27,7 +27,7 @@ static inline void qrnn_keep_operands(const int16_t *values, uint32_t count, qrn
             values += 4;
             to += 4;
         }
-        for (uint32_t k = 0U; k < count % 4U; k++) {
+        for (uint32_t k = 0U; k < (count % 4U); k++) {
             to[k] = (int16_t)qrnn_to_operand(values[k], format.shift, format.limit);
         }
     }
@@ -103,13 +103,13 @@ static inline void qrnn_begin_columns(uint32_t *operand)
 static inline void qrnn_put_columns(uint32_t *operand, uint32_t wide, uint32_t column, const int16_t *from, uint32_t count)
 {
     (void)wide;
-    QRNN_COPY((uint8_t *)operand + 2u * column, from, 2u * count);
+    QRNN_COPY((uint8_t *)operand + (2u * column), from, 2u * count);
 }
 
 static inline void qrnn_put_zeros(uint32_t *operand, uint32_t wide, uint32_t column, uint32_t count)
 {
     (void)wide;
-    QRNN_CLEAR((uint8_t *)operand + 2u * column, 2u * count);
+    QRNN_CLEAR((uint8_t *)operand + (2u * column), 2u * count);
 }
 
 static inline void qrnn_end_columns(uint32_t *operand, uint32_t columns, uint32_t four)

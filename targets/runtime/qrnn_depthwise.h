@@ -23,7 +23,7 @@ static inline const QRNN_FLASH int8_t *qrnn_channels_run(qrnn_channels *sums, co
     for (; taps != 0U; taps--) {
         qrnn_channels_add(sums, weight, x, count);
         weight += QRNN_CHANNELS;
-        x += stride;
+        x = &x[stride];
     }
     return weight;
 }
@@ -63,6 +63,8 @@ QRNN_FOR_EACH_LAYER void qrnn_depthwise_block(const QRNN_FLASH qrnn_depthwise *c
             }
             step = qrnn_window_next(window, step);
         }
+    } else {
+        /* No tap lies on a band: the sums are the bias. */
     }
     qrnn_channels_end(&sums, &row[QRNN_CHANNELS], (conv->left_shift == NULL) ? NULL : &conv->left_shift[first],
                       (conv->pre_shift == NULL) ? NULL : &conv->pre_shift[first], count, &y[first]);

@@ -87,6 +87,7 @@ QRNN_APART void qrnn_dot4(const QRNN_FLASH int8_t *weight, const uint32_t *opera
         uint32_t p3 = 0;
         left -= chunk;
 #ifdef QRNN_AVR_ASSEMBLY
+        register const uint8_t *next __asm__("r26") = x; /* X, which a compiler that is short of registers may else give away */
         uint8_t fours = (uint8_t)(chunk / 4u);
         uint8_t w;
         uint8_t factor;
@@ -94,10 +95,11 @@ QRNN_APART void qrnn_dot4(const QRNN_FLASH int8_t *weight, const uint32_t *opera
     QRNN_NEXT_WEIGHT "mul %[w], %[x]\n\tadd %A[" sum "], r0\n\tadc %B[" sum "], r1\n\tadc %C[" sum "], %[zero]\n\t"
 #define QRNN_COLUMN "ld %[x], X+\n\t" QRNN_PART("p0") QRNN_PART("p1") QRNN_PART("p2") QRNN_PART("p3")
         __asm__ volatile("1:\n\t" QRNN_COLUMN QRNN_COLUMN QRNN_COLUMN QRNN_COLUMN "dec %[n]\n\tbreq 2f\n\trjmp 1b\n2:\tclr r1"
-                         : "+x"(x), [weight] "+z"(weight), [n] "+r"(fours), [p0] "+r"(p0), [p1] "+r"(p1), [p2] "+r"(p2),
+                         : "+x"(next), [weight] "+z"(weight), [n] "+r"(fours), [p0] "+r"(p0), [p1] "+r"(p1), [p2] "+r"(p2),
                            [p3] "+r"(p3), [w] "=&r"(w), [x] "=&r"(factor)
                          : [zero] "r"((uint8_t)0)
                          : "r0", "memory");
+        x = next;
 #else
         for (uint16_t k = 0; k < chunk; k++) {
             const uint8_t factor = *x++;
@@ -127,7 +129,8 @@ QRNN_APART void qrnn_dot4_wide(const QRNN_FLASH int8_t *weight, const uint32_t *
     uint32_t p2 = (uint32_t)bias[2] - operand[0];
     uint32_t p3 = (uint32_t)bias[3] - operand[0];
 #ifdef QRNN_AVR_ASSEMBLY
-    uint16_t n = (uint16_t)columns;
+    register const uint16_t *next __asm__("r26") = x; /* X and r25:r24, as above */
+    register uint16_t n __asm__("r24") = (uint16_t)columns;
     uint8_t w;
     uint8_t low;
     uint8_t high;
@@ -137,7 +140,7 @@ QRNN_APART void qrnn_dot4_wide(const QRNN_FLASH int8_t *weight, const uint32_t *
                      "], r1\n\tadc %D[" sum "], %[zero]\n\t"
     __asm__ volatile("1:\n\tld %[low], X+\n\tld %[high], X+\n\t" QRNN_WIDE_PART("p0") QRNN_WIDE_PART("p1") QRNN_WIDE_PART("p2")
                          QRNN_WIDE_PART("p3") "sbiw %[n], 1\n\tbreq 2f\n\trjmp 1b\n2:\tclr r1"
-                     : "+x"(x), [weight] "+z"(weight), [n] "+w"(n), [p0] "+r"(p0), [p1] "+r"(p1), [p2] "+r"(p2), [p3] "+r"(p3),
+                     : "+x"(next), [weight] "+z"(weight), [n] "+w"(n), [p0] "+r"(p0), [p1] "+r"(p1), [p2] "+r"(p2), [p3] "+r"(p3),
                        [w] "=&r"(w), [low] "=&r"(low), [high] "=&r"(high)
                      : [zero] "r"((uint8_t)0)
                      : "r0", "memory");

@@ -71,22 +71,25 @@ static inline void qrnn_sum_groups(uint32_t *operand, uint32_t columns)
 
 static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
 {
-    const int16_t *const end = values + count / 2u * 2u;
-    uint32_t padding = (0u - count) % QRNN_PADDED / 2u;
+    const int16_t *const end = &values[(count / 2u) * 2u];
+    uint32_t padding = ((0u - count) % QRNN_PADDED) / 2u;
 #ifdef QRNN_USE_FOUR
     uint32_t *const first = operand;
 #endif
     while (values != end) {
         uint32_t pair;
         QRNN_COPY(&pair, values, sizeof pair);
-        *operand++ = qrnn_operands(pair, shift, limit);
+        *operand = qrnn_operands(pair, shift, limit);
+        operand++;
         values += 2;
     }
     if ((count & 1u) != 0u) {
-        *operand++ = qrnn_operands((uint32_t)values[0] & 0xFFFFu, shift, limit);
+        *operand = qrnn_operands((uint32_t)values[0] & 0xFFFFu, shift, limit);
+        operand++;
     }
     for (; padding != 0u; padding--) {
-        *operand++ = 0;
+        *operand = 0;
+        operand++;
     }
 #ifdef QRNN_USE_FOUR
     qrnn_sum_groups(first, (uint32_t)(operand - first) * 2u);
@@ -159,7 +162,7 @@ QRNN_DOT void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t 
                       int32_t sums[4])
 {
     do {
-        uint32_t chunk = columns < QRNN_CHUNK ? columns : QRNN_CHUNK;
+        uint32_t chunk = (columns < QRNN_CHUNK) ? columns : QRNN_CHUNK;
         int32_t low0 = bias[0];
         int32_t low2 = bias[2];
         int32_t both0 = low0;
@@ -223,14 +226,14 @@ QRNN_WIDE_DOT void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand,
     int32_t low0 = bias[0];
     int32_t low2 = bias[2];
 #ifdef QRNN_DSP_ASSEMBLY
-    const uint8_t *x0 = (const uint8_t *)operand + 2u * columns;
+    const uint8_t *x0 = (const uint8_t *)operand + (2u * columns);
     uint32_t x1 = columns;
     uint32_t w0;
     uint32_t w1;
     uint32_t sum0 = (uint32_t)low0;
     uint32_t sum2 = (uint32_t)low2;
-    int32_t sum0_high = low0 >> 31;
-    int32_t sum2_high = low2 >> 31;
+    int32_t sum0_high = -(int32_t)((uint32_t)low0 >> 31); /* its sign in all bits */
+    int32_t sum2_high = -(int32_t)((uint32_t)low2 >> 31);
     int64_t both0;
     int64_t both2;
     __asm__(QRNN_ROWS_LOOP_WIDE

@@ -54,7 +54,7 @@ static inline int16x8_t qrnn_operands(const int16_t *values, uint32_t count, uin
 static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, int32_t limit, uint32_t *operand)
 {
     int8_t *x = (int8_t *)operand;
-    const int8_t *const end = x + (count + QRNN_PADDED - 1u) / QRNN_PADDED * QRNN_PADDED;
+    const int8_t *const end = &x[((count + QRNN_PADDED - 1u) / QRNN_PADDED) * QRNN_PADDED];
     QRNN_AS_A_LOOP
     for (; count >= 8u; count -= 8u) {
         vstrbq_s16(x, qrnn_clamp_operands(vldrhq_s16(values), shift, limit));
@@ -65,7 +65,7 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
         vstrbq_s16(x, qrnn_operands(values, count, shift, limit));
         values += 8;
         x += 8;
-        count -= count < 8u ? count : 8u;
+        count -= (count < 8u) ? count : 8u;
     }
 }
 
@@ -122,7 +122,7 @@ static void qrnn_encode_wide(const int16_t *values, uint32_t count, uint32_t shi
         qrnn_split(qrnn_operands(values, count, shift, limit), high, high + plane);
         values += 8;
         high += 8;
-        count -= count < 8u ? count : 8u;
+        count -= (count < 8u) ? count : 8u;
     }
 }
 

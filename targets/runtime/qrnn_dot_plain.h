@@ -29,10 +29,10 @@
 /* The sums of 32 operands each, behind the `columns` operands */
 static inline void qrnn_sum_groups(uint32_t *operand, uint32_t columns)
 {
-    for (uint32_t group = 0; group < columns / 32u; group++) {
+    for (uint32_t group = 0; group < (columns / 32u); group++) {
         uint32_t sum = 0;
         for (uint32_t j = 1; j <= 32u; j++) {
-            sum += operand[32u * group + j];
+            sum += operand[(32u * group) + j];
         }
         operand[1u + columns + group] = sum;
     }
@@ -49,7 +49,7 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
         operand[k + 1u] = (uint32_t)x;
         sum += (uint32_t)x;
     }
-    for (; k % QRNN_PADDED != 0u; k++) {
+    for (; (k % QRNN_PADDED) != 0u; k++) {
         operand[k + 1u] = 0;
     }
     operand[0] = sum * 128u;
@@ -221,8 +221,9 @@ qrnn_four_sums(const int8_t *weight __attribute__((unused)), const uint32_t *ope
 static void qrnn_dot4_wide(const QRNN_FLASH int8_t *weight, const uint32_t *operand, uint32_t columns, const QRNN_FLASH int32_t bias[4],
                            int32_t sums[4])
 {
-    const uint32_t excess = *operand++;
-    const uint32_t *const end = operand + columns;
+    const uint32_t excess = *operand;
+    operand++;
+    const uint32_t *const end = &operand[columns];
 #ifdef QRNN_HIGH_REGISTERS
     uint32_t p[4];
     qrnn_four_sums(weight, operand, end, p);
@@ -317,7 +318,7 @@ static void qrnn_dot4_wide(const QRNN_FLASH int8_t *weight, const uint32_t *oper
 QRNN_DOT void qrnn_dot4_four(const QRNN_FLASH int8_t *weight, const uint32_t *operand, uint32_t columns, const QRNN_FLASH int32_t bias[4],
                            int32_t sums[4])
 {
-    const uint32_t *group_sum = operand + 1 + columns;
+    const uint32_t *group_sum = &operand[columns + 1u];
     const uint32_t *const end = group_sum;
     int32_t s0 = bias[0];
     int32_t s1 = bias[1];
@@ -325,9 +326,10 @@ QRNN_DOT void qrnn_dot4_four(const QRNN_FLASH int8_t *weight, const uint32_t *op
     int32_t s3 = bias[3];
     operand++;
     do {
-        const QRNN_FLASH uint32_t *words = (const QRNN_FLASH uint32_t *)(const QRNN_FLASH void *)(weight + 4); /* as which they are stored */
-        const uint32_t *const group_end = operand + 32;
-        const uint32_t offset = *group_sum++ * 0x80008u;
+        const QRNN_FLASH uint32_t *words = (const QRNN_FLASH uint32_t *)(const QRNN_FLASH void *)&weight[4]; /* as which they are stored */
+        const uint32_t *const group_end = &operand[32];
+        const uint32_t offset = *group_sum * 0x80008u;
+        group_sum++;
         uint32_t p01 = 0u - offset;
         uint32_t p23 = 0u - offset;
         QRNN_GROUP_OF_FOUR
@@ -350,7 +352,7 @@ QRNN_DOT void qrnn_dot4_four(const QRNN_FLASH int8_t *weight, const uint32_t *op
 static void qrnn_dot4_four_wide(const QRNN_FLASH int8_t *weight, const uint32_t *operand, uint32_t columns, const QRNN_FLASH int32_t bias[4],
                                 int32_t sums[4])
 {
-    const uint32_t *group_sum = operand + 1 + columns;
+    const uint32_t *group_sum = &operand[columns + 1u];
     const uint32_t *const end = group_sum;
     int32_t s0 = bias[0];
     int32_t s1 = bias[1];
@@ -358,9 +360,10 @@ static void qrnn_dot4_four_wide(const QRNN_FLASH int8_t *weight, const uint32_t 
     int32_t s3 = bias[3];
     operand++;
     do {
-        const QRNN_FLASH uint32_t *words = (const QRNN_FLASH uint32_t *)(const QRNN_FLASH void *)(weight + 4);
-        const uint32_t *const group_end = operand + 32;
-        const uint32_t offset = *group_sum++ * 8u;
+        const QRNN_FLASH uint32_t *words = (const QRNN_FLASH uint32_t *)(const QRNN_FLASH void *)&weight[4];
+        const uint32_t *const group_end = &operand[32];
+        const uint32_t offset = *group_sum * 8u;
+        group_sum++;
         uint32_t p0 = 0;
         uint32_t p1 = 0;
         uint32_t p2 = 0;
@@ -370,10 +373,10 @@ static void qrnn_dot4_four_wide(const QRNN_FLASH int8_t *weight, const uint32_t 
             const int32_t low = (int16_t)(*words & 0xFFFFu);
             const uint32_t x = operand[0];
             const uint32_t next = operand[1];
-            p0 += (uint32_t)low * x + (uint32_t)high * next;
-            p1 += (uint32_t)(low >> 4) * x + (uint32_t)(high >> 4) * next;
-            p2 += (uint32_t)(low >> 8) * x + (uint32_t)(high >> 8) * next;
-            p3 += (uint32_t)(low >> 12) * x + (uint32_t)(high >> 12) * next;
+            p0 += ((uint32_t)low * x) + ((uint32_t)high * next);
+            p1 += ((uint32_t)(low >> 4) * x) + ((uint32_t)(high >> 4) * next);
+            p2 += ((uint32_t)(low >> 8) * x) + ((uint32_t)(high >> 8) * next);
+            p3 += ((uint32_t)(low >> 12) * x) + ((uint32_t)(high >> 12) * next);
             operand += 2;
             words++;
         } while (operand != group_end);

@@ -297,7 +297,11 @@ static inline void qrnn_requantize_four(const int32_t sums[4], const QRNN_FLASH 
 /* x where sign >= 0, else -x */
 static inline qrnn_lanes qrnn_lanes_with_sign(qrnn_lanes x, qrnn_lanes sign)
 {
-    const qrnn_lanes flip = qrnn_lanes_shift_right(sign, 31U); /* 0 or -1; ~x + 1 = -x */
+#if QRNN_LANES == 1U
+    const qrnn_lanes flip = -(int32_t)((uint32_t)sign >> 31); /* 0 or -1; ~x + 1 = -x */
+#else
+    const qrnn_lanes flip = qrnn_lanes_shift_right(sign, 31U);
+#endif
     return qrnn_lanes_subtract(qrnn_lanes_xor(x, flip), flip);
 }
 

@@ -172,12 +172,12 @@ QRNN_FOR_EACH_LAYER void qrnn_rows(const QRNN_FLASH qrnn_matrix *matrix, uint32_
 #endif
 
 #if defined(QRNN_HAS_BLOCKS) && defined(QRNN_USE_LISTS)
-    if ((matrix->lists == (uint8_t)QRNN_NO_LISTS) && qrnn_takes_blocks(matrix)) {
+    if ((matrix->lists == (uint8_t)QRNN_NO_LISTS) && (qrnn_takes_blocks(matrix) != 0)) {
         qrnn_block_sums(matrix, qrnn_block(matrix, first_block), operand, row, blocks, sums[0]);
         return;
     }
 #elif defined(QRNN_HAS_BLOCKS)
-    if (qrnn_takes_blocks(matrix)) {
+    if (qrnn_takes_blocks(matrix) != 0) {
         qrnn_block_sums(matrix, weight, operand, row, blocks, sums[0]);
         return;
     }

@@ -12,7 +12,7 @@ static inline int32_t qrnn_exp_weight(int32_t d, uint32_t frac, const QRNN_FLASH
     const int32_t scaled = (frac > 11U) ? qrnn_shift_right_round(d, frac - 11U) : qrnn_shift_left(d, 11U - frac);
     const int32_t m = qrnn_at_most(scaled, 32767);
     const QRNN_FLASH uint16_t *entry = &table[m >> 8];
-    return entry[0] + qrnn_shift_right_round(((int32_t)entry[1] - entry[0]) * ((m & 255) * 128), 15U);
+    return (int32_t)entry[0] + qrnn_shift_right_round(((int32_t)entry[1] - (int32_t)entry[0]) * ((m & 255) * 128), 15U);
 }
 #endif
 

@@ -54,7 +54,7 @@ def check_layer(
         check_raw(model, rng, lengths, names, **ALWAYS)
 
 
-@pytest.mark.wide(cover=False, keep=2)
+@pytest.mark.wide(cover=False)
 @pytest.mark.parametrize(("cell", "after"), CELLS)
 def test_awkward_sizes(cell: Any, after: bool) -> None:
     for seed, (hidden, inputs, density) in enumerate(
@@ -159,20 +159,21 @@ def test_four_bit_weights_are_listed_where_lists_are_half_as_long(isa: Any) -> N
     assert matrix4(rng, 4, 32, 127).weight.any()
 
 
-def test_pruned_networks_of_each_width() -> None:
+@pytest.mark.wide
+@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("widths", [{"weights": 4, "refine": "none"}, {"activations": 16}], ids=lambda w: next(iter(w)))
+def test_pruned_networks_of_each_width(widths: dict[str, Any], isa: str) -> None:
     """Networks that `qrnn.prune` would give, quantized with weights of four bits and operands of 16."""
     rng = np.random.default_rng(3)
     x = rng.normal(size=(2, 9, 37)).astype(np.float32)
-    for scheme in (Scheme(input="8", weights=4, refine="none"), Scheme(input="8", activations=16)):
-        model = quantize(network(1, "gru", 37, 45, (8, 4), 0.2), {"x": x}, scheme)
-        want = Session(model, "reference").run({"x": x}).outputs
-        for isa in available_isas():
-            session = Session(model, "cpu", 1, isa=isa, tuning=Tuning(dense_macs=1, cache_bytes=0))
-            got = session.run({"x": x}).outputs
-            assert all(np.array_equal(got[name], want[name]) for name in want)
-            stream = session.stream()
-            alone = [stream.step({"x": x[:1, t]})["y"].copy() for t in range(x.shape[1])]
-            assert np.array_equal(np.concatenate(alone), want["y"][0])
+    model = quantize(network(1, "gru", 37, 45, (8, 4), 0.2), {"x": x}, Scheme(input="8", **widths))
+    want = Session(model, "reference").run({"x": x}).outputs
+    session = Session(model, "cpu", 1, isa=isa, tuning=Tuning(dense_macs=1, cache_bytes=0))
+    got = session.run({"x": x}).outputs
+    assert all(np.array_equal(got[name], want[name]) for name in want)
+    stream = session.stream()
+    alone = [stream.step({"x": x[:1, t]})["y"].copy() for t in range(x.shape[1])]
+    assert np.array_equal(np.concatenate(alone), want["y"][0])
 
 
 @isas

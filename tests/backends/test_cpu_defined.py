@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Shape, make_model
+from schemes import BYTES
 
 from backends.generators import QUIET, eager
 from backends.loop_kinds import QuantDifference, QuantPooled, difference_rows, pooled_step
@@ -175,7 +176,7 @@ def every_kind() -> QuantModel:
     inputs = (GraphInput("t", "tokens", (), True, vocabulary=11), GraphInput("x", "features", (3,), True))
     outputs = (*base.outputs, GraphOutput("s", (4,), True, (("s", everything, everything),)))
     model = replace(base, inputs=inputs, layers=layers, outputs=outputs, tensors=tensors)
-    return quantize(model, inputs_of(rng, 3, 9))
+    return quantize(model, inputs_of(rng, 3, 9), BYTES)
 
 
 def inputs_of(rng: Rng, size: int, steps: int) -> dict[str, Any]:
@@ -377,7 +378,7 @@ def test_layers_that_give_a_step_for_a_step_take_part_in_streams_and_whole_seque
     """Streams in an order of their own, each with its own state, and whole sequences in both types of real numbers."""
     rng = np.random.default_rng(12)
     x = rng.normal(size=(5, 7, 3))
-    model = quantize(stepped_kinds(normalized), {"x": x})
+    model = quantize(stepped_kinds(normalized), {"x": x}, BYTES)
     session = Session(model, "cpu", threads, "plain", tuning=eager(2) if threads == 2 else None)
     engine = session.engine
     assert engine.streams(2) is not None
@@ -407,7 +408,7 @@ def test_layers_that_give_a_step_for_a_step_take_part_in_streams_and_whole_seque
 def test_cells_without_a_kernel(threads: int) -> None:
     """Both directions of such a layer, with lengths, carried states and traces."""
     rng = np.random.default_rng(8)
-    model = quantize(make_model(Shape("lstm", 3, 5, (False, True)), rng), {"x": rng.normal(size=(2, 9, 3))})
+    model = quantize(make_model(Shape("lstm", 3, 5, (False, True)), rng), {"x": rng.normal(size=(2, 9, 3))}, BYTES)
     (layer,) = model.recurrent_layers
 
     def direction_loop(_: Any, number: int) -> StepLoop:

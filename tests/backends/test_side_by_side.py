@@ -15,6 +15,8 @@ from qrnn.model.kinds.over_bands import QuantOverBands
 from qrnn.model.quant_model import QuantModel
 
 STEPS = 7
+FUSED = pytest.mark.parametrize("isa", [isa for isa in available_isas() if isa != PLAIN])
+"""Each network is compiled for itself, which takes seconds: the default run has few of them."""
 
 
 def network(cell: str, bands: int, features: int, units: int, reverse: bool, scheme: Scheme, seed: int) -> QuantModel:
@@ -33,10 +35,23 @@ def network(cell: str, bands: int, features: int, units: int, reverse: bool, sch
     return quantize(model, {"x": rng.normal(size=(4, 9, bands * features))}, scheme)
 
 
-@pytest.mark.parametrize("isa", [isa for isa in available_isas() if isa != PLAIN])
-@settings(deadline=None, max_examples=4)
+@pytest.mark.wide(cover=False)
+@FUSED
+@settings(deadline=None, max_examples=2)
 @given(st.data())
-def test_integers_are_those_of_the_reference(isa: str, data: st.DataObject) -> None:
+def test_few_networks(isa: str, data: st.DataObject) -> None:
+    check(isa, data)
+
+
+@pytest.mark.matrix
+@FUSED
+@settings(deadline=None, max_examples=10)
+@given(st.data())
+def test_many_networks(isa: str, data: st.DataObject) -> None:
+    check(isa, data)
+
+
+def check(isa: str, data: st.DataObject) -> None:
     """Whole sequences, a ragged batch, and steps; numbers of steps that the copies do not divide."""
     cell, units = (
         data.draw(st.sampled_from(["lstm", "gru", "rnn"])),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import BYTES
 
 from backends.generators import QUIET, eager
 from backends.raw_layers import ends, matrix
@@ -275,7 +276,7 @@ def test_steps_that_come_apart_are_no_list_of_calls(after: int) -> None:
     rng = np.random.default_rng(5)
     x = layers.input("x", 3)
     y = layers.add(x, layers.conv(x, rng.normal(size=(3, 3, 3)), padding=(2 - after, after)))
-    model = quantize(layers.model("m", {"y": y}), {"x": rng.normal(size=(2, 9, 3))})
+    model = quantize(layers.model("m", {"y": y}), {"x": rng.normal(size=(2, 9, 3))}, BYTES)
     engine = CpuEngine(model, 1)
     assert (engine.streams(1) is None) == (after > 0)
     assert engine.sequences(2, 9, np.float64) is not None
@@ -310,7 +311,7 @@ def test_functions_are_computed_in_place_where_nobody_else_reads(read: str) -> N
     a = layers.activation(c, "relu")
     y = layers.add(a, c) if read == "by two layers" else layers.dense(a, rng.normal(size=(3, 4)))
     outputs = {"y": y, "c": c} if read == "by an output too" else {"y": y}
-    model = quantize(layers.model("m", outputs), {"x": rng.normal(size=(2, 9, 5))})
+    model = quantize(layers.model("m", outputs), {"x": rng.normal(size=(2, 9, 5))}, BYTES)
     given = rng.normal(size=(3, 9, 5))
     want, session = Session(model, "reference").run({"x": given}), Session(model)
     for _ in range(2):

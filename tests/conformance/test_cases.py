@@ -30,6 +30,16 @@ REDUCTION = list(reduction_cases())
 ELEMENTWISE = list(elementwise_cases())
 MOVED = list(move_cases())
 UPSAMPLED = list(upsampling_cases())
+RESULTS: dict[int, Result] = {}
+
+
+def measured(case: Case) -> Result:
+    """The result of a case of the lists above, measured once for all tests that ask for it."""
+    if id(case) not in RESULTS:
+        RESULTS[id(case)] = measure(case)
+    return RESULTS[id(case)]
+
+
 BEYOND = "GRUTest.ONNXRuntime_TestGRUPositiveActivationClipping"
 """Inputs of 1e3 and 1e20 in one tensor."""
 
@@ -50,7 +60,7 @@ def assert_integers(result: Result) -> None:
 @pytest.mark.wide(cover=False, keep=8)
 @pytest.mark.parametrize("case", OWN, ids=name)
 def test_own_case(case: Case) -> None:
-    result = measure(case)
+    result = measured(case)
     assert not result.refused
     assert result.difference <= OWN_DIFFERENCE
     assert_integers(result)
@@ -64,7 +74,7 @@ def test_own_case(case: Case) -> None:
 @needs_vectors
 @pytest.mark.parametrize("case", GOLDEN, ids=name)
 def test_golden_case(case: Case) -> None:
-    result = measure(case)
+    result = measured(case)
     if case.fails:
         assert result.refused.startswith("DataError: lengths")
         return
@@ -86,7 +96,7 @@ def test_node_case(case: Case) -> None:
         want = case.expected[output.name]
         assert got.dtype == want.dtype == np.float32
         np.testing.assert_allclose(got, want, rtol=NODE_RTOL, atol=NODE_ATOL)
-    assert_integers(measure(case))
+    assert_integers(measured(case))
 
 
 NORM_REFUSALS = {
@@ -106,7 +116,7 @@ def test_norm_case(case: Case) -> None:
     names = [d.dim_param for d in dims][values.get("axis", -1) % len(dims) :]
     axis = "N" if "N" in names and not node.op_type.startswith("Lp") else names[0]
     expected = [says for says, holds in NORM_REFUSALS.items() if holds(node.op_type, axis, values.get("p", 2))]
-    result = measure(case)
+    result = measured(case)
     if expected:
         assert any(says in result.refused for says in expected), result.refused
         return
@@ -130,7 +140,7 @@ def is_supported(case: Case) -> bool:
 
 @pytest.mark.parametrize("case", ELEMENTWISE, ids=name)
 def test_elementwise_case(case: Case) -> None:
-    result = measure(case)
+    result = measured(case)
     assert bool(result.refused) != is_supported(case), result.refused
     if not result.refused:
         assert result.within_node_tolerance
@@ -139,13 +149,13 @@ def test_elementwise_case(case: Case) -> None:
 
 
 def test_onnx_has_tests_of_most_elementwise_operators() -> None:
-    ran = {case.operator for case in ELEMENTWISE if not measure(case).refused}
+    ran = {case.operator for case in ELEMENTWISE if not measured(case).refused}
     assert len(ran) >= 25
     assert {"Add", "Sub", "Mul", "Div", "Sqrt", "Log", "Exp", "Clip", "PRelu", "LogSoftmax", "ArgMax"} <= ran
 
 
 def test_onnx_has_tests_of_normalizations() -> None:
-    ran = {case.operator for case in NORM if not measure(case).refused}
+    ran = {case.operator for case in NORM if not measured(case).refused}
     assert ran >= {
         "LayerNormalization",
         "RMSNormalization",
@@ -165,7 +175,7 @@ REFUSED = (
 @pytest.mark.parametrize("case", REDUCTION, ids=name)
 def test_reduction_case(case: Case) -> None:
     """A reduction of features and time, or a pool over time and up to two other axes, runs; any other is refused for what it is."""
-    result = measure(case)
+    result = measured(case)
     if result.refused:
         assert any(words in result.refused for words in REFUSED)
         return
@@ -175,14 +185,14 @@ def test_reduction_case(case: Case) -> None:
 
 def test_onnx_has_tests_of_all_reductions_and_pools() -> None:
     assert {case.operator for case in REDUCTION} == {*REDUCTIONS, *POOLS}
-    assert sum(not measure(case).refused for case in REDUCTION) == 48
-    assert {words for case in REDUCTION for words in REFUSED if words in measure(case).refused} == set(REFUSED)
+    assert sum(not measured(case).refused for case in REDUCTION) == 48
+    assert {words for case in REDUCTION for words in REFUSED if words in measured(case).refused} == set(REFUSED)
 
 
 @pytest.mark.parametrize("case", MOVED, ids=name)
 def test_case_that_moves_data(case: Case) -> None:
     """What keeps batch and time runs, and every value of float is one of the input or of the filling; any other is refused by name."""
-    result = measure(case)
+    result = measured(case)
     if result.refused:
         assert case.operator in result.refused or "as one axis" in result.refused
         return
@@ -192,14 +202,14 @@ def test_case_that_moves_data(case: Case) -> None:
 
 def test_onnx_has_tests_of_all_operators_that_move_data() -> None:
     assert {case.operator for case in MOVED} == set(MOVES)
-    ran = {case.operator for case in MOVED if not measure(case).refused}
+    ran = {case.operator for case in MOVED if not measured(case).refused}
     assert {"Slice", "Split", "Gather", "Pad", "Concat", "Transpose", "Reshape", "Squeeze", "Unsqueeze"} <= ran
 
 
 @pytest.mark.parametrize("case", UPSAMPLED, ids=name)
 def test_case_that_upsamples(case: Case) -> None:
     """What is imported has ONNX Runtime's numbers; an image without time beside an RNN of one step is no integer model, as with Conv."""
-    result = measure(case)
+    result = measured(case)
     if result.refused:
         assert case.operator in result.refused
         return
@@ -212,7 +222,7 @@ def test_case_that_upsamples(case: Case) -> None:
 
 def test_onnx_has_tests_of_all_operators_that_upsample() -> None:
     assert {case.operator for case in UPSAMPLED} == set(UPSAMPLING)
-    refused = {case.name for case in UPSAMPLED if measure(case).refused}
+    refused = {case.name for case in UPSAMPLED if measured(case).refused}
     assert not any(case.operator == "ConvTranspose" for case in UPSAMPLED if case.name in refused)
     modes = ("cubic", "tf_crop", "antialias", "not_larger", "not_smaller", "sizes", "linear_align_corners")
     assert all(any(mode in name for mode in modes) for name in refused), refused

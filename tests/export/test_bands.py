@@ -46,6 +46,7 @@ def both(cell: str, per: str) -> QuantModel:
     return quantized(layers.model("both", outputs | ({} if inter.c_n is None else {"c": inter.c_n})))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("per", ["forward", "both"])
 @pytest.mark.parametrize("cell", ["gru", "lstm", "indrnn"])
 def test_on_this_machine(cell: str, per: str) -> None:

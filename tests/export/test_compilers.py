@@ -152,6 +152,17 @@ def test_clang_takes_users_flags(which: str, kernels: Kernels, number: int, tmp_
         compiles(source, compiler(cc), *own, *core, *FLAGS["clang"][number], level)
 
 
+@pytest.mark.wide(cover=False)
+@pytest.mark.parametrize("flags", [(), ("-fno-omit-frame-pointer",)])
+@pytest.mark.parametrize("which", ["lstm", "gru of 16 bits", "four bits"])
+def test_avr_gcc_takes_users_flags(which: str, flags: tuple[str, ...], tmp_path: Path) -> None:
+    """A compiler that keeps a frame pointer has few registers left for the assembly loops."""
+    source, gcc = sources(which, "avr", tmp_path), cross_compiler("avr-gcc", "-c")
+    for level in LEVELS["gcc"]:
+        command = [gcc, "-mmcu=atmega1284p", "-std=gnu99", *flags, level, "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+        compile_program([*command, "-c", source, "-o", source.with_suffix(".o")])
+
+
 @pytest.mark.matrix
 @pytest.mark.parametrize("state", ARM_CORES)
 @pytest.mark.parametrize("which", ["lstm", "four bits", "gru of 16 bits", *WHOLE[1:]])

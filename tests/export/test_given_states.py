@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def of_graph(which: str) -> QuantModel:
     return quantized(model, seed=3, size=0.7, steps=1 if model.rows else 12)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("cc", COMPILERS)
 @pytest.mark.parametrize("which", MODELS)
 def test_given_states_have_the_hosts_bits(which: str, cc: str, tmp_path: Path) -> None:
@@ -82,11 +84,20 @@ def test_given_states_have_the_hosts_bits(which: str, cc: str, tmp_path: Path) -
     check(model, tmp_path, cc)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=3, deadline=None)
+@given(st.data())
+def test_states_of_few_drawn_models(data: st.DataObject) -> None:
+    check_drawn(data)
+
+
+@pytest.mark.matrix
+@settings(max_examples=24, deadline=None)
 @given(st.data())
 def test_states_of_drawn_models(data: st.DataObject) -> None:
-    import tempfile
+    check_drawn(data)
 
+
+def check_drawn(data: st.DataObject) -> None:
     shape = Shape(
         data.draw(st.sampled_from(["lstm", "gru", "rnn"])),
         3,

@@ -16,6 +16,7 @@ KERNELS: tuple[Kernels, ...] = ("plain", "dsp", "mve")
 BLOCKS = {"tiles": (8, 4), "rows": (1, 8)}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize(
     ("kind", "cell", "bits"),

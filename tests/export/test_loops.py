@@ -578,6 +578,7 @@ def test_outputs_of_two_rates_are_refused() -> None:
         export_source(model, "net", "plain")
 
 
+@pytest.mark.wide("stride", "cc")
 @pytest.mark.parametrize(("stride", "delay"), [(1, 1), (2, 0), (3, 2)])
 @pytest.mark.parametrize("cc", COMPILERS)
 def test_rows_behind_a_stride_or_a_delay_are_read_backwards(stride: int, delay: int, cc: str, tmp_path: Path) -> None:

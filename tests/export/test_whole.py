@@ -14,6 +14,7 @@ from backends.generators import few, many
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from installed import SANITIZERS
+from schemes import BYTES
 
 from export import drawn
 from export.building import COMPILERS, check, compiler, quantized
@@ -53,7 +54,7 @@ def test_random_whole_models_long(kernels: Kernels, cc: str, model: QuantModel) 
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-@settings(few, max_examples=4)
+@settings(few, max_examples=2)
 @given(model=models())
 def test_few_random_whole_models(kernels: Kernels, model: QuantModel) -> None:
     check_on_host(model, kernels)
@@ -108,10 +109,11 @@ def digits() -> tuple[QuantModel, dict[str, Any]]:
         pytest.skip("the shared models are not there")
     with np.load(images) as data:
         x = (data["images"][:40].transpose(0, 2, 1)[:, :80, None] / 255).astype(np.float32)
-    return quantize(load_onnx(path), {"x": x}), {"x": x}
+    return quantize(load_onnx(path), {"x": x}, BYTES), {"x": x}
 
 
 @pytest.mark.filterwarnings("ignore::qrnn.quantization.source_checks.CalibrationWarning")
+@pytest.mark.wide(cover=False, keep=2)
 @pytest.mark.parametrize("name", ["", *CORES])
 def test_a_recognizer_of_digits(name: str) -> None:
     model, data = digits()

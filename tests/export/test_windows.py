@@ -34,7 +34,7 @@ MORE_CORES = ("cortex-m0plus", "cortex-m3", "cortex-m7", "cortex-m33", "rv32imc"
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-@settings(few, max_examples=4)
+@settings(few, max_examples=2)
 @given(model=models())
 def test_few_random_windows(kernels: Kernels, model: QuantModel) -> None:
     check_on_host(model, kernels)
@@ -103,6 +103,7 @@ def test_groups_of_few_rows_are_joined(groups: int, rows: int, joined: int) -> N
         assert np.count_nonzero(found[row]) == np.count_nonzero(own[row])
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("name", CORES)
 def test_whole_blocks_on_cores(name: str, bits: int) -> None:
@@ -122,6 +123,7 @@ def test_whole_blocks_on_cores(name: str, bits: int) -> None:
     check_on_core(quantized(layers.model("skips", {"y": outputs["y8"]}), Scheme(bits, input=str(bits))), name)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "most"), [("cortex-m4", 1.3), ("cortex-m55", 0.3)])
 @pytest.mark.parametrize("taps", [1, 3])
 def test_instructions_of_a_multiply_add(name: str, most: float, taps: int, tmp_path: Path) -> None:

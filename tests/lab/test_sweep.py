@@ -125,7 +125,13 @@ def test_keys_depend_on_all_that_figures_depend_on(
     assert key(calibration, data, board) in keys
 
 
-@pytest.fixture(params=[pytest.param("threads", marks=pytest.mark.matrix), "processes", "dask"])
+@pytest.fixture(
+    params=[
+        pytest.param("threads", marks=pytest.mark.matrix),
+        "processes",
+        pytest.param("dask", marks=pytest.mark.matrix),
+    ]
+)
 def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "threads":
         with ThreadPoolExecutor(2) as pool:

@@ -11,6 +11,7 @@ import pytest
 from elementwise_layers import KINDS, model_of, models
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import BYTES
 
 from qrnn import layers
 from qrnn.accuracy.metrics import sqnr_db
@@ -55,7 +56,9 @@ def with_recurrent(model: QuantModel) -> QuantModel:
     """The model of one layer beside a recurrent layer of an input of its own."""
     r = layers.input("r", 2)
     base = quantize(
-        layers.model("base", {"h": layers.rnn(r, np.ones((1, 2)), np.zeros((1, 1))).output}), {"r": np.ones((1, 4, 2))}
+        layers.model("base", {"h": layers.rnn(r, np.ones((1, 2)), np.zeros((1, 1))).output}),
+        {"r": np.ones((1, 4, 2))},
+        BYTES,
     )
     return replace(
         base,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from schemes import BYTES
 
 import qrnn
 from qrnn import layers
@@ -187,7 +188,7 @@ def test_states_carried_through_graph_inputs(name: str) -> None:
     """Last states given back as initial ones: two halves equal the whole, bit for bit, and all of it is near the oracle."""
     model = _stateful(name)
     calibration = np.random.default_rng(1).normal(size=(16, 60, INPUTS))
-    quantized = qrnn.quantize(model, {"x": calibration})
+    quantized = qrnn.quantize(model, {"x": calibration}, BYTES)
     start = {i.name: np.full((len(LENGTHS), i.features), 0.25) for i in model.inputs if i.kind == "state"}
     want = qrnn.run_oracle(model, {"x": data(), **start}).outputs
     for backend in available_backends():

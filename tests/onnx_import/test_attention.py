@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
@@ -149,7 +150,7 @@ def test_as_exporters_write_it(name: str) -> None:
     model = agree(pooled(build, features), feeds)
     kinds = [type(layer) for layer in model.layers]
     assert kinds.count(AttentionPool) == kinds.count(LastStep) == 1
-    made = quantize(model, feeds)
+    made = quantize(model, feeds, SHORTS)
     real = oracle(model, feeds)["out"]
     assert sqnr_db(real, Session(made, "reference").run(feeds).outputs["out"]) > 30
     np.testing.assert_array_equal(
@@ -207,7 +208,7 @@ def test_a_sequence_alone_equals_onnx_runtime_in_a_ragged_batch() -> None:
     """Padding takes no part, so that each sequence has what ONNX Runtime gives it alone."""
     proto = pooled(*SPELLINGS["bmm(w, y)"])
     model, x = import_model(proto, "test"), data(2, 9, 4)
-    made = quantize(model, {"x": x})
+    made = quantize(model, {"x": x}, SHORTS)
     ragged = Session(made).run({"x": x}, np.array([9, 4])).outputs["out"]
     alone = Session(made).run({"x": x[1:, :4]}).outputs["out"]
     np.testing.assert_array_equal(ragged[1:], alone)

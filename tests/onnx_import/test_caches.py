@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from schemes import SHORTS
 
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.backends import available_backends
@@ -221,7 +222,7 @@ def agree(
     assert set(got) == set(want) == {"logits", "h_out"}
     for name, values in want.items():
         np.testing.assert_allclose(got[name], values, atol=1e-5, rtol=1e-4, err_msg=name)
-    made = quantize(model, x)
+    made = quantize(model, x, SHORTS)
     whole = Session(made, "reference").run(x)
     for backend in available_backends():
         session = Session(made, backend)
@@ -234,6 +235,7 @@ def agree(
     return model
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("steps", [1, 4, "t"])
 @pytest.mark.parametrize("name", ANY)
 def test_caches_become_states(name: str, steps: Any, tmp_path: Path) -> None:
@@ -274,7 +276,7 @@ def test_the_same_layers_as_of_the_whole_graph(tmp_path: Path) -> None:
 
     a, b = import_model(built(whole), "m"), import_model(built(order), "m")
     x = {"x": data(3, 9, 4)}
-    made = [quantize(m, x) for m in (a, b)]
+    made = [quantize(m, x, SHORTS) for m in (a, b)]
     for one, other in zip(made[0].layers, made[1].layers, strict=True):
         assert type(one) is type(other)
         for first, second in zip(one.matrices(), other.matrices(), strict=True):
@@ -382,8 +384,8 @@ def test_a_state_that_is_not_given_on_is_refused() -> None:
 def test_the_streaming_export_has_the_integers_of_the_causal_one() -> None:
     models = [load_onnx(SHARED / f"models/whole/fsdd_crnn_{kind}.onnx") for kind in ("causal", "stream")]
     clips = np.load(SHARED / "data/fsdd_logmel.npz")
-    x = clips["frames"][: 30 * 40].astype(np.float64).reshape(30, 40, 32)
-    causal, stream = (quantize(m, {"x": x[:20]}) for m in models)
+    x = clips["frames"][: 10 * 40].astype(np.float64).reshape(10, 40, 32)
+    causal, stream = (quantize(m, {"x": x[:8]}, SHORTS) for m in models)
     for one, other in zip(causal.layers, stream.layers, strict=True):
         assert type(one) is type(other)
         assert one.name == other.name
@@ -393,7 +395,7 @@ def test_the_streaming_export_has_the_integers_of_the_causal_one() -> None:
     assert {n: f for n, f in causal.tensors.items() if n in stream.tensors} == {
         n: f for n, f in stream.tensors.items() if n in causal.tensors
     }
-    test = {"x": x[20:]}
+    test = {"x": x[8:]}
     for backend in available_backends():
         want, got = (Session(m, backend).run(test).outputs["logits"] for m in (causal, stream))
         np.testing.assert_array_equal(want, got)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from schemes import SHORTS
 
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
@@ -67,7 +68,7 @@ def test_the_integers_of_a_function_in_two_pieces() -> None:
 
     model = agree(behind(build), X)
     want = run_oracle(model, X).outputs["out"]
-    got = Session(quantize(model, X), "reference").run(X).outputs["out"]
+    got = Session(quantize(model, X, SHORTS), "reference").run(X).outputs["out"]
     assert np.abs(want - got).max() < 0.02 * np.ptp(want)
 
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 import qrnn
 from qrnn.backends import available_backends
@@ -178,7 +179,7 @@ def test_whole_sequences_chunks_and_streams(backend: str) -> None:
     y = g.node("MaxPool", [conv(g, y, [4, 1, 1, 3, 3], group=4)], kernel_shape=[1, 2, 2], strides=[1, 2, 2])
     y = g.node("Reshape", [g.node("Transpose", [y], perm=[2, 0, 1, 3, 4]), ints(g, 0, 0, -1)])
     model = agree(finish(g, y, 16), {"x": data(2, 6, 2, *SIZES)})
-    made = qrnn.quantize(model, {"x": data(4, 12, 2, *SIZES)})
+    made = qrnn.quantize(model, {"x": data(4, 12, 2, *SIZES)}, SHORTS)
     x, lengths = 3 * data(3, 7, 2, *SIZES, seed=5), np.array([7, 4, 1])
     want, session = qrnn.Session(made, "reference").run({"x": x}, lengths).outputs["out"], qrnn.Session(made, backend)
     np.testing.assert_array_equal(session.run({"x": x}, lengths).outputs["out"], want)

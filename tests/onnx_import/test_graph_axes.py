@@ -11,6 +11,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.conversion import quantize
@@ -55,7 +56,7 @@ def test_an_output_with_batch_and_time_as_one_axis(
     x = {"x": data(7, 6, 4)}  # groups of as many sequences as the file takes
     want = run_onnxruntime(model, path, make_batch(model.inputs, x))["out"]
     np.testing.assert_allclose(run_oracle(model, x).outputs["out"], want, atol=1e-5)
-    save(quantize(model, x), tmp_path / "m.qrnn")
+    save(quantize(model, x, SHORTS), tmp_path / "m.qrnn")
     assert load(tmp_path / "m.qrnn").outputs[0].merged
 
 
@@ -108,7 +109,7 @@ def test_any_batch_runs_of_a_graph_of_one_sequence(tmp_path: Path) -> None:
     onnx.save(proto, str(path))
     want = run_onnxruntime(model, path, make_batch(model.inputs, x))["out"]
     np.testing.assert_allclose(run_oracle(model, x).outputs["out"], want, atol=1e-5)
-    quantized = quantize(model, x)
+    quantized = quantize(model, x, SHORTS)
     save(quantized, tmp_path / "m.qrnn")
     assert load(tmp_path / "m.qrnn").inputs == quantized.inputs
 
@@ -150,7 +151,7 @@ def test_moving_axes_without_a_batch(has_time: bool) -> None:
 
 
 def test_merged_axes_that_are_not_side_by_side_are_no_model() -> None:
-    model = quantize(import_model(logits(True), "test"), {"x": data(3, 6, 4)})
+    model = quantize(import_model(logits(True), "test"), {"x": data(3, 6, 4)}, SHORTS)
     with pytest.raises(ModelFileError, match="merged of the axes"):
         replace(model, outputs=tuple(replace(o, time_axis=2) for o in model.outputs))
 

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from cli.running import make_cli
 from onnx import helper
+from schemes import SHORTS
 
 import qrnn
 from qrnn.conversion import quantize
@@ -109,7 +110,7 @@ def test_operators(build: Build, layout: str, kind: type[Any], opset: int) -> No
     model = agree(graph(build, layout, opset), X)
     (layer,) = (layer for layer in model.layers if isinstance(layer, (GroupNorm, LayerNorm, SequenceNorm)))
     assert isinstance(layer, kind)
-    quantize(model, X)
+    quantize(model, X, SHORTS)
 
 
 @pytest.mark.parametrize("steps", ["t", 9])
@@ -132,7 +133,7 @@ def test_other_opsets(opset: int) -> None:
 def test_padding_takes_no_part() -> None:
     """Each sequence of a ragged batch gives what it gives alone."""
     model = import_model(graph(instance(H), "nct"), "test")
-    session, lengths = Session(quantize(model, X), "cpu"), [9, 4, 2]
+    session, lengths = Session(quantize(model, X, SHORTS), "cpu"), [9, 4, 2]
     whole = session.run(X, lengths).outputs["out"]
     for n, length in enumerate(lengths):
         alone = session.run({"x": X["x"][n : n + 1, :length]}).outputs["out"]

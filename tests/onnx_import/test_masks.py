@@ -9,6 +9,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
@@ -103,7 +104,7 @@ def agree(proto: onnx.ModelProto, lengths: list[int], integers: bool = False) ->
     np.testing.assert_allclose(got, want, atol=1e-5)
     if not integers:
         return
-    quantized = quantize(model, {"x": x, "lens": lens})
+    quantized = quantize(model, {"x": x, "lens": lens}, SHORTS)
     found = Session(quantized, "reference").run({"x": x, "lens": lens}).outputs["out"]
     assert np.abs(found - want).max() < 0.05 * (np.ptp(want) + 1e-3)
 

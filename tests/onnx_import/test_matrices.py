@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
@@ -49,7 +50,7 @@ def test_attention_within_a_step(heads: int, count: int, size: int) -> None:
     model = agree(pooled(build, heads * count * size), feeds)
     kinds = [type(layer) for layer in model.layers]
     assert (kinds.count(MatMul), kinds.count(GroupSoftmax)) == (2, 1 if heads * count > 1 else 0)
-    made = quantize(model, feeds)
+    made = quantize(model, feeds, SHORTS)
     real = oracle(model, feeds)["out"]
     assert sqnr_db(real, Session(made, "reference").run(feeds).outputs["out"]) > 30
     np.testing.assert_array_equal(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from schemes import SHORTS
 
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
@@ -82,7 +83,7 @@ def test_any_spelling(square: str, keep: bool, part: bool) -> None:
 def test_integers() -> None:
     model = agree(pooled(root="sqrt", epsilon=1e-5), X)
     want = run_oracle(model, X).outputs["out"]
-    got = Session(quantize(model, X), "reference").run(X).outputs["out"]
+    got = Session(quantize(model, X, SHORTS), "reference").run(X).outputs["out"]
     assert np.abs(want - got).max() < 0.02 * np.ptp(want)
     assert sum(isinstance(layer, LastStep) for layer in model.layers) == 2
 

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 from qrnn.backends import available_backends
 from qrnn.conversion import quantize
@@ -174,7 +175,7 @@ def test_a_permutation_of_a_permutation_is_one_layer() -> None:
 def test_backends_move_alike(name: str, backend: str) -> None:
     build, size = MOVES[name]
     x = {"x": data(2, 4, 24)}
-    made = quantize(import_model(moved(build, size), "m"), x)
+    made = quantize(import_model(moved(build, size), "m"), x, SHORTS)
     want = Session(made, "reference").run(x).outputs
     got = Session(made, backend).run(x).outputs
     for output in want:
@@ -226,7 +227,7 @@ def test_random_chains_of_moves(draw: st.DataObject) -> None:
         return
     model = agree(proto, {"x": x})
     assert sum(isinstance(layer, Concat) for layer in model.layers) <= 1
-    made = quantize(model, {"x": x})
+    made = quantize(model, {"x": x}, SHORTS)
     want = Session(made, "reference").run({"x": x}).outputs["out"]
     np.testing.assert_array_equal(Session(made, "cpu").run({"x": x}).outputs["out"], want)
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 from qrnn.backends import available_backends
 from qrnn.conversion import quantize
@@ -136,7 +137,7 @@ def test_integers(proto: onnx.ModelProto) -> None:
     """The same bits on every backend; what int16 cannot hold is refused in words."""
     model, x = check(proto)
     try:
-        quantized = quantize(model, x)
+        quantized = quantize(model, x, SHORTS)
     except QuantizationError:
         assume(False)
     want = Session(quantized, "reference").run(x).outputs["out"]

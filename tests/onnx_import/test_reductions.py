@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
@@ -35,7 +36,7 @@ many = settings(few, max_examples=2000)
 def check(node: RandomNode) -> None:
     """The oracle is ONNX Runtime; integers are as near to it as half units allow, and the same on the reference and on the CPU."""
     model = agree(node.model, node.inputs)
-    made = quantize(model, {"x": np.random.default_rng(0).uniform(-3, 3, (4, 24, node.inputs["x"].shape[2]))})
+    made = quantize(model, {"x": np.random.default_rng(0).uniform(-3, 3, (4, 24, node.inputs["x"].shape[2]))}, SHORTS)
     reals = oracle(model, node.inputs)
     both = [Session(made, backend).run(node.inputs).outputs for backend in ("reference", "cpu")]
     np.testing.assert_array_equal(both[0]["y"], both[1]["y"])
@@ -114,7 +115,7 @@ def test_over_time_as_exporters_write_it(name: str) -> None:
     x = {"x": data(3, 9, 4)}
     model = agree(classified(EXPORTED[name]), x)
     assert [type(layer) for layer in model.layers] == [Recurrent, Running, LastStep, Dense]
-    made = quantize(model, x)
+    made = quantize(model, x, SHORTS)
     assert sqnr_db(oracle(model, x)["out"], Session(made, "reference").run(x).outputs["out"]) > 30
 
 

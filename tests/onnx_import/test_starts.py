@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
+from schemes import SHORTS
 
 from qrnn import Session, UnsupportedError
 from qrnn.conversion import quantize
@@ -97,7 +98,7 @@ def test_features_without_time_start_a_layer() -> None:
     y = g.recurrent("LSTM", x, 4, 5, "decoder", h=h)[0]
     model = agree(finished(g, y, 5), {"x": data(7, 2, 4), "z": data(2, 3)})
     assert axes(model) == {"x": "time"}
-    made = quantize(model, {"x": data(4, 7, 4), "z": data(4, 3)})
+    made = quantize(model, {"x": data(4, 7, 4), "z": data(4, 3)}, SHORTS)
     assert Session(made).stream(2).step({"x": data(2, 4), "z": data(2, 3)})["out"].shape == (2, 2)
 
 

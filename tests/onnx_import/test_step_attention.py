@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
@@ -280,7 +281,7 @@ def test_integers() -> None:
     """The quantized import is near ONNX Runtime, and streams where it is causal."""
     proto = graph(lambda g, y: simple(g, y, lambda g, y, s: masked(g, s, earlier(g, y, "trilu", 3, 0), "where")))
     model, x = import_model(proto, "m"), np.asarray(data(4, 20, 4), np.float64)
-    made = quantize(model, {"x": x})
+    made = quantize(model, {"x": x}, SHORTS)
     got = Session(made).run({"x": x}).outputs["out"]
     assert sqnr_db(runtime(proto, {"x": x.astype(np.float32)})["out"], got) > 30.0
     stream = Session(made).stream()

@@ -12,6 +12,7 @@ from export.building import check
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
+from schemes import SHORTS
 
 from qrnn.backends import available_backends
 from qrnn.conversion import quantize
@@ -174,7 +175,7 @@ def test_a_sequence_among_others_has_the_bits_that_it_has_alone(drawn: tuple[onn
     model = import_model(proto, "test")
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(3, steps, 3))
-    made = quantize(model, {"x": x})
+    made = quantize(model, {"x": x}, SHORTS)
     lengths = np.array([steps, steps - 1, steps])
     rules = model.length_rules
     assume(all(rule.of({"time": int(lengths.min())}) > 0 for rule in rules.values()))
@@ -313,7 +314,7 @@ def test_an_encoders_last_state_for_a_fixed_number_of_steps(declared: int | None
     g.output("y")
     model = agree(g.model(), {"x": data(declared or 9, 2, 3)})
     x_first = data(2, declared or 9, 3)
-    made = quantize(model, {"x": x_first})
+    made = quantize(model, {"x": x_first}, SHORTS)
     got = Session(made).run({"x": x_first}, [1, 3])
     assert got.lengths["y"].tolist() == ([1, 3] if declared == 6 else [6, 6])
 
@@ -336,7 +337,7 @@ def test_all_steps_of_a_declared_number_into_a_dense_layer(layout: str) -> None:
     g.node("Gemm", [flat, g.random(20, 2), g.random(2)], ["y"])
     g.output("y", 2)
     model = agree(g.model(), {"x": data(2, 5, 3)})
-    made = quantize(model, {"x": data(4, 5, 3)})
+    made = quantize(model, {"x": data(4, 5, 3)}, SHORTS)
     with pytest.raises(DataError, match="needs sequences of 5 steps, and one has 6"):
         Session(made).run({"x": data(2, 6, 3)})
     assert not any("any number runs" in note for note in model.notes)
@@ -381,7 +382,7 @@ def test_every_two_steps_side_by_side(target: list[int]) -> None:
     g.node("Transpose", [y], ["y"], perm=[1, 0, 2])
     g.output("y")
     model = agree(g.model(), {"x": data(2, 6, 3)})
-    made = quantize(model, {"x": data(2, 6, 3)})
+    made = quantize(model, {"x": data(2, 6, 3)}, SHORTS)
     assert Session(made).run({"x": data(2, 6, 3)}, [5, 2]).lengths["y"].tolist() == [2, 1]
 
 
@@ -439,7 +440,7 @@ def neighbours(pairs: list[tuple[int, int | None]]) -> onnx.ModelProto:
 def test_neighbouring_steps_stream_in_c_too(pairs: list[tuple[int, int | None]], tmp_path: Any) -> None:
     model = agree(neighbours(pairs), {"x": data(7, 2, 3)})
     assert kinds(model)["TakeSteps"] == 1
-    made = quantize(model, {"x": data(4, 12, 3)})
+    made = quantize(model, {"x": data(4, 12, 3)}, SHORTS)
     assert "net_step(" in export_source(made, "net", "plain").header
     check(made, tmp_path, "gcc", lengths=(1, 2, 9))
     x = data(2, 7, 3)
@@ -462,7 +463,7 @@ def test_the_first_step_at_each_step_streams(tmp_path: Any) -> None:
     g.output("y")
     model = agree(g.model(), {"x": data(7, 2, 3)})
     assert kinds(model) == {"NthStep": 1, "Combine": 1, "Recurrent": 1, "Dense": 1}
-    made = quantize(model, {"x": data(4, 12, 3)})
+    made = quantize(model, {"x": data(4, 12, 3)}, SHORTS)
     check(made, tmp_path, "gcc")
     x_first = data(2, 7, 3)
     for backend in available_backends():

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 from qrnn.accuracy.metrics import sqnr_db
 from qrnn.conversion import quantize
@@ -251,7 +252,7 @@ def test_a_window_makes_it_stream(build: Build) -> None:
     proto = graph(build, [1])
     model = agree(proto, X)
     assert isinstance(only_norm(model), SequenceNorm)
-    made = quantize(model, X)
+    made = quantize(model, X, SHORTS)
     with pytest.raises(Exception, match="gives at every step what only the end of a sequence tells"):
         Session(made, "reference").stream()
     for window in (3, 0):
@@ -260,7 +261,7 @@ def test_a_window_makes_it_stream(build: Build) -> None:
         assert isinstance(layer, RunningNorm)
         assert layer.steps == window
         assert any("normalizes over" in note for note in running.notes)
-        Session(quantize(running, X), "reference").stream()
+        Session(quantize(running, X, SHORTS), "reference").stream()
 
 
 def moment(what: str) -> Build:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from schemes import SHORTS
 
 from qrnn.conversion import quantize
 from qrnn.errors import QrnnError, UnsupportedError
@@ -123,7 +124,7 @@ def steps_of(session: Session, x: Any) -> Any:
 def streams_agree(proto: onnx.ModelProto, steps: int = 9) -> None:
     feeds = {"x": data(2, steps, 3)}
     model = agree(proto, feeds)
-    made = quantize(model, feeds)
+    made = quantize(model, feeds, SHORTS)
     for backend in ("reference", "cpu"):
         session = Session(made, backend)
         want = session.run(feeds).outputs["out"]
@@ -205,7 +206,7 @@ def test_strides_over_time(build: Build) -> None:
 def test_a_ragged_batch_has_the_steps_of_each_sequence() -> None:
     proto = over_time(vocoder)
     model, x = import_model(proto, "test"), data(2, 7, 3)
-    made, lengths = quantize(model, {"x": x}), np.array([7, 3])
+    made, lengths = quantize(model, {"x": x}, SHORTS), np.array([7, 3])
     session = Session(made, "cpu")
     found = session.run({"x": x}, lengths)
     for n, length in enumerate(lengths):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,34 @@ FOLDER = Path(__file__).parent / "simulated"
 FILES = sorted(path.name for path in FOLDER.glob("test_*.py"))
 THEIR_OWN = ("test_general.py", "test_steps.py", "test_sweep.py")
 """Files whose tests say themselves which kernels run."""
-USUAL = ("test_contract.py", "test_elementwise.py", "test_loops.py", "test_memory.py", "test_steps.py")
-"""Files of the default run; a simulated step takes long."""
-RUNS = [(name, "0") for name in FILES] + [(name, "1") for name in FILES if name not in THEIR_OWN]
+USUAL = (("test_contract.py", "test_elementwise.py", "test_memory.py"), ("test_loops.py", "test_steps.py"))
+"""Files of the default run, those of a process together, for each takes seconds to begin; a simulated step takes long."""
+RUNS = [
+    *(pytest.param(names, "0", id=" ".join(names)) for names in USUAL),
+    *(
+        pytest.param((name,), unproved, id=f"{name}-{unproved}", marks=pytest.mark.matrix)
+        for unproved in "01"
+        for name in FILES
+        if name not in (THEIR_OWN if unproved == "1" else sum(USUAL, ()))
+    ),
+]
 
 
-def run(name: str, unproved: str, *options: str) -> None:
-    """Run one file's tests."""
+def run(names: Sequence[str], unproved: str, *options: str) -> None:
+    """Run the tests of some files."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     kept["QRNN_CUDA_UNPROVED"] = unproved
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(FOLDER / name), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        *(str(FOLDER / n) for n in names),
+        *options,
+    ]
     done = subprocess.run(
         command, env=kept | {"NUMBA_ENABLE_CUDASIM": "1"}, capture_output=True, text=True, timeout=600, check=False
     )
@@ -33,12 +52,9 @@ def run(name: str, unproved: str, *options: str) -> None:
 
 
 @pytest.mark.time_limit(600)
-@pytest.mark.parametrize(
-    ("name", "unproved"),
-    [pytest.param(*r, marks=() if r[0] in USUAL and r[1] == "0" else pytest.mark.matrix) for r in RUNS],
-)
-def test_in_the_simulator(name: str, unproved: str) -> None:
-    run(name, unproved)
+@pytest.mark.parametrize(("names", "unproved"), RUNS)
+def test_in_the_simulator(names: tuple[str, ...], unproved: str) -> None:
+    run(names, unproved)
 
 
 @pytest.mark.matrix
@@ -48,4 +64,4 @@ def test_in_the_simulator(name: str, unproved: str) -> None:
 )
 def test_the_wide_products_in_the_simulator(name: str) -> None:
     """The cases that `test_in_the_simulator` leaves out."""
-    run(name, "0", "-m", "matrix")
+    run([name], "0", "-m", "matrix")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Shape
+from schemes import BYTES
 
 from backends.cuda.simulated.test_arrays import assert_same, on_device, token_model
 from backends.generators import QUIET, Case, assert_equal, integers
@@ -306,7 +307,7 @@ def test_normalizations(kind: str) -> None:
     more = {"steps": 2} if kind == "running_norm" else {}
     y = getattr(layers, kind)(layers.input("x", 6), groups=2, gain=rng.normal(size=6), **more)
     outputs = {"y": y, "s": layers.moment(y, 2), "mean": layers.running(y, "mean")}
-    model = quantize(layers.model(kind, outputs), {"x": rng.normal(size=(2, 6, 6))})
+    model = quantize(layers.model(kind, outputs), {"x": rng.normal(size=(2, 6, 6))}, BYTES)
     x, lengths = {"x": rng.normal(size=(3, 5, 6))}, np.array([5, 0, 3])
     want = Session(model, "reference").run(x, lengths)
     got = Session(model, "cuda").run(x, lengths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from schemes import BYTES
 
 from backends.cuda.simulated.test_arrays import on_device
 from qrnn import Session, layers
@@ -19,7 +20,7 @@ def test_runs(sizes: tuple[int, int, int, int]) -> None:
     mean = layers.last_step(layers.running(shares, "mean"))
     rng = np.random.default_rng(0)
     calibration = {i.name: rng.normal(size=(3, 9, i.features)) for i in (a, b)}
-    made = quantize(layers.model("m", {"product": product, "shares": shares, "mean": mean}), calibration)
+    made = quantize(layers.model("m", {"product": product, "shares": shares, "mean": mean}), calibration, BYTES)
     given, lengths = {key: 3 * value[:, :6] for key, value in calibration.items()}, np.array([6, 0, 3])
     want = Session(made, "reference").run(given, lengths)
     for own in (given, on_device(given)):

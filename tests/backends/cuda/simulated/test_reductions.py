@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from schemes import BYTES
 
 import qrnn
 from backends.cuda.simulated.test_arrays import on_device
@@ -23,7 +24,7 @@ def model_of(function: Reduction) -> QuantModel:
     pool = layers.average_pool(x, Window(3, 2, 1, 1, 1), band=Window(2, 1, 1, 1, 0), bands=3)
     so_far = layers.running(x, function, 3, inner=2)
     outputs = {"pool": layers.reduce(pool, function, 2), "so_far": so_far, "all": layers.last_step(so_far)}
-    return quantize(layers.model("m", outputs), {"x": np.random.default_rng(0).normal(size=(3, 9, 6))})
+    return quantize(layers.model("m", outputs), {"x": np.random.default_rng(0).normal(size=(3, 9, 6))}, BYTES)
 
 
 @pytest.mark.parametrize("function", get_args(Reduction))
@@ -44,6 +45,7 @@ def test_steps_that_give_nothing_new() -> None:
     model = quantize(
         layers.model("m", {"y": layers.dense(mean, np.ones((3, 4)), np.ones(3)), "mean": mean}),
         {"x": np.random.default_rng(3).normal(size=(3, 9, 4))},
+        BYTES,
     )
     frames = np.random.default_rng(4).normal(size=(2, 5, 4))
     session, reference = Session(model, "cuda"), Session(model, "reference")
@@ -63,7 +65,9 @@ def test_the_most_steps_on_the_device() -> None:
     x = layers.input("x", 6)
     so_far = layers.running(x, "mean", 3)
     model = quantize(
-        layers.model("m", {"y": layers.last_step(so_far)}), {"x": np.random.default_rng(0).normal(size=(3, 9, 6))}
+        layers.model("m", {"y": layers.last_step(so_far)}),
+        {"x": np.random.default_rng(0).normal(size=(3, 9, 6))},
+        BYTES,
     )
     (layer,) = (layer for layer in model.layers if isinstance(layer, QuantRunning))
     session, reference = Session(model, "cuda"), Session(model, "reference")

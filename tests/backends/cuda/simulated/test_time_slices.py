@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from schemes import BYTES
 
 from backends.cuda.simulated.test_arrays import on_device
 from qrnn import DataError, Session, layers
@@ -23,7 +24,7 @@ def model_of(count: int) -> QuantModel:
         "every": layers.side_by_side(x, 6),
         "repeated": layers.add(repeated, repeated),
     }
-    return quantize(layers.model("m", outputs), {"x": np.random.default_rng(0).normal(size=(3, 6, 3))})
+    return quantize(layers.model("m", outputs), {"x": np.random.default_rng(0).normal(size=(3, 6, 3))}, BYTES)
 
 
 @pytest.mark.parametrize("count", [0, 4])
@@ -49,6 +50,7 @@ def test_streams() -> None:
     model = quantize(
         layers.model("m", {"y": layers.add(joined, joined)}),
         {"x": np.random.default_rng(2).normal(size=(3, 6, 3)), "s": np.ones((3, 2))},
+        BYTES,
     )
     x_, s_ = np.random.default_rng(3).normal(size=(2, 5, 3)), np.random.default_rng(4).normal(size=(2, 2))
     want = Session(model, "reference").run({"x": x_, "s": s_}).outputs["y"]
