@@ -115,6 +115,7 @@ def test_the_narrow_and_the_wide() -> None:
     }
     assert {name for name, kind in kernels.items() if kind == "mve"} == {"cortex-m52", "cortex-m55", "cortex-m85"}
     assert {name for name, kind in kernels.items() if kind == "avr"} == {"avr"}
+    assert {name for name, kind in kernels.items() if kind == "mla"} == {"cortex-m3"}
     assert load_target("cortex-m0plus").scheme["gates"] == "pwl:64"
 
 
@@ -212,7 +213,7 @@ def test_scheme_keys_left_out_are_the_defaults(tmp_path: Path) -> None:
         (
             "word_bits = 32",
             'word_bits = 32\nkernels = "simd"',
-            "kernels = 'simd', expected 'plain' or 'dsp' or 'mve' or 'avr'",
+            "kernels = 'simd', expected 'plain' or 'mla' or 'dsp' or 'mve' or 'avr'",
         ),
         ("[core]", "emulation = 3\n[core]", "emulation = 3, expected a table"),
         ("[core]", "[cost]\n[core]", r"key 'cost\.source' is missing; expected str"),

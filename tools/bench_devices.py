@@ -69,15 +69,19 @@ def trained(shared: Path) -> dict[str, tuple[QuantModel, dict[str, Any]]]:
     return found
 
 
-def layer(cell: str, units: int) -> QuantModel:
-    """Return one layer with as many inputs as units, random weights of the usual size, and no head, as in CMSIS-NN's figures."""
+def layer(cell: str, units: int, target: Target | None = None) -> QuantModel:
+    """Return one layer with as many inputs as units, random weights of the usual size, and no head, as in CMSIS-NN's figures.
+
+    Its multipliers are those that ``target`` asks for.
+    """
     rng = np.random.default_rng(units)
     rows = {"lstm": 4, "gru": 3}[cell] * units
     weight = [rng.uniform(-1, 1, (rows, units)) / np.sqrt(units) for _ in range(2)]
     x = layers.input("x", features=units)
     y = (layers.lstm if cell == "lstm" else layers.gru)(x, *weight).output
     model = layers.model(cell, outputs={"y": y})
-    return qrnn.quantize(model, {"x": rng.normal(size=(2, 16, units))}, qrnn.Scheme(input="8"))
+    multipliers = 31 if target is None else target.scheme.get("multipliers", 31)
+    return qrnn.quantize(model, {"x": rng.normal(size=(2, 16, units))}, qrnn.Scheme(input="8", multipliers=multipliers))
 
 
 def exported(model: QuantModel, target: Target, place: Path) -> ExportedFolder:
@@ -107,7 +111,7 @@ def run_model(name: str, model: QuantModel, data: dict[str, Any], target: Target
 
 def run_layer(cell: str, units: int, target: Target, compiler: str | None = None) -> Layer:
     """Measure one layer; a compiler of `COMPILERS` is used where given, and then without the split into phases."""
-    model = layer(cell, units)
+    model = layer(cell, units, target)
     if (
         target.name == "cortex-m0plus"
     ):  # its small machine has not the flash; a Cortex-M3 runs the same code, and as many instructions

@@ -82,19 +82,18 @@ LEAST = {
         Fraction(9, 64),
         "9 instructions for 64 products: a load of operands, and for each of four rows a load of weights and VMLADAVA",
     ),
-    "long": (
-        Fraction(23, 16),
-        "plain kernels with a 64-bit multiply-add (M3): 23 instructions for 16 products: three loads, and five for each column of four rows",
+    "mla": (
+        Fraction(16, 8),
+        "16 instructions for 8 products: two loads, two for the correction of the products, and three for each two products",
     ),
     "plain": (
         Fraction(13, 4),
-        "plain kernels: 13 instructions for four products: a load of the operand, and for each row a load, a product and a sum",
+        "13 instructions for four products: a load of the operand, and for each row a load, a product and a sum",
     ),
 }
 """Kind of dot product → instructions a multiply-add, without the loop, and their count in words."""
 
 
-def bound(kernels: str, target: str, macs: int) -> float:
+def bound(kernels: str, macs: int) -> float:
     """Return the instructions that the multiply-adds of a step take at least."""
-    kind = "long" if kernels == "plain" and target == "cortex-m3" else kernels
-    return float(LEAST[kind][0] * macs)
+    return float(LEAST[kernels][0] * macs)

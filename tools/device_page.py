@@ -184,9 +184,29 @@ def _beside(run: Measured) -> list[str]:
         "Ratios of instructions, least … most over H:",
         "",
         *table(heads, ranges),
+        "Ratios of flash beyond the weights and of RAM, least … most over H:",
+        "",
+        *table(("target", "compiler", "flash", "RAM"), room_ratios(run)),
         *tables,
         *_traced(),
     ]
+
+
+def room_ratios(run: Measured) -> list[list[str]]:
+    """Return, for each target and compiler, the range over H of qrnn's flash and RAM over CMSIS-NN's, where both are known."""
+    found = []
+    for compiler, layers in run.peers.items():
+        for name in dict.fromkeys(layer.needs.target.name for layer in layers):
+            flash, ram = [], []
+            for layer in (x for x in layers if x.needs.target.name == name):
+                n, peer = layer.needs, references().get((compiler, name, layer.units))
+                if peer is None or peer.ram is None or peer.flash_beyond_weights is None or n.stack_bytes is None:
+                    continue
+                flash.append(((n.flash_bytes or 0) - layer.macs) / peer.flash_beyond_weights)
+                ram.append(n.ram_bytes / peer.ram)
+            if flash:
+                found.append([name, compiler, _range(flash), _range(ram)])
+    return found
 
 
 def _beside_row(layer: Layer, peer: Reference) -> list[str]:
@@ -223,8 +243,9 @@ def _traced() -> list[str]:
     return [
         "### Cycles of traced steps",
         "",
-        "Measured independently, November 2026, gcc 12.2 -O3: each executed instruction with the timing in Arm's reference manual for the",
-        "core, no wait states; where the manual leaves a range, the least, the middle and the most. The last column is the middle's.",
+        "CMSIS-NN and qrnn 52895b5 were measured independently, November 2026, gcc 12.2 -O3: each executed instruction with the timing in",
+        "Arm's reference manual for the core, no wait states; where the manual leaves a range, the least, the middle and the most. The last",
+        "column is the middle's.",
         "",
         *table(("target", "code", "H", "instructions", "cycles", "cycles for an instruction"), rows),
     ]
@@ -288,7 +309,7 @@ def _own(run: Measured) -> list[str]:
         if not n.counted or n.instructions is None:
             rows.append([f"{layer.cell.upper()} {layer.units}", n.target.name, str(n.problem), *[""] * 6])
             continue
-        least = bound(n.target.core.kernels, n.target.name, layer.macs)
+        least = bound(n.target.core.kernels, layer.macs)
         other = lstm.get((layer.units, n.target.name))
         rows.append(
             [

@@ -9,7 +9,7 @@ from qrnn.arithmetic import gates as g
 from qrnn.export.c_text import CONSTANT, CONSTANTS, array, comment
 from qrnn.export.layout import COLUMNS, VECTORS
 from qrnn.export.lists import Lists
-from qrnn.export.matrices import NARROW_LIMIT, CMatrix
+from qrnn.export.matrices import NARROW_LIMIT, Biases, CMatrix
 from qrnn.export.names import Names
 from qrnn.model.parts import GateFunction, Int32Array, Operand
 from qrnn.targets import Kernels, ListCosts
@@ -18,6 +18,9 @@ KINDS = {g.ODD: "ODD", g.RAMP: "RAMP", g.TABLE: "TABLE", g.THRESHOLD: "THRESHOLD
 
 PROMISES = frozenset({"QRNN_UNIT_GATES", "QRNN_BOUNDED_STATES"})
 """Features that are true of a model unless a layer says otherwise."""
+
+LONG_ROW, LONG_STEP = 128, 32
+"""QRNN_LONG_ROWS: every row has at least so many columns, and a whole number of so many."""
 
 SHORT_ROW = 256
 """The columns of the longest row with which QRNN_SHORT_ROWS may be defined."""
@@ -40,6 +43,8 @@ class Code:
     longest_row: int = 0
     even_rows: bool = True
     """Whether the columns of each row are a multiple of two of the kernels' `COLUMNS`, so that QRNN_EVEN_ROWS is defined."""
+    shortest_row: int = LONG_ROW
+    """The columns of the shortest row, or `LONG_ROW` where that has more, or 0 where any row has no whole number of `LONG_STEP`."""
     broken: set[str] = field(default_factory=set)
     """Those of `PROMISES` that are not true of some layer."""
     helpers: dict[str, str] = field(default_factory=dict)
@@ -53,7 +58,8 @@ class Code:
         found |= {"QRNN_SHORT_ROWS"} if 0 < self.longest_row <= SHORT_ROW else set()
         if self.kernels in VECTORS:
             found.add(f"QRNN_BLOCK_ROWS {VECTORS[self.kernels].rows}U")
-        return found | ({"QRNN_EVEN_ROWS"} if self.even_rows else set())
+        long = self.kernels == "mla" and self.longest_row > 0 and self.shortest_row == LONG_ROW
+        return found | ({"QRNN_EVEN_ROWS"} if self.even_rows else set()) | ({"QRNN_LONG_ROWS"} if long else set())
 
     def define(self, text: str) -> None:
         """Add constants."""
@@ -73,10 +79,15 @@ class Code:
         self.weight_bytes += found.weight_bytes
         self.fewer_bytes += 0 if found.lists is Lists.NONE else found.bytes_without_lists - found.weight_bytes
         self.longest_row = max(self.longest_row, found.columns)
+        self.shortest_row = min(self.shortest_row, found.columns if found.columns % LONG_STEP == 0 else 0)
         self.even_rows &= found.columns % (2 * COLUMNS[self.kernels]) == 0
         self.features.add("QRNN_USE_COLUMNS" if gathered else "QRNN_USE_ROWS")
         kind = "WIDE" if found.wide else "NARROW"
         self.features |= {f"QRNN_USE_FOUR_{kind}", "QRNN_USE_FOUR"} if found.four else {f"QRNN_USE_{kind}"}
+        self.features |= {"QRNN_USE_BIASES"} if found.biases is Biases.LONG else {"QRNN_USE_NO_BIASES"}
+        self.features |= {"QRNN_USE_SHORT_BIASES"} if found.biases is Biases.SHORT else set()
+        self.features |= {"QRNN_USE_SHORT_MULTIPLIERS"} if found.short_multipliers else set()
+        self.features |= {"QRNN_USE_RAW"} if found.raw else set()
         self.features |= {"QRNN_USE_LEFT_SHIFT"} if found.left_shift else set()
         if found.lists is not Lists.NONE:
             self.features |= {"QRNN_USE_LISTS", f"QRNN_USE_LISTS_OF_{found.lists.name}"}
@@ -103,14 +114,16 @@ class Code:
         return name
 
 
-def operand_words(columns: int, wide: bool) -> str:
-    """Return the C expression of an operand buffer's size."""
-    return f"{'QRNN_WIDE_OPERAND_WORDS' if wide else 'QRNN_OPERAND_WORDS'}({columns}U)"
+def operand_words(matrix: CMatrix, kernels: Kernels) -> str:
+    """Return the C expression of the size of the buffer for a matrix's operands."""
+    kind = "FOUR_" if matrix.four and kernels in ("plain", "mla") else "WIDE_" if matrix.wide else ""
+    return f"QRNN_{kind}OPERAND_WORDS({matrix.columns}U)"
 
 
-def operand_format(operand: Operand) -> str:
-    """Return the initializer of a ``qrnn_operand_format``."""
-    return f"{{{operand.limit}U, {operand.shift}U, {int(operand.limit > NARROW_LIMIT)}U}}"
+def operand_format(operand: Operand, matrix: CMatrix | None = None) -> str:
+    """Return the initializer of the ``qrnn_operand_format`` for a matrix; for a convolution of channels alone without one."""
+    four = matrix is not None and matrix.four
+    return f"{{{operand.limit}U, {operand.shift}U, {int(operand.limit > NARROW_LIMIT)}U, {int(four)}U}}"
 
 
 def c_function(code: Code, name: str, what: str, parameters: str, body: Sequence[str]) -> str:

@@ -81,6 +81,7 @@ class Flow:
         self._set_outputs()
         self._written = self._written_outputs()
         self._passed = self._passed_outputs()
+        self._given = self._given_outputs()
         self._find_places()
 
     def code_of(self, layer: QuantLayer) -> type[AnyCode]:
@@ -131,6 +132,16 @@ class Flow:
             return {}
         return self._outputs_of({code.layer.output for code in self.layers if isinstance(code, StepsCode)})
 
+    def _given_outputs(self) -> set[str]:
+        """Return the outputs of the model that layers put there themselves, and tell these layers which."""
+        given = set()
+        for code in self.layers:
+            for output, port in zip(self.model.outputs, self.outputs, strict=True):
+                if code.gives_output and not code.result and self.model.whole_tensor(output) == code.layer.output:
+                    code.result = port.name
+                    given.add(output.name)
+        return given
+
     def _outputs_of(self, written: Collection[str]) -> dict[str, Port]:
         """Return those tensors of ``written`` that are a whole output, and that nothing else reads, with the outputs."""
         reads = [tensor for layer in self.model.layers for tensor in layer.inputs]
@@ -178,7 +189,7 @@ class Flow:
         """Return statements that fill an output, of a step where it is over time, from its tensors."""
         to = Place(port.name) if self.streams else port.over_time
         whole = self.model.whole_tensor(output)
-        if whole in self._written or whole in self._passed:
+        if whole in self._written or whole in self._passed or output.name in self._given:
             return []
         if whole is not None:
             return [copy(to.at(), self.tensors.place(whole).at(), port.count, port.kind)]

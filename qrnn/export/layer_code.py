@@ -54,6 +54,13 @@ class LayerCode(ABC, Generic[AnyLayer]):
         return True
 
     @property
+    def gives_output(self) -> bool:
+        """Return whether the layer's step puts its output to the place ``result``, an output of the model, as well as to its own."""
+        return False
+
+    result: str = ""
+
+    @property
     def keeps_state(self) -> bool:
         """Return whether the layer is computed in every step, since a state depends on it."""
         return False

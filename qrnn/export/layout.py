@@ -40,6 +40,7 @@ BLOCK_LOOPS: tuple[Kernels, ...] = ("dsp", "mve")
 
 COLUMNS: dict[Kernels, int] = {
     "plain": 4,
+    "mla": 4,
     "dsp": 8,
     "mve": 16,
     "avr": 4,
@@ -73,6 +74,7 @@ def row_biases(
     """Return what the dot products of `kernels` begin with for rows of ``weight``, of ``columns`` columns with their padding.
 
     - mve, wide: 128 is taken off each operand, and the biases make up for it; so they do for the offsets of `VECTORS`.
+    - plain, and mla, wide, but for weights of four bits: 128, or wide 32768, is added to each operand, which makes them positive.
     - avr: both factors are made positive. The sum of (w + 128) (x + a) is that of w x, and a times the sum of w, and 128 times the sum of x,
       and 128 a for each column; of these the sum of x is not known before a step. Weights of four bits are taken as they are.
     """
@@ -81,7 +83,7 @@ def row_biases(
         a = -(VECTORS[kernels].wide_offset if wide else VECTORS[kernels].offset)
     elif kernels == "mve" and wide:
         a = -128
-    elif kernels == "avr" and not four:
+    elif (kernels in ("plain", "avr") or (kernels == "mla" and wide)) and not four:
         a = 32768 if wide else 128
     found = bias.astype(np.int64) - a * weight.sum(axis=1, dtype=np.int64)
     found -= 128 * a * columns if kernels == "avr" else 0
@@ -92,7 +94,8 @@ def row_biases(
 def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
     """Return the bytes of a block's rows (4, K) of weights in [-127, 127], with zero columns, for `qrnn_dot4` or, ``wide``, `qrnn_dot4_wide`.
 
-    - plain: column by column; the column's four bytes are w0 + 128, w1 + 128, w2 + 128 and w3.
+    - plain, and mla, wide: column by column; the column's four bytes are w0 + 128, w1 + 128, w2 + 128 and w3.
+    - mla: two columns a, b by two columns, for each two rows by two rows: r[b], s[b], r[a], s[a], each plus 128.
     - dsp: two columns by two columns, for each two rows by two rows: a0, b0, a1, b1 with a_k = w[r, k] and b_k = w[r+1, k],
       minus 1 where a_k < 0. So the halfword of column k is the integer a_k + 256 * w[r+1, k].
     - mve: 16 columns by 16 columns, row by row the weights of these columns.
@@ -107,7 +110,10 @@ def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
     if kernels in VECTORS:
         group = VECTORS[kernels].wide_group if wide else VECTORS[kernels].group
         return w.reshape(rows, -1, group).transpose(1, 0, 2).tobytes()
-    if kernels == "plain":
+    if kernels == "mla" and not wide:
+        pairs = w.reshape(2, 2, -1, 2)[..., ::-1]
+        return bytes((pairs.transpose(2, 0, 3, 1) ^ np.int8(-128)).tobytes())
+    if kernels in ("plain", "mla"):
         return bytes((w.T ^ np.array([-128, -128, -128, 0], np.int8)).tobytes())
     if kernels == "avr":
         return bytes((w.T ^ np.int8(-128)).tobytes())
@@ -123,8 +129,8 @@ def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool
     Each group of 32 columns has the scales of the four rows, a byte each, and then 64 bytes of nibbles, of which the lowest comes first. In
     the lists below, u stands for q + 8, and q for q itself.
 
-    - plain, not wide: two columns k, k + 1 by two columns: u[0, k], u[2, k], u[0, k+1], u[2, k+1], and the same of rows 1 and 3.
-    - plain, wide, and dsp, not wide: column by column u[0], u[1], u[2], q[3].
+    - plain and mla, not wide: two columns k, k + 1 by two columns: u[0, k], u[2, k], u[0, k+1], u[2, k+1], and the same of rows 1 and 3.
+    - plain and mla, wide, and dsp, not wide: column by column u[0], u[1], u[2], q[3].
     - dsp, wide, and avr: column by column u[0], u[1], u[2], u[3].
     - mve: row by row, of the 32 columns each one of the first half with the one 16 columns on.
     """
@@ -137,10 +143,11 @@ def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool
     if kernels == "mve":
         nibbles = groups.reshape(len(groups), rows, 2, 16).transpose(0, 1, 3, 2)
     else:
-        signed = kernels != "avr" and wide == (kernels == "plain")
+        plain = kernels in ("plain", "mla")
+        signed = kernels != "avr" and wide == plain
         biased = groups + np.array([8, 8, 8, 0 if signed else 8], np.int8)[:, None]
         nibbles = biased.transpose(0, 2, 1)  # [group, column, row]
-        if kernels == "plain" and not wide:  # row = 2 · high + odd: [group, pair of columns, odd, column, high]
+        if plain and not wide:  # row = 2 · high + odd: [group, pair of columns, odd, column, high]
             nibbles = biased.reshape(-1, 2, 2, SCALE_COLUMNS // 2, 2).transpose(0, 3, 2, 4, 1)
     low_high = (nibbles.reshape(len(groups), -1, 2) & 15).astype(np.uint8)
     packed = low_high[:, :, 0] | low_high[:, :, 1] << np.uint8(4)
@@ -160,11 +167,15 @@ def channel_constants(values: npt.NDArray[Any], kernels: Kernels) -> npt.NDArray
     return np.concatenate([blocks[:, 0::2], blocks[:, 1::2]], axis=1) if kernels == "mve" else blocks
 
 
-def operand_words_of(kernels: Kernels, columns: int, wide: bool, four: bool) -> int:
-    """Return QRNN_OPERAND_WORDS or QRNN_WIDE_OPERAND_WORDS of targets/runtime/qrnn_dot_….h; ``four``: QRNN_USE_FOUR is defined."""
+def operand_words_of(kernels: Kernels, columns: int, wide: bool, four: bool, in_words: bool = False) -> int:
+    """Return QRNN_OPERAND_WORDS or QRNN_WIDE_OPERAND_WORDS of targets/runtime/qrnn_dot_….h; ``four``: QRNN_USE_FOUR is defined.
+
+    ``in_words`` asks for QRNN_FOUR_OPERAND_WORDS, which plain and mla have.
+    """
     groups = -(-columns // SCALE_COLUMNS)
-    if kernels == "plain":
-        return 1 + groups * (SCALE_COLUMNS + 1) if four else 1 + columns
+    if kernels in ("plain", "mla"):
+        narrow = columns // 2 if kernels == "mla" else 1 + columns // 4
+        return 1 + groups * (SCALE_COLUMNS + 1) if in_words else 1 + columns // 2 if wide else narrow
     if kernels == "dsp":
         return groups * (SCALE_COLUMNS // 2 + 1) if four else columns // 2
     step = SCALE_COLUMNS if four else COLUMNS[kernels]

@@ -26,7 +26,7 @@ BLOCK_ROWS = 4
 MOST_COLUMNS = COLUMNS << 8
 """The most columns of a row with lists: the number of a tile takes a byte."""
 
-AT_ONCE: dict[Kernels, int] = {"plain": 1, "dsp": 1, "mve": 4}
+AT_ONCE: dict[Kernels, int] = {"plain": 1, "mla": 1, "dsp": 1, "mve": 4}
 """The tiles that are multiplied at once: lists are filled up to a multiple of this. Other kernels have no lists."""
 
 
@@ -105,7 +105,8 @@ def _of_tiles(picked: Int8Array, kernels: Kernels) -> bytes:
     if kernels == "mve":
         return picked.reshape(BLOCK_ROWS, -1, 16).transpose(1, 0, 2).tobytes()
     columns = picked.shape[1] * COLUMNS
-    return pack_block(picked.reshape(BLOCK_ROWS, columns), kernels, False)[: BLOCK_ROWS * columns]
+    own: Kernels = "plain" if kernels == "mla" else kernels
+    return pack_block(picked.reshape(BLOCK_ROWS, columns), own, False)[: BLOCK_ROWS * columns]
 
 
 def _of_row(picked: Int8Array, kernels: Kernels) -> bytes:

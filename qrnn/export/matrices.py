@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +16,15 @@ from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Int32Array, Int64Array, M
 from qrnn.targets import Kernels, ListCosts
 
 IntArray = TypeVar("IntArray", Int8Array, Int32Array)
+
+
+class Biases(IntEnum):
+    """How a matrix has its biases in C; the names and numbers are those of targets/runtime/qrnn_types.h."""
+
+    NONE = 0
+    LONG = 1
+    SHORT = 2
+
 
 NARROW_LIMIT = 127
 """The largest magnitude of operands that have 8 bits in C."""
@@ -47,6 +57,9 @@ class CMatrix:
     columns: int
     wide: bool
     four: bool
+    biases: Biases
+    short_multipliers: bool
+    raw: bool
     left_shift: bool
     pre_shift: bool
     weight_bytes: int
@@ -61,10 +74,13 @@ def c_matrix(
     rows: Int64Array,
     kernels: Kernels,
     costs: ListCosts | None = None,
+    gathered: bool = False,
+    raw: bool = False,
 ) -> CMatrix:
     """Return ``matrix`` under the C name ``name``, its rows in the order ``rows``; UnsupportedError where a row is too long for a block.
 
-    ``costs`` are those of lists of tiles (`qrnn.export.lists`); what multiplies by it reads none where they are None.
+    ``costs`` are those of lists of tiles (`qrnn.export.lists`); what multiplies by it reads none where they are None. ``gathered`` matrices,
+    those of convolutions, have multipliers of 32 bits. ``raw`` matrices of mla kernels read int16 as they are.
     """
     wide = matrix.operand_limit > NARROW_LIMIT
     four = stays_four_bit(matrix, kernels)
@@ -81,10 +97,27 @@ def c_matrix(
     packed = _packed(matrix, rows, kernels, wide, four) if lists is Lists.NONE else [listed]
     what = f"blocks of {len(packed[0])} bytes" if lists is Lists.NONE else "lists of tiles"
     bias = row_biases(matrix.bias, matrix.weight, kernels, wide, four, columns)
-    row = np.stack([_with_zeros(v, rows).reshape(-1, block_rows(kernels)) for v in (bias, matrix.multiplier)], axis=1)
+    biases, bias_shift = _biases(bias, kernels)
+    multiplier_shift = 0 if gathered or kernels != "plain" else short_shift(matrix.multiplier)
+    numbers = [bias] if biases is Biases.LONG else []
+    numbers += [] if multiplier_shift else [matrix.multiplier]
     found = [array("uint32_t", f"{name}_weight", words(b"".join(packed)), what, WEIGHTS)]
-    found.append(array("int32_t", f"{name}_row", row, "biases and multipliers of a block", CONSTANTS))
-    pointers = {}
+    pointers = {"row": "NULL", "short_bias": "NULL", "short_multiplier": "NULL"}
+    if numbers:
+        row = np.stack([_with_zeros(v, rows).reshape(-1, block_rows(kernels)) for v in numbers], axis=1)
+        remark = " and ".join(
+            [*(["biases"] if biases is Biases.LONG else []), *([] if multiplier_shift else ["multipliers"])]
+        )
+        found.append(array("int32_t", f"{name}_row", row, f"{remark} of a block", CONSTANTS))
+        pointers["row"] = f"{name}_row"
+    if multiplier_shift:
+        pointers["short_multiplier"] = f"{name}_multiplier"
+        pairs = words(_with_zeros(matrix.multiplier >> multiplier_shift, rows).astype("<u2").tobytes())
+        found.append(array("uint32_t", f"{name}_multiplier", pairs, "pairs of multipliers", CONSTANTS))
+    if biases is Biases.SHORT:
+        pointers["short_bias"] = f"{name}_bias"
+        short = _with_zeros(bias >> bias_shift, rows).astype("<i2")
+        found.append(array("uint32_t", f"{name}_bias", words(short.tobytes()), "pairs of biases", CONSTANTS))
     for shift_name, values in (("left_shift", matrix.left_shift), ("pre_shift", pre_shift)):
         pointers[shift_name] = "NULL"
         if values is not None and values.any():
@@ -93,13 +126,19 @@ def c_matrix(
     members = fields(
         [
             ("weight", f"{name}_weight"),
-            ("row", f"{name}_row"),
+            ("row", pointers["row"]),
+            ("short_bias", pointers["short_bias"]),
+            ("short_multiplier", pointers["short_multiplier"]),
             ("left_shift", pointers["left_shift"]),
             ("pre_shift", pointers["pre_shift"]),
             ("columns", f"{columns}U"),
             ("block_bytes", f"{0 if lists else len(packed[0])}U"),
             ("wide", f"{int(wide)}U"),
+            ("raw", f"{int(raw)}U"),
             ("four", f"{int(four)}U"),
+            ("biases", f"{int(biases)}U"),
+            ("bias_shift", f"{bias_shift}U"),
+            ("multiplier_shift", f"{multiplier_shift}U"),
             ("lists", f"{int(lists)}U"),
         ]
     )
@@ -109,12 +148,37 @@ def c_matrix(
         columns,
         wide,
         four,
+        biases,
+        multiplier_shift > 0,
+        raw,
         pointers["left_shift"] != "NULL",
         pointers["pre_shift"] != "NULL",
         sum(map(len, packed)),
         lists,
         dense_bytes(matrix, rows, kernels),
     )
+
+
+def _biases(bias: Int32Array, kernels: Kernels) -> tuple[Biases, int]:
+    """Return how the biases of a matrix are stored, and by how many bits they are shifted right before.
+
+    In `plain` kernels the biases of a matrix without any make up for the offset of operands: they are multiples of a power of two.
+    """
+    if kernels in VECTORS or kernels == "avr":
+        return Biases.LONG, 0
+    if not bias.any():
+        return Biases.NONE, 0
+    bits = int(np.bitwise_or.reduce(bias))
+    shift = (bits & -bits).bit_length() - 1
+    short = shift <= 16 and bool((np.abs(bias.astype(np.int64) >> shift) < 1 << 15).all())
+    return (Biases.SHORT, shift) if kernels in ("plain", "mla") and short else (Biases.LONG, 0)
+
+
+def short_shift(multiplier: Int32Array) -> int:
+    """Return the s for which all multipliers are 2^s times numbers of 16 bits without a sign; 0 where there is none."""
+    bits = int(np.bitwise_or.reduce(multiplier))
+    shift = min((bits & -bits).bit_length() - 1, 15)
+    return shift if bits and bits >> shift < 1 << 16 else 0
 
 
 def stays_four_bit(matrix: Matrix, kernels: Kernels) -> bool:

@@ -22,7 +22,7 @@ _HEAD = re.compile(r"^(?P<start>[A-Za-z_][^\n]*?\b(?P<name>\w+)\()(?P<parameters
 _ARRAY = re.compile(
     r"^(?P<space> +)(?P<kind>u?int\d+_t) (?P<name>\w+)\[(?P<size>[^\]]+)\](?P<zero> = \{0\})?;$", re.MULTILINE
 )
-_OPERANDS = re.compile(r"QRNN_(?P<wide>WIDE_)?OPERAND_WORDS\((?P<columns>\d+)U\)")
+_OPERANDS = re.compile(r"QRNN_(?P<kind>WIDE_|FOUR_)?OPERAND_WORDS\((?P<columns>\d+)U\)")
 _BYTES = re.compile(r"\d+")
 
 
@@ -150,7 +150,9 @@ def _elements(size: str, kernels: Kernels, four: bool, sizes: dict[str, int]) ->
     found = _OPERANDS.fullmatch(size)
     if found is None:
         raise ValueError(f"an array of {size} elements")
-    sizes[size] = operand_words_of(kernels, int(found["columns"]), found["wide"] is not None, four)
+    sizes[size] = operand_words_of(
+        kernels, int(found["columns"]), found["kind"] == "WIDE_", four, found["kind"] == "FOUR_"
+    )
     return sizes[size]
 
 

@@ -264,9 +264,11 @@ def _runtime(code: Code) -> tuple[str, ...]:
     """Return the runtime's files, each after those it includes."""
     found = code.headers
     kernels = [f"qrnn_dot_{code.kernels}.h"]
+    kernels += ["qrnn_dot_plain.h"] if code.kernels == "mla" else []
     kernels += [f"qrnn_blocks_{code.kernels}.h"] if code.kernels in BLOCK_LOOPS else []
     first = ["qrnn_contract_lanes.h", "qrnn_matrix.h"]
     lists = [header for header in ("qrnn_lists.h", f"qrnn_lists_{code.kernels}.h") if header in found]
+    lists += ["qrnn_lists_plain.h"] if "qrnn_lists_mla.h" in lists else []
     rest = sorted(found - {*first, *kernels, *lists})
     lanes = ["qrnn_lanes.h"] if found & set(first) else []
     products = kernels if found & {"qrnn_matrix.h", *kernels} else []

@@ -22,7 +22,7 @@ class WindowCode(StepsCode[AnyLayer]):
         vectors = code.kernels in VECTORS
         code.headers |= {"qrnn_window.h", f"qrnn_channels_{'lanes' if vectors else code.kernels}.h"}
         code.headers |= {"qrnn_channels_scalar.h"} if code.kernels != "mve" else set()
-        code.headers |= {"qrnn_channels_plain.h"} if code.kernels == "avr" else set()
+        code.headers |= {"qrnn_channels_plain.h"} if code.kernels in ("avr", "mla") else set()
         code.headers |= {f"qrnn_dot_{code.kernels}.h"} if code.kernels != "plain" else set()
         function, declared, room = self.constants()
         arguments = [f"&{self.name}_window", "x", *(state.text for state in states), *room, "y"]

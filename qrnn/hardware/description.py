@@ -20,7 +20,7 @@ from qrnn.system.brief import Described
 from qrnn.system.files import read_regular, reason
 from qrnn.system.sizes import size_text
 
-Kernels = Literal["plain", "dsp", "mve", "avr", "avx2", "vnni", "neon", "wasm", "rvv"]
+Kernels = Literal["plain", "mla", "dsp", "mve", "avr", "avx2", "vnni", "neon", "wasm", "rvv"]
 Board = Literal["arm_m", "arm_ar", "riscv32", "xtensa", "avr", "host"]
 
 MOST_BYTES = 1 << 20

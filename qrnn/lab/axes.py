@@ -34,10 +34,10 @@ TUNED: Mapping[str, tuple[Any, ...]] = {
 }
 """Values by axis that `qrnn.tune` tries, beside the gates, of which it chooses each by itself."""
 
-OF_TARGET = "widest_operand"
-"""The field that a target alone sets, since it says what the device can do."""
+OF_TARGET = ("widest_operand", "multipliers")
+"""The fields that a target alone sets, since they say what the device can do, and do well."""
 
-AXES = tuple(field.name for field in fields(Scheme) if field.name != OF_TARGET)
+AXES = tuple(field.name for field in fields(Scheme) if field.name not in OF_TARGET)
 
 _OPTIONS = {"input": "input-scheme"}
 """The options of ``qrnn convert`` for fields of another name."""
@@ -46,8 +46,7 @@ _OPTIONS = {"input": "input-scheme"}
 def choices(scheme: Scheme) -> dict[str, Any]:
     """Return every field that can be chosen, by its name, those that `Scheme.to_dict` leaves out too."""
     fields = {**asdict(scheme), "widths": widths_text(scheme.widths)}
-    del fields[OF_TARGET]
-    return fields
+    return {name: value for name, value in fields.items() if name not in OF_TARGET}
 
 
 def grid(base: Scheme, vary: Mapping[str, Sequence[Any]] | None = None) -> list[Scheme]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from qrnn.model.parts import (
     Int64Array,
     Operand,
     QuantMatrix,
+    QuantMatrix4,
     TensorFormat,
 )
 from qrnn.model.quant_graph import Provenance
@@ -51,10 +53,13 @@ from qrnn.quantization.matrix import (
     quantize_matrix4,
     row_scales,
     rows_of_bias,
+    short_multipliers,
 )
 from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
 from qrnn.quantization.source_values import Span
 from qrnn.quantization.widths import bits_of, check_operand
+
+SomeMatrix = TypeVar("SomeMatrix", QuantMatrix, QuantMatrix4)
 
 FINEST = 2.0**13
 """The most units of a copy for one of the tensor that is copied; `QuantRescale` has room for less than twice as many."""
@@ -315,14 +320,21 @@ class Builder:
         self, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
     ) -> QuantMatrix:
         """Return a matrix of 8-bit weights whose results have ``fracs`` [R] fraction bits."""
-        return quantize_matrix(weight, bias, fracs, pre_shift, limit)
+        return self._with_multipliers(quantize_matrix(weight, bias, fracs, pre_shift, limit))
 
     def matrix_of(
         self, bits: int, weight: FloatArray, bias: FloatArray, fracs: Int64Array, pre_shift: Int8Array, limit: int
     ) -> AnyMatrix:
         """Return a matrix of weights of ``bits``, 8 or 4, whose results have ``fracs`` [R] fraction bits."""
-        make = quantize_matrix if bits == 8 else quantize_matrix4
-        return make(weight, bias, fracs, pre_shift, limit)
+        if bits == 8:
+            return self.matrix(weight, bias, fracs, pre_shift, limit)
+        return self._with_multipliers(quantize_matrix4(weight, bias, fracs, pre_shift, limit))
+
+    def _with_multipliers(self, matrix: SomeMatrix) -> SomeMatrix:
+        """Return a matrix whose multipliers have as many significant bits as the scheme says."""
+        if self.scheme.multipliers == 31:
+            return matrix
+        return replace(matrix, multiplier=short_multipliers(matrix.multiplier))
 
     def operand(self, name: str, largest: float, row_sum: float, bits: int) -> Operand:
         """Return how a matrix reads tensor ``name``.

@@ -177,6 +177,15 @@ def factor_parameters(real: FloatArray) -> tuple[Int32Array, Int8Array]:
     return _multipliers(real, shift).astype(np.int32), shift.astype(np.int8)
 
 
+def short_multipliers(multiplier: Int32Array) -> Int32Array:
+    """Return the multipliers of a matrix, [R], as the nearest multiples of the least 2^s with which all of them are below 2^(16 + s)."""
+    largest = int(multiplier.max(initial=0))
+    shift = max(largest.bit_length() - 16, 1)  # multipliers are even
+    found = np.minimum(round_half_up(multiplier / 2.0**shift).astype(np.int64), (1 << 16) - 1) << shift
+    result: Int32Array = found.astype(np.int32)
+    return result
+
+
 class _RowParameters(NamedTuple):
     """The integers of each row beside its weights, in the order of the fields of `QuantMatrix`."""
 

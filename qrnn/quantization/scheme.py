@@ -38,7 +38,8 @@ class Scheme:
     with eight bits for the W of a layer in which it is small (`qrnn.quantization.choices.resolved`). ``widths``: the width of single tensors,
     operands and matrices, by keys such as ``lstm.h``, as `qrnn.quantization.widths` lists them; text, a mapping or pairs. What is not named
     there follows ``activations``, ``input`` and ``weights``. ``widest_operand``: the most bits that any operand may have, 16 or 8; a target
-    sets it where the device has no products of 16 bits.
+    sets it where the device has no products of 16 bits. ``multipliers``: the significant bits of the multipliers of a matrix, 31 or 16; 16
+    take half of the flash and less time where a processor multiplies to 32 bits alone, and a target sets them there.
     """
 
     activations: int | str = 8
@@ -49,6 +50,7 @@ class Scheme:
     refine: str = DEFAULT
     widths: Widths = ()
     widest_operand: int = 16
+    multipliers: int = 31
 
     def __post_init__(self) -> None:
         if self.activations != AUTO and (type(self.activations) is not int or self.activations not in (8, 16)):
@@ -57,6 +59,8 @@ class Scheme:
             raise QuantizationError(f"weights={self.weights!r}, expected 16, 8, 4 or {AUTO}")
         if type(self.widest_operand) is not int or self.widest_operand not in (8, 16):
             raise QuantizationError(f"widest_operand={self.widest_operand!r}, expected 8 or 16")
+        if type(self.multipliers) is not int or self.multipliers not in (16, 31):
+            raise QuantizationError(f"multipliers={self.multipliers!r}, expected 16 or 31")
         if self.calibrator not in CALIBRATORS:
             raise QuantizationError(f"calibrator={self.calibrator!r}, expected one of {', '.join(CALIBRATORS)}")
         if self.input not in INPUT_SCHEMES:
@@ -73,7 +77,7 @@ class Scheme:
         """Return the fields by name, for the model file.
 
         ``refine`` is left out where it is ``default``, and where it is ``none`` for weights of eight bits; ``widths`` where there are none; and
-        ``widest_operand`` where it is 16, as in files of older versions.
+        ``widest_operand`` where it is 16 and ``multipliers`` where they have 31 bits, as in files of older versions.
         """
         fields = asdict(self)
         fields["widths"] = dict(self.widths)
@@ -81,6 +85,8 @@ class Scheme:
             del fields["widths"]
         if self.widest_operand == 16:
             del fields["widest_operand"]
+        if self.multipliers == 31:
+            del fields["multipliers"]
         if self.refine == DEFAULT or (self.weights in (8, AUTO) and not self.methods):
             del fields["refine"]
         return fields

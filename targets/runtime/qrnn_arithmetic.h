@@ -127,6 +127,21 @@ static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier, uint32_t 
 #elif defined(QRNN_HALFWORD_PRODUCTS)
     /* shifted = 2^16 ah + al, multiplier = 2^16 mh + ml, with signed ah and 0 <= al, ml < 2^16, 0 <= mh < 2^15. The product is
      * 2^32 ah mh + 2^16 (ah ml + al mh) + al ml; of its lower words `middle` and `low` hold what the next sum up needs. */
+#if defined(QRNN_GNU_ASSEMBLY) && defined(QRNN_ARM_THUMB_1) && (__ARM_ARCH >= 6)
+    int32_t high = shifted; /* ah, the result */
+    uint32_t m = (uint32_t)multiplier; /* mh */
+    uint32_t al;
+    uint32_t ml; /* and middle */
+    uint32_t t;
+    __asm__(".syntax unified\n\tuxth %[al], %[high]\n\tasrs %[high], %[high], #16\n\tuxth %[ml], %[m]\n\tasrs %[m], %[m], #16\n\t"
+            "movs %[t], %[al]\n\tmuls %[t], %[ml]\n\tlsrs %[t], %[t], #16\n\tmuls %[ml], %[high]\n\tadds %[ml], %[ml], %[t]\n\t"
+            "muls %[al], %[m]\n\tuxth %[t], %[ml]\n\tadds %[al], %[al], %[t]\n\tmuls %[high], %[m]\n\tasrs %[ml], %[ml], #16\n\t"
+            "adds %[high], %[high], %[ml]\n\tlsrs %[al], %[al], #16\n\tadcs %[high], %[al]" /* the carry is the bit that rounds */
+            : [high] "+l"(high), [m] "+l"(m), [al] "=&l"(al), [ml] "=&l"(ml), [t] "=&l"(t)
+            :
+            : "cc");
+    return high;
+#else
     const int32_t ah = shifted >> 16;
     const uint32_t al = (uint32_t)shifted & 0xFFFFU;
     const int32_t mh = multiplier >> 16;
@@ -134,11 +149,20 @@ static inline int32_t qrnn_requantize(int32_t acc, int32_t multiplier, uint32_t 
     const int32_t middle = (ah * (int32_t)ml) + (int32_t)((al * ml) >> 16);
     const uint32_t low = (al * (uint32_t)mh) + ((uint32_t)middle & 0xFFFFU) + 0x8000U;
     return (ah * mh) + (middle >> 16) + (int32_t)(low >> 16);
+#endif
 #else
     const int64_t product = (int64_t)shifted * multiplier; /* rounding carries into the high word where bit 31 is 1 */
     return (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
 #endif
 }
 #endif
+
+/* qrnn_requantize with the multiplier m 2^shift, 0 <= m < 2^16, shift 1 ... 15, and no left_shift: floor((acc m + 2^(31 - shift)) / 2^(32 - shift)),
+ * |acc| < 2^31. With acc = 2^16 ah + al it is floor((ah m + floor(al m / 2^16) + 2^(15 - shift)) / 2^(16 - shift)), whose sums fit 32 bits. */
+static inline int32_t qrnn_requantize_short(int32_t acc, uint32_t m, uint32_t shift)
+{
+    const int32_t high = ((acc >> 16) * (int32_t)m) + (int32_t)((((uint32_t)acc & 0xFFFFU) * m) >> 16);
+    return (high + (INT32_C(1) << (15U - shift))) >> (16U - shift);
+}
 
 #endif

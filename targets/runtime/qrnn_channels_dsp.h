@@ -112,8 +112,9 @@ static inline void qrnn_put_zeros(uint32_t *operand, uint32_t wide, uint32_t col
     QRNN_CLEAR((uint8_t *)operand + (2u * column), 2u * count);
 }
 
-static inline void qrnn_end_columns(uint32_t *operand, uint32_t columns, uint32_t four)
+static inline void qrnn_end_columns(uint32_t *operand, uint32_t wide, uint32_t columns, uint32_t four)
 {
+    (void)wide;
 #ifdef QRNN_USE_FOUR
     if (four != 0u) {
         qrnn_sum_groups(operand, columns);

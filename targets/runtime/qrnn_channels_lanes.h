@@ -97,8 +97,9 @@ static inline void qrnn_put_zeros(uint32_t *operand, uint32_t wide, uint32_t col
     }
 }
 
-static inline void qrnn_end_columns(uint32_t *operand, uint32_t columns, uint32_t four)
+static inline void qrnn_end_columns(uint32_t *operand, uint32_t wide, uint32_t columns, uint32_t four)
 {
+    (void)wide;
     (void)operand;
     (void)columns;
     (void)four;

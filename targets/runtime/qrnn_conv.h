@@ -19,7 +19,7 @@ typedef struct {
 QRNN_WHOLE void qrnn_convolve(const QRNN_FLASH qrnn_matrix *matrix, uint32_t block, const uint32_t *operand, uint32_t rows, int16_t *y)
 {
     const QRNN_FLASH int8_t *weight = (const QRNN_FLASH int8_t *)matrix->weight + ((size_t)block * matrix->block_bytes);
-    const QRNN_FLASH int32_t *row = &matrix->row[2U * QRNN_BLOCK_ROWS * block];
+    const QRNN_FLASH int32_t *row = &matrix->row[QRNN_ROW_NUMBERS(matrix) * block];
     uint32_t shift = QRNN_BLOCK_ROWS * block;
 
 #if defined(QRNN_WHOLE_BLOCKS)
@@ -32,7 +32,7 @@ QRNN_WHOLE void qrnn_convolve(const QRNN_FLASH qrnn_matrix *matrix, uint32_t blo
             return;
         }
         weight = &weight[matrix->block_bytes * blocks];
-        row = &row[2U * QRNN_BLOCK_ROWS * blocks];
+        row = &row[QRNN_ROW_NUMBERS(matrix) * blocks];
         shift += QRNN_BLOCK_ROWS * blocks;
         y = &y[QRNN_BLOCK_ROWS * blocks];
     }
@@ -48,24 +48,40 @@ QRNN_WHOLE void qrnn_convolve(const QRNN_FLASH qrnn_matrix *matrix, uint32_t blo
 #if defined(QRNN_USE_PRE_SHIFT)
         pre_shift = (matrix->pre_shift == NULL) ? NULL : &matrix->pre_shift[shift];
 #endif
-        qrnn_dot(matrix, weight, operand, row, sums);
+        qrnn_dot(matrix, weight, operand, QRNN_BIASES(matrix, row), sums);
+#if defined(QRNN_USE_SHORT_BIASES)
+        qrnn_add_short_biases(matrix, shift / QRNN_BLOCK_ROWS, sums);
+#endif
         if (left <= QRNN_BLOCK_ROWS) {
-            qrnn_write_block(sums, &row[QRNN_BLOCK_ROWS], left_shift, pre_shift, left, y);
+            qrnn_write_block(sums, QRNN_MULTIPLIERS(matrix, row), left_shift, pre_shift, left, y);
             break;
         }
-        qrnn_write_block(sums, &row[QRNN_BLOCK_ROWS], left_shift, pre_shift, QRNN_BLOCK_ROWS, y);
+        qrnn_write_block(sums, QRNN_MULTIPLIERS(matrix, row), left_shift, pre_shift, QRNN_BLOCK_ROWS, y);
         weight = &weight[matrix->block_bytes];
-        row = &row[2U * QRNN_BLOCK_ROWS];
+        row = &row[QRNN_ROW_NUMBERS(matrix)];
         shift += QRNN_BLOCK_ROWS;
         y = &y[QRNN_BLOCK_ROWS];
     }
     (void)shift;
 }
 
-/* The columns of operands of 16 bits, with their padding; 0 for those of 8 bits */
+/* The columns for which there is room among the operands */
+#if defined(QRNN_FOUR_IN_WORDS)
+#define QRNN_PADDED_COLUMNS(conv) ((uint32_t)(conv)->matrix.columns)
+#define QRNN_IN_WORDS 0xFFFFFFFFU
+#else
+#define QRNN_PADDED_COLUMNS(conv) (((conv)->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED)
+#endif
+
+/* The columns of operands of 16 bits, with their padding; 0 for those of 8 bits, QRNN_IN_WORDS for those of weights of four bits */
 static inline uint32_t qrnn_wide_columns(const QRNN_FLASH qrnn_convolution *conv)
 {
-    return (conv->format.wide == 0U) ? 0U : ((conv->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED);
+#if defined(QRNN_FOUR_IN_WORDS)
+    if (conv->matrix.four != 0U) {
+        return QRNN_IN_WORDS;
+    }
+#endif
+    return (conv->format.wide == 0U) ? 0U : QRNN_PADDED_COLUMNS(conv);
 }
 
 /* Whether a place reads one band of one step, and all of its channels */
@@ -150,7 +166,7 @@ QRNN_FOR_EACH_LAYER void qrnn_gather_place(const QRNN_FLASH qrnn_convolution *co
             }
         }
     }
-    qrnn_end_columns(operand, conv->matrix.columns, conv->matrix.four);
+    qrnn_end_columns(operand, qrnn_wide_columns(conv), conv->matrix.columns, conv->matrix.four);
 }
 
 /* Puts the operands of x, zeros where it is NULL, into the ring `past`, and returns how many rows of y came out, 0 or 1. `operand` is room
@@ -161,7 +177,7 @@ QRNN_FOR_EACH_LAYER uint32_t qrnn_conv(const QRNN_FLASH qrnn_convolution *conv, 
     const QRNN_FLASH qrnn_window *window = &conv->window;
     const uint32_t features = qrnn_window_features(window);
     const uint32_t blocks = (conv->rows + QRNN_BLOCK_ROWS - 1U) / QRNN_BLOCK_ROWS;
-    const uint32_t padded = (conv->columns + QRNN_PADDED - 1U) / QRNN_PADDED * QRNN_PADDED;
+    const uint32_t padded = QRNN_PADDED_COLUMNS(conv);
     const uint32_t one_step = qrnn_reads_a_band(conv);
     const uint32_t one_band = ((window->lines == 1U) && (window->bands == 1U)) ? one_step : 0U;
     uint32_t ended;

@@ -79,7 +79,8 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
     while (values != end) {
         uint32_t pair;
         QRNN_COPY(&pair, values, sizeof pair);
-        *operand = qrnn_operands(pair, shift, limit);
+        pair = qrnn_operands(pair, shift, limit);
+        QRNN_COPY(operand, &pair, sizeof pair);
         operand++;
         values += 2;
     }
@@ -105,11 +106,14 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
  * not load four words by one instruction. */
 #if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
 #define QRNN_DSP_ASSEMBLY
+#define QRNN_OPERANDS_IN_PLACE
 #define QRNN_SMLAD(sum, word, x) "smlad %[" sum "], " word ", " x ", %[" sum "]\n\t"
 #define QRNN_SMLALD(sum, word, x) "smlald %[" sum "], %[" sum "_high], " word ", " x "\n\t"
-/* Two columns of all rows. A product follows none of its own sum, and no SXTB16 of its own word, directly: Cortex-M7 would wait. */
+/* Two columns of all rows, in the order in which Cortex-M7 issues two instructions at once: a product with the SXTB16 of the word that it has
+ * read. No product follows one of its own sum, or the SXTB16 of its own word, directly, since it would wait. */
+#define QRNN_SXTB16(word) "sxtb16 " word ", " word "\n\t"
 #define QRNN_TWO_COLUMNS(mac, word0, word2, x)                                                                       \
-    mac("both0", word0, x) mac("both2", word2, x) "sxtb16 " word0 ", " word0 "\n\tsxtb16 " word2 ", " word2 "\n\t"    \
+    mac("both0", word0, x) QRNN_SXTB16(word0) mac("both2", word2, x) QRNN_SXTB16(word2)                              \
     QRNN_SMLAD("low0", word0, x) QRNN_SMLAD("low2", word2, x)
 #define QRNN_TWO_COLUMNS_OF_FOUR(word, x)                                                                            \
     QRNN_SMLAD("all", word, x) "and %[t], " word ", #0x0F000F00\n\t" QRNN_SMLAD("r2", "%[t]", x)                     \

@@ -40,6 +40,7 @@ static inline int16x8_t qrnn_operands(const int16_t *values, uint32_t count, uin
  * instructions again. */
 #if defined(QRNN_ASSEMBLY_LOOPS) && defined(QRNN_ARM_THUMB_2)
 #define QRNN_ASSEMBLY
+#define QRNN_OPERANDS_IN_PLACE
 #define QRNN_ROW(load, multiply, sum) load multiply " %[" sum "], q1, q0\n\t"
 #define QRNN_LOOP(load_operands, load, multiply, times)                                                              \
     __asm__("dls lr, %[n]\n1:\n\t" load_operands QRNN_ROW(load, multiply, "s0") QRNN_ROW(load, multiply, "s1")       \

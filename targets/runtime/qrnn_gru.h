@@ -49,7 +49,7 @@ QRNN_FOR_EACH_LAYER void qrnn_gru_step(const QRNN_FLASH qrnn_cell *cell, const u
 QRNN_FOR_EACH_LAYER void qrnn_gru_step_before(const QRNN_FLASH qrnn_cell *cell, const uint32_t *x, const uint32_t *operand, int16_t *h,
                                               int32_t *z, int16_t *reset, uint32_t *encoded)
 {
-    const qrnn_operand_format as_it_is = {cell->h_limit, 0U, cell->hh.wide};
+    const qrnn_operand_format as_it_is = {cell->h_limit, 0U, cell->hh.wide, cell->hh.four};
     int32_t xs[2][QRNN_BLOCK_ROWS];
     int32_t hs[2][QRNN_BLOCK_ROWS];
     uint32_t block = 0U;

@@ -5,16 +5,22 @@
 
 #include "qrnn_lanes.h"
 
-#if defined(QRNN_USE_NARROW) || defined(QRNN_USE_FOUR_NARROW)
+#if defined(QRNN_USE_NARROW) || (defined(QRNN_USE_FOUR_NARROW) && !defined(QRNN_FOUR_IN_WORDS))
 #define QRNN_NARROW_OPERANDS
 #endif
-#if defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR_WIDE)
+#if defined(QRNN_USE_WIDE) || (defined(QRNN_USE_FOUR_WIDE) && !defined(QRNN_FOUR_IN_WORDS))
 #define QRNN_WIDE_OPERANDS
 #endif
 
 /* The operands of a vector, as the dot product reads them. */
 static inline void qrnn_to_operands(const int16_t *values, uint32_t count, qrnn_operand_format format, uint32_t *operand)
 {
+#if defined(QRNN_FOUR_IN_WORDS) && defined(QRNN_USE_FOUR)
+    if (format.four != 0U) {
+        qrnn_encode_four(values, count, format.shift, format.limit, operand);
+        return;
+    }
+#endif
 #if defined(QRNN_WIDE_OPERANDS) && defined(QRNN_NARROW_OPERANDS)
     if (format.wide != 0U) {
         qrnn_encode_wide(values, count, format.shift, format.limit, operand);
@@ -23,16 +29,75 @@ static inline void qrnn_to_operands(const int16_t *values, uint32_t count, qrnn_
     }
 #elif defined(QRNN_WIDE_OPERANDS)
     qrnn_encode_wide(values, count, format.shift, format.limit, operand);
-#else
+#elif defined(QRNN_NARROW_OPERANDS)
     qrnn_encode(values, count, format.shift, format.limit, operand);
 #endif
 }
+
+/* The biases and the multipliers of the block whose numbers are at `row` */
+#if defined(QRNN_USE_NO_BIASES)
+static const QRNN_FLASH int32_t qrnn_no_biases[QRNN_BLOCK_ROWS] = {0};
+#if defined(QRNN_USE_BIASES)
+#define QRNN_BIASES(matrix, row) (((matrix)->biases == (uint8_t)QRNN_LONG_BIASES) ? (row) : qrnn_no_biases)
+#else
+#define QRNN_BIASES(matrix, row) qrnn_no_biases
+#endif
+#else
+#define QRNN_BIASES(matrix, row) (row)
+#endif
+#if defined(QRNN_USE_SHORT_BIASES)
+/* Adds those biases that a matrix has in 16 bits. */
+static inline void qrnn_add_short_biases(const QRNN_FLASH qrnn_matrix *matrix, uint32_t block, int32_t sums[QRNN_BLOCK_ROWS])
+{
+    if (matrix->biases == (uint8_t)QRNN_SHORT_BIASES) {
+        const QRNN_FLASH uint32_t *const bias = &matrix->short_bias[QRNN_BLOCK_ROWS / 2U * block];
+
+        for (uint32_t k = 0U; k < (QRNN_BLOCK_ROWS / 2U); k++) {
+            const uint32_t lower = (uint32_t)((int32_t)(bias[k] << 16) >> (16U - matrix->bias_shift));
+            const uint32_t upper = (uint32_t)((int32_t)bias[k] >> 16) << matrix->bias_shift;
+
+            sums[2U * k] = (int32_t)((uint32_t)sums[2U * k] + lower);
+            sums[(2U * k) + 1U] = (int32_t)((uint32_t)sums[(2U * k) + 1U] + upper);
+        }
+    }
+}
+#endif
+#if defined(QRNN_USE_SHORT_MULTIPLIERS)
+/* qrnn_requantize_four of a block of a matrix with multipliers of 16 bits */
+static inline void qrnn_requantize_short_four(const QRNN_FLASH qrnn_matrix *matrix, uint32_t block, const int32_t sums[QRNN_BLOCK_ROWS],
+                                              int32_t y[QRNN_BLOCK_ROWS])
+{
+    const QRNN_FLASH uint32_t *const multiplier = &matrix->short_multiplier[QRNN_BLOCK_ROWS / 2U * block];
+
+    for (uint32_t k = 0U; k < (QRNN_BLOCK_ROWS / 2U); k++) {
+        int32_t first = sums[2U * k];
+        int32_t second = sums[(2U * k) + 1U];
+#if defined(QRNN_USE_LEFT_SHIFT)
+        if (matrix->left_shift != NULL) {
+            const QRNN_FLASH uint8_t *const left = &matrix->left_shift[QRNN_BLOCK_ROWS * block];
+
+            first = qrnn_shift_left(first, left[2U * k]);
+            second = qrnn_shift_left(second, left[(2U * k) + 1U]);
+        }
+#endif
+        y[2U * k] = qrnn_requantize_short(first, multiplier[k] & 0xFFFFU, matrix->multiplier_shift);
+        y[(2U * k) + 1U] = qrnn_requantize_short(second, multiplier[k] >> 16, matrix->multiplier_shift);
+    }
+}
+#endif
+#define QRNN_MULTIPLIERS(matrix, row) (&(row)[QRNN_ROW_NUMBERS(matrix) - QRNN_BLOCK_ROWS])
 
 #if defined(QRNN_USE_WIDE) || defined(QRNN_USE_NARROW)
 /* sum over k of weight[r, k] * operand[k] + bias[r] of the rows of a block, with weights of eight bits */
 static inline void qrnn_dot_bytes(const QRNN_FLASH qrnn_matrix *matrix, const QRNN_FLASH int8_t *weight, const uint32_t *operand,
                                   const QRNN_FLASH int32_t *bias, int32_t sums[QRNN_BLOCK_ROWS])
 {
+#if defined(QRNN_USE_RAW)
+    if (matrix->raw != 0U) {
+        qrnn_dot4_raw(weight, operand, matrix->columns, bias, sums);
+        return;
+    }
+#endif
 #if defined(QRNN_USE_WIDE) && defined(QRNN_USE_NARROW)
     if (matrix->wide != 0U) {
         qrnn_dot4_wide(weight, operand, matrix->columns, bias, sums);
@@ -166,7 +231,7 @@ QRNN_FOR_EACH_LAYER void qrnn_rows(const QRNN_FLASH qrnn_matrix *matrix, uint32_
 #if !defined(QRNN_USE_LISTS)
     const QRNN_FLASH int8_t *weight = (const QRNN_FLASH int8_t *)matrix->weight + ((size_t)first_block * matrix->block_bytes);
 #endif
-    const QRNN_FLASH int32_t *row = &matrix->row[8U * first_block];
+    const QRNN_FLASH int32_t *row = (matrix->row == NULL) ? NULL : &matrix->row[QRNN_ROW_STRIDE(matrix) * first_block];
 #if defined(QRNN_USE_LEFT_SHIFT)
     const QRNN_FLASH uint8_t *left_shift = (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * first_block];
 #endif
@@ -183,23 +248,32 @@ QRNN_FOR_EACH_LAYER void qrnn_rows(const QRNN_FLASH qrnn_matrix *matrix, uint32_
     }
 #endif
     for (uint32_t block = 0U; block < blocks; block++) {
+        const QRNN_FLASH int32_t *const bias = QRNN_BIASES(matrix, row);
         int32_t sum[QRNN_BLOCK_ROWS];
 
 #if defined(QRNN_USE_LISTS)
-        qrnn_dot_block(matrix, qrnn_block(matrix, first_block + block), operand, row, sum);
+        qrnn_dot_block(matrix, qrnn_block(matrix, first_block + block), operand, bias, sum);
 #else
-        qrnn_dot(matrix, weight, operand, row, sum);
+        qrnn_dot(matrix, weight, operand, bias, sum);
+#endif
+#if defined(QRNN_USE_SHORT_BIASES)
+        qrnn_add_short_biases(matrix, first_block + block, sum);
+#endif
+#if defined(QRNN_USE_SHORT_MULTIPLIERS)
+        if (matrix->multiplier_shift != 0U) {
+            qrnn_requantize_short_four(matrix, first_block + block, sum, sums[block]);
+        } else
 #endif
 #if defined(QRNN_USE_LEFT_SHIFT)
-        qrnn_requantize_four(sum, &row[QRNN_BLOCK_ROWS], (left_shift == NULL) ? NULL : &left_shift[QRNN_BLOCK_ROWS * block],
+        qrnn_requantize_four(sum, QRNN_MULTIPLIERS(matrix, row), (left_shift == NULL) ? NULL : &left_shift[QRNN_BLOCK_ROWS * block],
                              sums[block]);
 #else
-        qrnn_requantize_four(sum, &row[QRNN_BLOCK_ROWS], NULL, sums[block]);
+        qrnn_requantize_four(sum, QRNN_MULTIPLIERS(matrix, row), NULL, sums[block]);
 #endif
 #if !defined(QRNN_USE_LISTS)
         weight = &weight[matrix->block_bytes];
 #endif
-        row = &row[8];
+        row = (row == NULL) ? NULL : &row[QRNN_ROW_STRIDE(matrix)];
     }
 }
 #endif

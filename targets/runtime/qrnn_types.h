@@ -169,47 +169,101 @@ typedef uint32_t qrnn_block_bytes;
 /* Rows of weights with what requantizes their sums. Rows stand in blocks of QRNN_BLOCK_ROWS; short last blocks are filled up with zeros. */
 typedef struct {
     const QRNN_FLASH uint32_t *weight;    /* [blocks][bytes of a block], laid out as the dot product reads them; or lists */
-    const QRNN_FLASH int32_t *row;        /* [blocks][2][rows of a block]: biases, multipliers */
+    const QRNN_FLASH int32_t *row;        /* [blocks][2][rows of a block]: biases, multipliers; without either [blocks][rows]; or NULL */
+    const QRNN_FLASH uint32_t *short_bias; /* [blocks][rows / 2], pairs of biases / 2^bias_shift, where `biases` is QRNN_SHORT_BIASES */
+    const QRNN_FLASH uint32_t *short_multiplier; /* [blocks][rows / 2], pairs of multipliers / 2^multiplier_shift, or NULL */
     const QRNN_FLASH uint8_t *left_shift; /* [blocks][rows], NULL where all are 0 */
     const QRNN_FLASH uint8_t *pre_shift;  /* [blocks][rows], NULL where all are 0 */
     uint16_t columns;          /* of a row, with its padding */
     qrnn_block_bytes block_bytes; /* of weights */
     uint8_t wide;              /* operands have 16 bits */
+    uint8_t raw;               /* operands of 8 bits are int16, two to a word: qrnn_dot_mla.h */
     uint8_t four;              /* weights have four bits, and a scale for 32 columns of a row */
+    uint8_t biases;            /* QRNN_NO_BIASES where all are 0, QRNN_LONG_BIASES: in `row`, or QRNN_SHORT_BIASES */
+    uint8_t bias_shift;
+    uint8_t multiplier_shift;  /* 0, or multipliers are 2^multiplier_shift times those of short_multiplier */
     uint8_t lists;             /* QRNN_NO_LISTS, or what lists there are of tiles that are not all zero: qrnn_lists.h */
 } qrnn_matrix;
 
+enum { QRNN_NO_BIASES = 0, QRNN_LONG_BIASES = 1, QRNN_SHORT_BIASES = 2 };
 enum { QRNN_NO_LISTS = 0, QRNN_LISTS_OF_TILES = 1, QRNN_LISTS_OF_ROWS = 2 };
 
-/* Calls NAME_wide or NAME_narrow, the loops over whole blocks of rows, for the operands that `matrix` has. */
+/* The numbers of a block that `row` has: with biases twice as many as rows. QRNN_USE_NO_BIASES: a matrix of the model has none there. */
+#if defined(QRNN_USE_BIASES) && defined(QRNN_USE_NO_BIASES)
+#define QRNN_ROW_NUMBERS(matrix) (((matrix)->biases == (uint8_t)QRNN_LONG_BIASES) ? (2U * QRNN_BLOCK_ROWS) : QRNN_BLOCK_ROWS)
+#elif defined(QRNN_USE_NO_BIASES)
+#define QRNN_ROW_NUMBERS(matrix) QRNN_BLOCK_ROWS
+#else
+#define QRNN_ROW_NUMBERS(matrix) (2U * QRNN_BLOCK_ROWS)
+#endif
+/* the same of any matrix, where some have multipliers elsewhere */
+#if defined(QRNN_USE_SHORT_MULTIPLIERS)
+#define QRNN_ROW_STRIDE(matrix) (QRNN_ROW_NUMBERS(matrix) - (((matrix)->multiplier_shift != 0U) ? QRNN_BLOCK_ROWS : 0U))
+#else
+#define QRNN_ROW_STRIDE(matrix) QRNN_ROW_NUMBERS(matrix)
+#endif
+
+/* Calls NAME_wide or NAME_narrow, the loops over whole blocks of rows, for the operands that `matrix` has, or NAME_…_bare, those of rows without
+ * biases. */
+#if defined(QRNN_USE_BIASES) && defined(QRNN_USE_NO_BIASES)
+#define QRNN_CALL_BLOCKS_OF(name)                                                                                    \
+    if (matrix->biases != 0U) {                                                                                      \
+        name(weight, operand, matrix->columns, row, blocks, y);                                                      \
+    } else {                                                                                                         \
+        name##_bare(weight, operand, matrix->columns, row, blocks, y);                                               \
+    }
+#elif defined(QRNN_USE_NO_BIASES)
+#define QRNN_CALL_BLOCKS_OF(name) name##_bare(weight, operand, matrix->columns, row, blocks, y);
+#else
+#define QRNN_CALL_BLOCKS_OF(name) name(weight, operand, matrix->columns, row, blocks, y);
+#endif
 #if defined(QRNN_USE_NARROW) && defined(QRNN_USE_WIDE)
 #define QRNN_CALL_BLOCKS(name)                                                                                       \
     if (matrix->wide != 0U) {                                                                                        \
-        name##_wide(weight, operand, matrix->columns, row, blocks, y);                                               \
+        QRNN_CALL_BLOCKS_OF(name##_wide)                                                                             \
     } else {                                                                                                         \
-        name##_narrow(weight, operand, matrix->columns, row, blocks, y);                                             \
+        QRNN_CALL_BLOCKS_OF(name##_narrow)                                                                           \
     }
 #elif defined(QRNN_USE_WIDE)
-#define QRNN_CALL_BLOCKS(name) name##_wide(weight, operand, matrix->columns, row, blocks, y);
+#define QRNN_CALL_BLOCKS(name) QRNN_CALL_BLOCKS_OF(name##_wide)
 #else
-#define QRNN_CALL_BLOCKS(name) name##_narrow(weight, operand, matrix->columns, row, blocks, y);
+#define QRNN_CALL_BLOCKS(name) QRNN_CALL_BLOCKS_OF(name##_narrow)
 #endif
 
-/* NAME(matrix, …) and what it calls, which store by `store`; QRNN_DEFINE_NARROW and QRNN_DEFINE_WIDE are those of qrnn_blocks_….h. */
+/* NAME(matrix, …) and what it calls, which store by `store`; QRNN_DEFINE_NARROW and QRNN_DEFINE_WIDE are those of qrnn_blocks_….h: they define
+ * a function that ends a block as BIASED or BARE. */
+#if defined(QRNN_USE_NO_BIASES)
+#define QRNN_DEFINE_BARE(name, type, store)                                                                          \
+    QRNN_DEFINE_NARROW(name##_narrow_bare, type, store, BARE)                                                   \
+    QRNN_DEFINE_WIDE(name##_wide_bare, type, store, BARE)
+#else
+#define QRNN_DEFINE_BARE(name, type, store)
+#endif
+#if defined(QRNN_USE_BIASES) || !defined(QRNN_USE_NO_BIASES)
+#define QRNN_DEFINE_BIASED(name, type, store)                                                                        \
+    QRNN_DEFINE_NARROW(name##_narrow, type, store, BIASED)                                                      \
+    QRNN_DEFINE_WIDE(name##_wide, type, store, BIASED)
+#else
+#define QRNN_DEFINE_BIASED(name, type, store)
+#endif
 #define QRNN_DEFINE_BLOCKS(name, type, store)                                                                        \
-    QRNN_DEFINE_NARROW(name, type, store)                                                                            \
-    QRNN_DEFINE_WIDE(name, type, store)                                                                              \
+    QRNN_DEFINE_BARE(name, type, store)                                                                              \
+    QRNN_DEFINE_BIASED(name, type, store)                                                                            \
     QRNN_FOR_EACH_LAYER void name(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row, uint32_t blocks,  \
                             type *y)                                                                                 \
     {                                                                                                                \
         QRNN_CALL_BLOCKS(name)                                                                                       \
     }
 
+/* QRNN_OPERANDS_IN_PLACE: a state may become its own operands, of 8 bits, or for the DSP extension of 16. Each operand is written to where its
+ * value was or before, as bytes; only assembly reads it from there. */
+
 /* How an int16 vector becomes the operands of a matrix: to_operand(x, shift, limit). */
 typedef struct {
     uint16_t limit;
     uint8_t shift;
     uint8_t wide;
+    uint8_t four; /* for weights of four bits */
 } qrnn_operand_format;
 
 /* A gate function, section 3 of the contract. */

@@ -389,6 +389,7 @@ ARM: dict[str, tuple[str, tuple[str, ...]]] = {
     "SSAT, QADD, SMMULR in Thumb state": ("dsp", ("-mcpu=cortex-a7", "-mthumb", "-DOPERANDS_OF_DSP")),
     "QADD": ("plain", ("-mcpu=arm926ej-s", "-marm")),
     "Thumb-1": ("plain", ("-mcpu=arm926ej-s", "-mthumb")),
+    "Thumb-1 of Armv6": ("plain", ("-mcpu=arm1176jzf-s", "-mthumb")),
 }
 
 

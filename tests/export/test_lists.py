@@ -12,7 +12,7 @@ from qrnn import Scheme
 from qrnn.export.source import export_source
 from qrnn.targets import Kernels
 
-KERNELS: tuple[Kernels, ...] = ("plain", "dsp", "mve")
+KERNELS: tuple[Kernels, ...] = ("plain", "mla", "dsp", "mve")
 BLOCKS = {"tiles": (8, 4), "rows": (1, 8)}
 
 

@@ -28,7 +28,7 @@ from qrnn.targets import Kernels
 LENGTHS = (1, 5, 24)
 check_on_host = functools.partial(drawn.check_on_host, lengths=LENGTHS)
 check_on_core = functools.partial(drawn.check_on_core, lengths=LENGTHS)
-KERNELS: tuple[Kernels, ...] = ("plain", "dsp", "mve")
+KERNELS: tuple[Kernels, ...] = ("plain", "mla", "dsp", "mve")
 CORES = ("cortex-m4", "cortex-m55")
 MORE_CORES = ("cortex-m0plus", "cortex-m3", "cortex-m7", "cortex-m33", "rv32imc")
 

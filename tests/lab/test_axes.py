@@ -22,7 +22,7 @@ def test_the_default_grid() -> None:
 
 def test_every_field_of_scheme_is_an_axis() -> None:
     """A field that is added to Scheme can be varied without a change here; but for the one that says what a target can do."""
-    assert (*AXES, "widest_operand") == tuple(f.name for f in fields(Scheme))
+    assert (*AXES, "widest_operand", "multipliers") == tuple(f.name for f in fields(Scheme))
     assert set(DEFAULT_GRID) | set(TUNED) <= set(AXES)
     for name in AXES:
         value = getattr(Scheme(), name)

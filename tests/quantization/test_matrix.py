@@ -13,7 +13,15 @@ from qrnn.arithmetic.fixedpoint import requantize
 from qrnn.errors import ModelFileError, QuantizationError
 from qrnn.model.kinds.recurrent.definition import GATES
 from qrnn.model.parts import QuantMatrix
-from qrnn.quantization.matrix import BIAS_LIMIT, bounded_rows, left_shifts, quantize_matrix, row_scales, rows_of_bias
+from qrnn.quantization.matrix import (
+    BIAS_LIMIT,
+    bounded_rows,
+    left_shifts,
+    quantize_matrix,
+    row_scales,
+    rows_of_bias,
+    short_multipliers,
+)
 
 quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 
@@ -213,3 +221,13 @@ def test_row_names_cover_every_gate() -> None:
             shift[bad] = 30
             with pytest.raises(QuantizationError, match=rf"row {names[bad // 3]}\[{bad % 3}\]"):
                 matrix(np.full((rows, 2), 127), np.zeros(rows), shift).prove(cell, names)
+
+
+@given(st.lists(st.integers(0, (1 << 30) - 1), min_size=1, max_size=6))
+def test_short_multipliers_have_16_significant_bits(halves: list[int]) -> None:
+    multiplier = np.array(halves, np.int32) * np.int32(2)
+    found = short_multipliers(multiplier).astype(np.int64)
+    shift = max(int(multiplier.max()).bit_length() - 16, 1)
+    assert (found % (1 << shift) == 0).all()
+    assert (found >> shift < 1 << 16).all()
+    assert (np.abs(found - multiplier) <= 1 << shift).all()

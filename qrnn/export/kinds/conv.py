@@ -43,19 +43,19 @@ class ConvCode(WindowCode[QuantConv]):
         matrix = joined_matrix(layer, joined)
         blocks = plain_rows(rows, code.kernels)
         order = np.concatenate([np.where(blocks < 0, -1, blocks + rows * g) for g in range(groups)])
-        found = c_matrix(f"{name}_matrix", matrix, layer.pre_shift, order, code.kernels)
+        found = c_matrix(f"{name}_matrix", matrix, layer.pre_shift, order, code.kernels, gathered=True)
         code.matrix(found, gathered=True)
         code.headers |= {"qrnn_conv.h", "qrnn_matrix.h"}
         members = [
             ("window", within(window_fields(layer))),
             ("matrix", within(found.initializer)),
-            ("format", operand_format(layer.operand)),
+            ("format", operand_format(layer.operand, found)),
             ("columns", f"{matrix.weight.shape[1]}U"),
             ("groups", f"{groups}U"),
             ("rows", f"{rows}U"),
         ]
         code.define(f"{CONSTANT} qrnn_convolution {name}_window = {{\n{fields(members)}\n}};")
-        return "qrnn_conv", [f"uint32_t operand[{operand_words(found.columns, found.wide)}];"], ["operand"]
+        return "qrnn_conv", [f"uint32_t operand[{operand_words(found, code.kernels)}];"], ["operand"]
 
     def _channels(self) -> tuple[str, list[str], list[str]]:
         """Add the weights of each channel."""

@@ -22,8 +22,8 @@ class DenseCode(LayerCode[QuantDense]):
         code.define(f"{CONSTANT} qrnn_matrix {name}_matrix = {matrix.initializer};")
         code.headers |= {"qrnn_dense.h", "qrnn_matrix.h"}
         body = [
-            f"const qrnn_operand_format format = {operand_format(layer.operand)};",
-            f"uint32_t operand[{operand_words(matrix.columns, matrix.wide)}];",
+            f"const qrnn_operand_format format = {operand_format(layer.operand, matrix)};",
+            f"uint32_t operand[{operand_words(matrix, code.kernels)}];",
             "",
             f"qrnn_to_operands(x, {columns}U, format, operand);",
             f"qrnn_dense(&{name}_matrix, operand, {rows}U, y);",

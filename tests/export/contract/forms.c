@@ -34,6 +34,24 @@ static void requantized(const int32_t *sums, const int32_t *multiplier, const ui
 
 static uint32_t random_bits = 1;
 
+static uint32_t next(void);
+
+/* Multipliers of 16 bits and a shift, random and as large as they can be */
+static int short_multipliers(void)
+{
+    for (uint32_t n = 0; n < COUNT; n++) {
+        const uint32_t shift = 1U + (next() % 15U);
+        const uint32_t m = (n % 8U == 0U) ? 65535U : (next() & 0xFFFFU);
+        const int32_t limits[] = {INT32_MAX, -INT32_MAX, (int32_t)(next() >> (next() % 32U)), -(int32_t)(next() >> 1)};
+        const int32_t acc = (n % 4U < 2U) ? limits[n / 8U % 4U] : (int32_t)(next() >> 1) - INT32_C(0x40000000);
+
+        if (acc != INT32_MIN) {
+            EXPECT(60, qrnn_requantize_short(acc, m, shift), plain_requantize(acc, (int32_t)(m << shift), 0));
+        }
+    }
+    return 0;
+}
+
 static uint32_t next(void) /* xorshift32 */
 {
     random_bits ^= random_bits << 13;
@@ -235,10 +253,10 @@ static int operands(void)
                 }
 #else
                 {
-                    uint32_t words[QRNN_OPERAND_WORDS(8)];
-                    qrnn_encode(values, 8, shift, limit, words);
+                    uint32_t words[QRNN_WIDE_OPERAND_WORDS(8)];
+                    qrnn_encode_wide(values, 8, shift, limit, words);
                     for (uint32_t k = 0; k < 8U; k++) {
-                        found[k] = (int16_t)(int32_t)words[k + 1U];
+                        found[k] = (int16_t)((int32_t)qrnn_wide_operand(qrnn_wide_operands(words), k) - 32768);
                     }
                 }
 #endif
@@ -254,6 +272,7 @@ static int operands(void)
 int main(void)
 {
     int wrong = scalars();
+    wrong = (wrong != 0) ? wrong : short_multipliers();
     wrong = (wrong != 0) ? wrong : lanes();
     wrong = (wrong != 0) ? wrong : piecewise_linear();
     wrong = (wrong != 0) ? wrong : exp_weights();

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 
 #define QRNN_USE_ROWS
+#define QRNN_USE_RAW
+#define QRNN_USE_BIASES
+#define QRNN_USE_NO_BIASES
 #define QRNN_USE_NARROW
 #define QRNN_USE_WIDE
 #ifndef ONLY_BYTES
@@ -40,6 +43,7 @@ static int blocks_agree(const int8_t *weight, uint32_t bytes, const uint32_t *op
                         const int32_t sums[4], const int32_t bias[4])
 {
     int32_t row[8 * BLOCKS];
+    int32_t bare[4 * BLOCKS];
     int8_t *const weights = allocate(BLOCKS * (size_t)bytes);
     uint32_t random = columns + 1u;
     int agree = 1;
@@ -50,8 +54,11 @@ static int blocks_agree(const int8_t *weight, uint32_t bytes, const uint32_t *op
         random = random * 1664525u + 1013904223u;
         row[k] = (k & 4u) != 0u ? (int32_t)(random >> 1 & 0x7FFFFFFEu) : (int32_t)((uint32_t)bias[k & 3u] + 9u * k);
     }
+    for (uint32_t k = 0; k < 4 * BLOCKS; k++) {
+        bare[k] = row[k / 4u * 8u + 4u + (k & 3u)];
+    }
     for (uint32_t blocks = 1; blocks <= BLOCKS; blocks++) {
-        qrnn_matrix matrix = {NULL, NULL, NULL, NULL, 0, 0, 0, 0, QRNN_NO_LISTS};
+        qrnn_matrix matrix = {NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, QRNN_LONG_BIASES, 0, 0, QRNN_NO_LISTS};
         int32_t *const y = allocate(4 * sizeof *y * blocks);
         matrix.columns = (uint16_t)columns;
         matrix.block_bytes = (uint16_t)bytes;
@@ -61,6 +68,12 @@ static int blocks_agree(const int8_t *weight, uint32_t bytes, const uint32_t *op
             for (uint32_t k = 0; k < 4 * blocks; k++) {
                 const int32_t sum = (int32_t)((uint32_t)sums[k & 3u] - (uint32_t)bias[k & 3u] + (uint32_t)row[k / 4u * 8u + (k & 3u)]);
                 agree &= y[k] == qrnn_requantize(sum, row[k / 4u * 8u + 4u + (k & 3u)], 0);
+            }
+            matrix.biases = QRNN_NO_BIASES;
+            qrnn_block_sums(&matrix, weights, operand, bare, blocks, y);
+            for (uint32_t k = 0; k < 4 * blocks; k++) {
+                const int32_t sum = (int32_t)((uint32_t)sums[k & 3u] - (uint32_t)bias[k & 3u]);
+                agree &= y[k] == qrnn_requantize(sum, bare[k], 0);
             }
         }
         free(y);
@@ -82,11 +95,14 @@ int main(void)
         return 1;
     }
     while (fread(&head, sizeof head, 1, cases) == 1) {
-        const uint32_t words = head.wide ? QRNN_WIDE_OPERAND_WORDS(head.columns) : QRNN_OPERAND_WORDS(head.columns);
+        uint32_t words = head.wide ? QRNN_WIDE_OPERAND_WORDS(head.columns) : QRNN_OPERAND_WORDS(head.columns);
+        int32_t sums[QRNN_BLOCK_ROWS];
+#ifdef QRNN_FOUR_IN_WORDS
+        words = head.four ? QRNN_FOUR_OPERAND_WORDS(head.columns) : words;
+#endif
         int16_t *const values = allocate(2 * head.count);
         int8_t *const weight = allocate(head.bytes);
         uint32_t *const operand = allocate(4 * words);
-        int32_t sums[QRNN_BLOCK_ROWS];
         read_all(values, 2 * head.count, cases);
         read_all(weight, head.bytes, cases);
         if (head.columns % QRNN_COLUMNS != 0) {
@@ -95,6 +111,11 @@ int main(void)
         for (uint32_t k = 0; k < words; k++) {
             operand[k] = 0xDEADBEEFu;
         }
+#ifdef QRNN_FOUR_IN_WORDS
+        if (head.four) {
+            qrnn_encode_four(values, head.count, head.shift, head.limit, operand);
+        } else
+#endif
         if (head.wide) {
             qrnn_encode_wide(values, head.count, head.shift, head.limit, operand);
         } else {
@@ -111,6 +132,20 @@ int main(void)
             qrnn_dot4_four(weight, operand, head.columns, head.bias, sums);
 #endif
         }
+#ifdef QRNN_DOT_MLA_H
+        if (!head.four && !head.wide) { /* the same of operands that are int16 */
+            int32_t raw[4];
+            for (uint32_t k = 0; k < words; k++) {
+                operand[k] += (operand[k] & 0x8000u) << 1;
+            }
+            qrnn_dot4_raw(weight, operand, head.columns, head.bias, raw);
+            for (uint32_t k = 0; k < 4; k++) {
+                if (raw[k] != sums[k]) {
+                    return 7;
+                }
+            }
+        }
+#endif
 #ifdef QRNN_HAS_BLOCKS
         if (!head.four && !blocks_agree(weight, head.bytes, operand, head.columns, head.wide, sums, head.bias)) {
             return 6;

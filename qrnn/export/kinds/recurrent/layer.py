@@ -12,6 +12,7 @@ from qrnn.export.c_text import CONSTANTS, array, comment, copy, copy_constant, l
 from qrnn.export.code import Code
 from qrnn.export.kinds.recurrent.cell import (
     RUNTIME,
+    Gives,
     is_bounded,
     is_unit,
     recurrent_direction,
@@ -64,12 +65,16 @@ def direction_function(
     name: str,
     states: tuple[str, str] = ("h", "c"),
     parameters: str = "",
+    gives: Gives = Gives.NOTHING,
 ) -> str:
-    """Add the step function of a direction and return its name; its ``parameters``, which hold h and c, are pointers where none are given."""
+    """Add the step function of a direction and return its name; its ``parameters``, which hold h and c, are pointers where none are given.
+
+    Unless ``gives`` is NOTHING the function has a further argument, which gets the new h unless it is NULL.
+    """
     given = parameters or ("int16_t *h, int32_t *c" if layer.c_n is not None else "int16_t *h")
     if layer.declaration.form(layer) not in RUNTIME:
         return translated_direction(code, prefix, layer, number, name, states, given)
-    return recurrent_direction(code, layer, number, name, *states, given)
+    return recurrent_direction(code, layer, number, name, *states, given, gives)
 
 
 class RecurrentCode(LayerCode[QuantRecurrent]):
@@ -77,12 +82,16 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
 
     writes_anywhere = False
 
+    result: str = ""
+    """The parameter of the step function that gets the new h, where `gives_output`."""
+
     by_pointers: ClassVar[bool] = False
     """Whether the step functions take h and c by their addresses, and not the state that they are members of."""
 
     def emit(self) -> None:
         """Add the states and the step function of each direction, and record which of the runtime's `PROMISES` the gates break."""
         note_promises(self.code, self.layer)
+        self._first_field = len(self.site.state)
         self.states: list[list[State]] = []
         """h and, of an LSTM, c of each direction."""
         self.functions = [self._direction(number) for number in range(len(self.layer.directions))]
@@ -97,6 +106,15 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
     def keeps_state(self) -> bool:
         """Return True: the state depends on every step."""
         return True
+
+    @property
+    def gives_output(self) -> bool:
+        """Return whether h is an output of the model, of each step, and begins where a word does: its function puts it there."""
+        layer, site = self.layer, self.site
+        known = layer.memory and layer.declaration.form(layer) in RUNTIME and site.streams and not site.counts_rows
+        before = sum(f.count for f in site.state[: self._first_field] if f.kind == "int16_t")
+        whole = any(site.model.whole_tensor(output) == layer.output for output in site.model.outputs)
+        return known and not self.by_pointers and len(layer.directions) == 1 and whole and before % 2 == 0
 
     def places(self) -> Mapping[str, Place]:
         """Return where the outputs lie that are members of the state."""
@@ -159,9 +177,11 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
         if not layer.memory or self.by_pointers:
             return direction_function(self.code, self.site.name, layer, number, name)
         states = f"state->h_{member}", f"state->c_{member}"
-        return direction_function(
-            self.code, self.site.name, layer, number, name, states, f"{self.site.name}_state *state"
-        )
+        head = f"{self.site.name}_state *state"
+        given = any(i.name == layer.input and i.kind == "features" for i in self.site.model.inputs)
+        limit = self.site.model.tensors[layer.input].limit <= layer.x_operand.limit
+        gives = Gives.NOTHING if not self.gives_output else Gives.H_OF_INPUT if given and limit else Gives.H
+        return direction_function(self.code, self.site.name, layer, number, name, states, head, gives)
 
     def _begin_function(self) -> str:
         """Add the function that sets computed initial states before the first step of a sequence, and return its name."""
@@ -249,7 +269,8 @@ class RecurrentCode(LayerCode[QuantRecurrent]):
     def calls(self, number: int, x: str) -> list[str]:
         """Return the statements that call the step function of a direction for the vector ``x``."""
         given = "state" if self.layer.memory else ", ".join(s.place for s in self.states[number])
-        return [f"{self.functions[number]}({given}, {x});"]
+        result = f", {self.result or 'NULL'}" if self.gives_output and not self.by_pointers else ""
+        return [f"{self.functions[number]}({given}, {x}{result});"]
 
     def _last_states(self) -> list[str]:
         """Return statements that make h_n and c_n, where anything reads them that are not the states themselves."""

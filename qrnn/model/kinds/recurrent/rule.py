@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import QuantizationError
@@ -350,8 +351,8 @@ def _split_bias(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the biases as each matvec adds them.
 
-    They are summed and given to whichever accumulator is finer, row by row; what does not fit there goes to the other one. What is normalized
-    or multiplied before the two are added, such as the candidate of a GRU with linear_before_reset = 1, keeps its own.
+    They are summed and given to one accumulator, `_takes_bias`; what does not fit there goes to the other one. What is normalized or
+    multiplied before the two are added, such as the candidate of a GRU with linear_before_reset = 1, keeps its own.
     """
     if d.norms is not None and d.norms.recurrent is not None:
         return d.bias_ih, d.bias_hh
@@ -360,7 +361,8 @@ def _split_bias(
         return total, np.zeros_like(total)
     ih_bits, hh_bits = plan.width(layer.name, "W"), plan.width(layer.name, "R")
     most_ih, most_hh = plan.largest_bias(weight_ih, ih_bits), plan.largest_bias(weight_hh, hh_bits)
-    to_ih, most = most_ih <= most_hh, np.minimum(most_ih, most_hh)
+    to_ih = _takes_bias(most_ih, most_hh)
+    most = np.where(to_ih, most_ih, most_hh)
     finer = np.clip(total, -most, most)
     bias_ih, bias_hh = np.where(to_ih, finer, total - finer), np.where(to_ih, total - finer, finer)
     for gate in layer.declaration.apart(layer):
@@ -368,6 +370,22 @@ def _split_bias(
         rows = slice(first, first + layer.hidden_size)
         bias_ih[rows], bias_hh[rows] = d.bias_ih[rows], d.bias_hh[rows]
     return bias_ih, bias_hh
+
+
+COARSEST = 8.0
+"""How many times coarser than the other accumulator the one may be, in any row, that takes all biases."""
+
+
+def _takes_bias(most_ih: FloatArray, most_hh: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return whether the accumulator of W·x takes the bias, for each row, from the largest biases that both take.
+
+    All rows go to the accumulator that is finer for most of them, since a matrix without biases needs no room for them in the exported C. Where
+    that one is much coarser for some row, each row's bias goes to the finer.
+    """
+    finer: npt.NDArray[np.bool_] = most_ih <= most_hh
+    all_ih = 2 * np.count_nonzero(finer) >= len(finer)
+    chosen, other = (most_ih, most_hh) if all_ih else (most_hh, most_ih)
+    return np.full_like(finer, all_ih) if np.all(chosen <= COARSEST * other) else finer
 
 
 def _initial_state(state: InitialState, frac: int, limit: int) -> QuantInitialState:
