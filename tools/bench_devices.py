@@ -4,7 +4,7 @@
 
 DIR holds ``models/`` and ``data/`` as for tools/measure_accuracy.py; without it only the layers of random weights are run. Needs the compilers
 and emulators that `qrnn verify --emulate` names, and clang. The cost models in ``targets/`` are fitted anew to what is counted.
-tools/bench_windows.py writes the page's section of convolutions and whole models.
+tools/bench_windows.py writes the page's section of convolutions and whole models, and tools/bench_small.py that of a small LSTM.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from device_figures import references
 from device_page import COMPILERS, TIMED, Layer, Measured, Ran, page, write_costs
-from page_section import WINDOWS, section_of, with_section
+from page_section import SMALL, WINDOWS, section_of, with_section
 from provenance import when
 
 import qrnn
@@ -193,7 +193,9 @@ def main() -> None:
             window=WINDOW,
         )
     before = arguments.output.read_text(encoding="utf-8") if arguments.output.exists() else ""
-    text = with_section(page(run), WINDOWS, section_of(before, WINDOWS))
+    text = page(run)
+    for title in (WINDOWS, SMALL):
+        text = with_section(text, title, section_of(before, title))
     print(text)
     write_atomically(arguments.output, text.encode())
     write_costs(run.layers, targets_folder(), Path(__file__).parents[1] / "docs" / "add_a_target.md")

@@ -56,6 +56,9 @@ def plain(text: str) -> str:
 KINDS = ("ODD", "RAMP", "TABLE", "THRESHOLD")
 """Kinds of gate functions, the usual one first."""
 
+OF_BOTH_SIGNS = "SIGNED"
+"""A kind of the C alone: ODD, with another table. Its function is written by hand (targets/runtime/qrnn_gates_dsp.h)."""
+
 KEPT = "\x1f"
 """A space at which no line ends."""
 
@@ -269,10 +272,11 @@ def wide_definitions() -> list[str]:
 
 def kinds() -> list[str]:
     """Return the codes of the kinds of gate functions."""
-    each = ", ".join(f"QRNN_{name} = {getattr(gates, name)}" for name in KINDS)
+    codes = {name: getattr(gates, name) for name in KINDS} | {OF_BOTH_SIGNS: len(KINDS)}
+    each = ", ".join(f"QRNN_{name} = {number}" for name, number in codes.items())
     return [
         "",
-        "/* The kinds of gate functions, section 3 of docs/arithmetic.md. */",
+        "/* The kinds of gate functions, section 3 of docs/arithmetic.md. SIGNED is ODD with a table for both signs: qrnn_gates_dsp.h. */",
         f"typedef enum {{ {each} }} qrnn_gate_kind;",
     ]
 
@@ -309,7 +313,8 @@ def dispatch() -> list[str]:
         "{",
         "    switch (gate->kind) {",
     ]  # fmt: skip
-    for kind in (*KINDS[1:], KINDS[0]):
+    kinds_of[OF_BOTH_SIGNS] = "evaluate_signed"
+    for kind in (*KINDS[1:], OF_BOTH_SIGNS, KINDS[0]):
         call = f"        return qrnn_{kinds_of[kind]}(gate, x);"
         if kind != KINDS[0]:
             lines += [f"#if defined(QRNN_GATE_{kind})", f"    case QRNN_{kind}:", call, "#endif"]

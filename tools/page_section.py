@@ -11,6 +11,9 @@ WINDOWS = "## Convolutions and whole models"
 MEMORY = "## Memory of `run` and `compare`"
 """The section of docs/large_data.md that tools/measure_memory.py writes."""
 
+SMALL = "## A small LSTM with one input"
+"""The section of docs/benchmarks/devices.md that tools/bench_small.py writes."""
+
 EXPORTERS = "## Models as exporters write them"
 """The section of docs/conformance.md that tools/exporters.py writes."""
 

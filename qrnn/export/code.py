@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from qrnn.arithmetic import gates as g
 from qrnn.export.c_text import CONSTANT, CONSTANTS, array, comment
-from qrnn.export.layout import COLUMNS, VECTORS
+from qrnn.export.layout import COLUMNS, MOST_HALVES, VECTORS
 from qrnn.export.lists import Lists
 from qrnn.export.matrices import NARROW_LIMIT, Biases, CMatrix
 from qrnn.export.names import Names
+from qrnn.export.signed_tables import has_signed_table, signed_table, signed_values
 from qrnn.model.parts import GateFunction, Int32Array, Operand
 from qrnn.targets import Kernels, ListCosts
 
@@ -45,6 +46,8 @@ class Code:
     """Whether the columns of each row are a multiple of two of the kernels' `COLUMNS`, so that QRNN_EVEN_ROWS is defined."""
     shortest_row: int = LONG_ROW
     """The columns of the shortest row, or `LONG_ROW` where that has more, or 0 where any row has no whole number of `LONG_STEP`."""
+    longest_halves: int = 0
+    """The columns of the longest row whose weights are stored as halfwords."""
     broken: set[str] = field(default_factory=set)
     """Those of `PROMISES` that are not true of some layer."""
     helpers: dict[str, str] = field(default_factory=dict)
@@ -56,6 +59,8 @@ class Code:
         """Return the names that are defined before the runtime is included."""
         found = self.features | (PROMISES - self.broken)
         found |= {"QRNN_SHORT_ROWS"} if 0 < self.longest_row <= SHORT_ROW else set()
+        if self.longest_halves:
+            found |= {"QRNN_USE_HALVES"} | ({"QRNN_FEW_HALVES"} if self.longest_halves <= MOST_HALVES else set())
         if self.kernels in VECTORS:
             found.add(f"QRNN_BLOCK_ROWS {VECTORS[self.kernels].rows}U")
         long = self.kernels == "mla" and self.longest_row > 0 and self.shortest_row == LONG_ROW
@@ -78,12 +83,15 @@ class Code:
         self.define(found.definitions)
         self.weight_bytes += found.weight_bytes
         self.fewer_bytes += 0 if found.lists is Lists.NONE else found.bytes_without_lists - found.weight_bytes
-        self.longest_row = max(self.longest_row, found.columns)
-        self.shortest_row = min(self.shortest_row, found.columns if found.columns % LONG_STEP == 0 else 0)
-        self.even_rows &= found.columns % (2 * COLUMNS[self.kernels]) == 0
         self.features.add("QRNN_USE_COLUMNS" if gathered else "QRNN_USE_ROWS")
         kind = "WIDE" if found.wide else "NARROW"
-        self.features |= {f"QRNN_USE_FOUR_{kind}", "QRNN_USE_FOUR"} if found.four else {f"QRNN_USE_{kind}"}
+        if found.halves:
+            self.longest_halves = max(self.longest_halves, found.columns)
+        else:
+            self.longest_row = max(self.longest_row, found.columns)
+            self.shortest_row = min(self.shortest_row, found.columns if found.columns % LONG_STEP == 0 else 0)
+            self.even_rows &= found.columns % (2 * COLUMNS[self.kernels]) == 0
+            self.features |= {f"QRNN_USE_FOUR_{kind}", "QRNN_USE_FOUR"} if found.four else {f"QRNN_USE_{kind}"}
         self.features |= {"QRNN_USE_BIASES"} if found.biases is Biases.LONG else {"QRNN_USE_NO_BIASES"}
         self.features |= {"QRNN_USE_SHORT_BIASES"} if found.biases is Biases.SHORT else set()
         self.features |= {"QRNN_USE_SHORT_MULTIPLIERS"} if found.short_multipliers else set()
@@ -97,15 +105,21 @@ class Code:
     def gate(self, function: GateFunction) -> str:
         """Return the initializer of a ``qrnn_gate``."""
         kind = int(function.params[g.KIND])
-        self.features.add(f"QRNN_GATE_{KINDS[kind]}")
         table = wide = "NULL"
-        if kind == g.ODD:
+        values = [int(v) for v in function.params[g.OFFSET :]]
+        name = KINDS[kind]
+        if kind == g.ODD and self.kernels == "dsp" and has_signed_table(function):
+            name, values = "SIGNED", signed_values(function)
+            array = self.shared_array("int16_t", f"table_{function.name}", signed_table(function))
+            table = f"&{array}[{len(function.table) - 1}]"
+        elif kind == g.ODD:
             self.features |= {"QRNN_USE_CUT"} if function.params[g.CUT] else set()
             table = self.shared_array("int16_t", f"table_{function.name}", function.table)
         elif kind == g.TABLE:
             wide = self.shared_array("int32_t", f"table_{function.name}", function.table)
-        values = ", ".join("INT32_MIN" if v == -(1 << 31) else str(v) for v in function.params[g.OFFSET :].tolist())
-        return f"{{{table}, {wide}, {{{values}}}, QRNN_{KINDS[kind]}}}"
+        self.features.add(f"QRNN_GATE_{name}")
+        listed = ", ".join("INT32_MIN" if v == -(1 << 31) else str(v) for v in values)
+        return f"{{{table}, {wide}, {{{listed}}}, QRNN_{name}}}"
 
     def gates(self, name: str, functions: Sequence[GateFunction]) -> str:
         """Return the name of an array of gate functions."""

@@ -41,12 +41,15 @@ BLOCK_LOOPS: tuple[Kernels, ...] = ("dsp", "mve")
 COLUMNS: dict[Kernels, int] = {
     "plain": 4,
     "mla": 4,
-    "dsp": 8,
+    "dsp": 4,
     "mve": 16,
     "avr": 4,
     **{name: v.columns for name, v in VECTORS.items()},
 }
 """QRNN_COLUMNS of the headers of dot products: rows are padded with zero columns to a multiple of this."""
+
+MOST_WIDE_HALVES, MOST_HALVES = 48, 4
+"""The most columns of rows that are stored as halfwords: with operands of 16 bits, and with operands of 8."""
 
 CHANNELS: dict[Kernels, int] = {"mve": 8}
 """QRNN_CHANNELS of targets/runtime/qrnn_channels_….h where it is not 4: the channels of a depthwise convolution that are computed at a time."""
@@ -123,6 +126,25 @@ def pack_block(weight: Int8Array, kernels: Kernels, wide: bool) -> bytes:
     return w.reshape(rows, -1, 16).transpose(1, 0, 2).tobytes()
 
 
+def takes_halves(columns: int, kernels: Kernels, wide: bool) -> bool:
+    """Return whether rows of ``columns`` weights are stored as halfwords, which take fewer instructions and up to twice the room.
+
+    So are short rows with operands of 16 bits, and rows of very few columns.
+    """
+    return kernels == "dsp" and columns <= (MOST_WIDE_HALVES if wide else MOST_HALVES)
+
+
+def pack_halves(weight: Int8Array) -> bytes:
+    """Return the bytes of a block's rows (4, K) of weights in [-127, 127] as halfwords, with zero columns, for `qrnn_dot4_halves`.
+
+    Two columns by two columns, row by row the weights of both; the last four columns come before the others.
+    """
+    rows, columns = weight.shape
+    w = np.zeros((rows, padded_columns(columns, "dsp")), "<i2")
+    w[:, :columns] = weight
+    return np.roll(w, COLUMNS["dsp"], axis=1).reshape(rows, -1, 2).transpose(1, 0, 2).tobytes()
+
+
 def pack_block_four(q: Int8Array, scale: Int8Array, kernels: Kernels, wide: bool) -> bytes:
     """Return the bytes of four rows of four-bit weights, q (4, K) and scale (4, K / 32 rounded up), for `qrnn_dot4_four` or `…_wide`.
 
@@ -177,7 +199,7 @@ def operand_words_of(kernels: Kernels, columns: int, wide: bool, four: bool, in_
         narrow = columns // 2 if kernels == "mla" else 1 + columns // 4
         return 1 + groups * (SCALE_COLUMNS + 1) if in_words else 1 + columns // 2 if wide else narrow
     if kernels == "dsp":
-        return groups * (SCALE_COLUMNS // 2 + 1) if four else columns // 2
+        return groups * (SCALE_COLUMNS // 2 + 1) if four else padded_columns(columns, kernels) // 2
     step = SCALE_COLUMNS if four else COLUMNS[kernels]
     plane = -(-columns // step) * step
     return plane // 2 if wide else plane // 4

@@ -10,7 +10,16 @@ import numpy as np
 
 from qrnn.errors import UnsupportedError
 from qrnn.export.c_text import CONSTANTS, WEIGHTS, array, fields, words
-from qrnn.export.layout import VECTORS, block_rows, pack_block, pack_block_four, padded_columns, row_biases
+from qrnn.export.layout import (
+    VECTORS,
+    block_rows,
+    pack_block,
+    pack_block_four,
+    pack_halves,
+    padded_columns,
+    row_biases,
+    takes_halves,
+)
 from qrnn.export.lists import Lists, choose_lists
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Int32Array, Int64Array, Matrix, QuantMatrix4
 from qrnn.targets import Kernels, ListCosts
@@ -57,6 +66,7 @@ class CMatrix:
     columns: int
     wide: bool
     four: bool
+    halves: bool
     biases: Biases
     short_multipliers: bool
     raw: bool
@@ -80,7 +90,8 @@ def c_matrix(
     """Return ``matrix`` under the C name ``name``, its rows in the order ``rows``; UnsupportedError where a row is too long for a block.
 
     ``costs`` are those of lists of tiles (`qrnn.export.lists`); what multiplies by it reads none where they are None. ``gathered`` matrices,
-    those of convolutions, have multipliers of 32 bits. ``raw`` matrices of mla kernels read int16 as they are.
+    those of convolutions, have weights of bytes and multipliers of 32 bits, as the loops over windows take them. ``raw`` matrices of mla
+    kernels read int16 as they are.
     """
     wide = matrix.operand_limit > NARROW_LIMIT
     four = stays_four_bit(matrix, kernels)
@@ -89,12 +100,14 @@ def c_matrix(
     if costs is not None:
         lists, listed = choose_lists(picked, kernels, costs, dense_bytes(matrix, rows, kernels))
     four &= lists is Lists.NONE
-    columns = padded_columns(matrix.weight.shape[1], kernels, four)
+    count = matrix.weight.shape[1]
+    halves = lists is Lists.NONE and not (four or gathered) and takes_halves(count, kernels, wide)
+    columns = padded_columns(count, kernels, four)
     if columns > MOST_COLUMNS:
         raise UnsupportedError(
-            f"{name}: rows of {matrix.weight.shape[1]} columns, an export takes at most {MOST_COLUMNS}; make the layer smaller"
+            f"{name}: rows of {count} columns, an export takes at most {MOST_COLUMNS}; make the layer smaller"
         )
-    packed = _packed(matrix, rows, kernels, wide, four) if lists is Lists.NONE else [listed]
+    packed = [listed] if lists else _halves(picked, kernels) if halves else _packed(matrix, rows, kernels, wide, four)
     what = f"blocks of {len(packed[0])} bytes" if lists is Lists.NONE else "lists of tiles"
     bias = row_biases(matrix.bias, matrix.weight, kernels, wide, four, columns)
     biases, bias_shift = _biases(bias, kernels)
@@ -140,6 +153,7 @@ def c_matrix(
             ("bias_shift", f"{bias_shift}U"),
             ("multiplier_shift", f"{multiplier_shift}U"),
             ("lists", f"{int(lists)}U"),
+            ("halves", f"{int(halves)}U"),
         ]
     )
     return CMatrix(
@@ -148,6 +162,7 @@ def c_matrix(
         columns,
         wide,
         four,
+        halves,
         biases,
         multiplier_shift > 0,
         raw,
@@ -209,6 +224,11 @@ def _packed(matrix: Matrix, rows: Int64Array, kernels: Kernels, wide: bool, four
         return [pack_block_four(*block, kernels, wide) for block in blocks]
     picked = _with_zeros(matrix.weight, rows)
     return [pack_block(block, kernels, wide) for block in picked.reshape(-1, block_rows(kernels), picked.shape[1])]
+
+
+def _halves(picked: Int8Array, kernels: Kernels) -> list[bytes]:
+    """Return the blocks of rows of weights, stored as halfwords."""
+    return [pack_halves(block) for block in picked.reshape(-1, block_rows(kernels), picked.shape[1])]
 
 
 def _with_zeros(values: IntArray, rows: Int64Array) -> IntArray:

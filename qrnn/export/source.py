@@ -271,6 +271,7 @@ def _runtime(code: Code) -> tuple[str, ...]:
     lists += ["qrnn_lists_plain.h"] if "qrnn_lists_mla.h" in lists else []
     rest = sorted(found - {*first, *kernels, *lists})
     lanes = ["qrnn_lanes.h"] if found & set(first) else []
+    lanes += ["qrnn_gates_dsp.h"] if "QRNN_GATE_SIGNED" in code.features else []
     products = kernels if found & {"qrnn_matrix.h", *kernels} else []
     if code.kernels in VECTORS:  # lanes are vectors of the header of products
         vectors = ["qrnn_dot_lanes.h", kernels[0]] if lanes or products or "qrnn_channels_lanes.h" in found else []

@@ -10,14 +10,31 @@
 #define QRNN_HALFWORD_PRODUCTS /* a multiplication has 32 bits of result */
 #endif
 
-/* Compilers do not find these instructions of Arm by themselves. */
-#if defined(QRNN_GNU_ASSEMBLY) && (defined(QRNN_ARM_THUMB_2) || defined(QRNN_ARM_ARM))
+/* Compilers do not find these instructions of Arm by themselves. They are assembly, or, without GNU C's, functions of the Arm C Language
+ * Extensions (ACLE), whose macros __ARM_FEATURE_... are; there is none for SMMULR, and GCC has the others since version 11. */
+#if defined(QRNN_ARM_THUMB_2) || defined(QRNN_ARM_ARM)
+#if defined(QRNN_GNU_ASSEMBLY)
+#define QRNN_HAS_INSTRUCTIONS
+#elif defined(__ARM_FEATURE_SAT) && (!defined(__GNUC__) || defined(__clang__) || (__GNUC__ >= 11))
+#include <arm_acle.h>
+#define QRNN_HAS_INSTRUCTIONS
+#define QRNN_ACLE
+#if defined(__GNUC__) && !defined(__clang__) /* whose header converts signs implicitly */
+#define QRNN_SSAT(x, bits) ((int32_t)__builtin_arm_ssat((x), (bits)))
+#define QRNN_USAT(x, bits) ((int32_t)__builtin_arm_usat((x), (bits)))
+#else
+#define QRNN_SSAT(x, bits) ((int32_t)__ssat((x), (bits)))
+#define QRNN_USAT(x, bits) ((int32_t)__usat((x), (bits)))
+#endif
+#endif
+#endif
+#if defined(QRNN_HAS_INSTRUCTIONS)
 #if defined(__ARM_FEATURE_SAT)
 #define QRNN_HAS_SSAT
 #endif
 #if defined(__ARM_FEATURE_DSP)
 #define QRNN_HAS_QADD
-#if __ARM_ARCH >= 6
+#if (__ARM_ARCH >= 6) && !defined(QRNN_ACLE)
 #define QRNN_HAS_SMMULR
 #endif
 #endif
@@ -46,16 +63,22 @@ static inline int32_t qrnn_shift_left(int32_t x, uint32_t shift)
 /* qrnn_saturate16 */
 static inline int32_t qrnn_saturate16(int32_t x)
 {
+#if defined(QRNN_ACLE)
+    return QRNN_SSAT(x, 16);
+#else
     int32_t limited;
     __asm("ssat %0, #16, %1" : "=r"(limited) : "r"(x));
     return limited;
+#endif
 }
 #endif
 
 /* qrnn_saturate32(a + b), whose argument takes 33 bits */
 static inline int32_t qrnn_add_saturate32(int32_t a, int32_t b)
 {
-#if defined(QRNN_HAS_QADD)
+#if defined(QRNN_HAS_QADD) && defined(QRNN_ACLE)
+    return __qadd(a, b);
+#elif defined(QRNN_HAS_QADD)
     int32_t sum;
     __asm("qadd %0, %1, %2" : "=r"(sum) : "r"(a), "r"(b));
     return sum;

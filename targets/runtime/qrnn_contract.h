@@ -8,8 +8,8 @@
 
 #include "qrnn_arithmetic.h"
 
-/* The kinds of gate functions, section 3 of docs/arithmetic.md. */
-typedef enum { QRNN_ODD = 0, QRNN_RAMP = 1, QRNN_TABLE = 2, QRNN_THRESHOLD = 3 } qrnn_gate_kind;
+/* The kinds of gate functions, section 3 of docs/arithmetic.md. SIGNED is ODD with a table for both signs: qrnn_gates_dsp.h. */
+typedef enum { QRNN_ODD = 0, QRNN_RAMP = 1, QRNN_TABLE = 2, QRNN_THRESHOLD = 3, QRNN_SIGNED = 4 } qrnn_gate_kind;
 
 /* Return |x|. It is not computed as -x: a compiler may keep an int16 in 16 bits, where -32768 has no negative.
  * Section 2 of docs/arithmetic.md. Here x -(2^31 - 1) ... 2^31 - 1. */

@@ -254,6 +254,10 @@ static inline qrnn_lanes qrnn_evaluate(const QRNN_FLASH qrnn_gate *gate, qrnn_la
     case QRNN_THRESHOLD:
         return qrnn_evaluate_threshold(gate, x);
 #endif
+#if defined(QRNN_GATE_SIGNED)
+    case QRNN_SIGNED:
+        return qrnn_evaluate_signed(gate, x);
+#endif
     default:
 #if defined(QRNN_GATE_ODD)
         return qrnn_evaluate_odd(gate, x);

@@ -11,6 +11,9 @@
  * Two rows and two columns are three instructions, beside the load:
  *     both += h_0 x_0 + h_1 x_1        SMLAD, SMLALD       both = 256 S[r + 1] + S[r]
  *     low  += a_0 x_0 + a_1 x_1        SXTB16, SMLAD       low = S[r], so that S[r + 1] = (both - low) / 256 exactly
+ *
+ * Short rows may have weights of 16 bits: two columns by two columns, a word for each row, the last four columns before the others. A row and
+ * two columns are one SMLAD then, and what else a block costs is less, as no sum needs more than 32 bits.
  */
 #ifndef QRNN_DOT_H
 #define QRNN_DOT_H
@@ -19,7 +22,7 @@
 #include <stdint.h>
 #include "qrnn_types.h"
 
-#define QRNN_COLUMNS 8u
+#define QRNN_COLUMNS 4u
 #ifdef QRNN_USE_FOUR
 #define QRNN_PADDED 32u /* operands are padded with zeros to a multiple of this */
 #define QRNN_OPERAND_WORDS(columns) (((columns) + 31u) / 32u * 17u)
@@ -53,7 +56,7 @@ static inline uint32_t qrnn_operands(uint32_t pair, uint32_t shift, int32_t limi
     return (uint32_t)__qadd16(__qsub16(__qsub16(__qadd16(both, up), up), down), down);
 }
 
-#if defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR)
+#if defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE) || defined(QRNN_USE_FOUR) || defined(QRNN_USE_HALVES)
 #ifdef QRNN_USE_FOUR
 /* The sums of 32 operands each, behind the `columns` operands */
 static inline void qrnn_sum_groups(uint32_t *operand, uint32_t columns)
@@ -144,21 +147,21 @@ static void qrnn_encode(const int16_t *values, uint32_t count, uint32_t shift, i
  *     ODD     operands r4, r10; words r8, r12 with r4
  *     EVEN    four words; r4, r5 with r10 */
 #define QRNN_LOOP_ODD "ldrd r4, r10, [%[operand]], #8\n\t" QRNN_TWO_COLUMNS(QRNN_SMLAD, "r8", "r12", "r4")
-#define QRNN_LOOP_EVEN "ldmia %[weight]!, {r4, r5, r8, r12}\n\t" QRNN_TWO_COLUMNS(QRNN_SMLAD, "r4", "r5", "r10")
-#define QRNN_LOOP_BEGIN "ldrd r8, r12, [%[weight]], #8\n\t"
+#define QRNN_LOOP_EVEN "ldmia.w %[weight]!, {r4, r5, r8, r12}\n\t" QRNN_TWO_COLUMNS(QRNN_SMLAD, "r4", "r5", "r10")
+/* The first four columns but two, groups of four columns, of which a pass is four or one, and the last two columns. The first pass does as many
+ * groups as leave whole passes behind it. A group is 14 instructions of four bytes. ADR counts from a whole word, so that the assembler has to
+ * know where words begin. */
+#define QRNN_LOOP_BEGIN "ldrd r8, r12, [%[weight]], #8\n\t" QRNN_LOOP_ODD
 #define QRNN_LOOP_END "ldrd r4, r5, [%[weight]], #8\n\t" QRNN_TWO_COLUMNS(QRNN_SMLAD, "r4", "r5", "r10")
-#ifdef __OPTIMIZE_SIZE__ /* eight columns at a time */
+#ifdef __OPTIMIZE_SIZE__
 #define QRNN_ROWS_LOOP                                                                                               \
-    QRNN_LOOP_BEGIN "b 2f\n1:\n\t" QRNN_LOOP_EVEN "2:\n\t" QRNN_LOOP_ODD QRNN_LOOP_EVEN QRNN_LOOP_ODD "subs %[chunk], %[chunk], #8\n\tbgt 1b\n\t" QRNN_LOOP_END
-#else /* sixteen, of which the first pass does eight where the number of eights is odd */
-#ifdef QRNN_EVEN_ROWS
-#define QRNN_LOOP_ENTER "b 2f\n"
+    QRNN_LOOP_BEGIN "b 2f\n1:\n\t" QRNN_LOOP_EVEN QRNN_LOOP_ODD "2:\n\tsubs %[chunk], %[chunk], #4\n\tbgt 1b\n\t" QRNN_LOOP_END
 #else
-#define QRNN_LOOP_ENTER "tst %[chunk], #8\n\tbeq 2f\n\tb 3f\n"
-#endif
 #define QRNN_ROWS_LOOP                                                                                               \
-    QRNN_LOOP_BEGIN QRNN_LOOP_ENTER "1:\n\t" QRNN_LOOP_EVEN "2:\n\t" QRNN_LOOP_ODD QRNN_LOOP_EVEN QRNN_LOOP_ODD QRNN_LOOP_EVEN   \
-    "3:\n\t" QRNN_LOOP_ODD QRNN_LOOP_EVEN QRNN_LOOP_ODD "subs %[chunk], %[chunk], #16\n\tbgt 1b\n\t" QRNN_LOOP_END
+    QRNN_LOOP_BEGIN "sub %[chunk], %[chunk], #4\n\tand r4, %[chunk], #12\n\tbic %[chunk], %[chunk], #15\n\t"         \
+    "rsb r4, r4, r4, lsl #3\n\t.balign 4\n\tadr.w r5, 2f\n\tsub r5, r5, r4, lsl #1\n\torr r5, r5, #1\n\tbx r5\n1:\n\t"           \
+    QRNN_LOOP_EVEN QRNN_LOOP_ODD QRNN_LOOP_EVEN QRNN_LOOP_ODD QRNN_LOOP_EVEN QRNN_LOOP_ODD QRNN_LOOP_EVEN QRNN_LOOP_ODD        \
+    "2:\n\tsubs %[chunk], %[chunk], #16\n\tbge.w 1b\n\t" QRNN_LOOP_END
 #endif
 #endif
 
@@ -206,21 +209,16 @@ QRNN_DOT void qrnn_dot4(const int8_t *weight, const uint32_t *operand, uint32_t 
     "ldrd %[x0], %[x1], [%[operand]], #8\n\t"                                                                        \
     "ldrd %[w0], %[w1], [%[weight]], #8\n\t" QRNN_TWO_COLUMNS(QRNN_SMLALD, "%[w0]", "%[w1]", "%[x0]")                \
     "ldrd %[w0], %[w1], [%[weight]], #8\n\t" QRNN_TWO_COLUMNS(QRNN_SMLALD, "%[w0]", "%[w1]", "%[x1]")
-#define QRNN_EIGHT_COLUMNS_WIDE QRNN_FOUR_COLUMNS_WIDE QRNN_FOUR_COLUMNS_WIDE
 /* Where the loop ends is on the stack, since the sums leave no register for it. It comes in x0, and the number of columns in x1. */
 #define QRNN_LOOP_BEGIN_WIDE "push {%[x0]}\n\t"
-#define QRNN_LOOP_END_WIDE "ldr %[x0], [sp]\n\tcmp %[operand], %[x0]\n\tbne 1b\n\tadd sp, sp, #4"
-#ifdef __OPTIMIZE_SIZE__ /* eight columns at a time */
-#define QRNN_ROWS_LOOP_WIDE QRNN_LOOP_BEGIN_WIDE "1:\n\t" QRNN_EIGHT_COLUMNS_WIDE QRNN_LOOP_END_WIDE
-#else /* sixteen, of which the first pass does eight where the number of eights is odd */
-#ifdef QRNN_EVEN_ROWS
-#define QRNN_LOOP_ENTER_WIDE
-#else
-#define QRNN_LOOP_ENTER_WIDE "tst %[x1], #8\n\tbne 2f\n"
-#endif
+#define QRNN_LOOP_END_WIDE "ldr %[x0], [sp]\n\tcmp %[operand], %[x0]\n\tbne.w 1b\n\tadd sp, sp, #4"
+#ifdef __OPTIMIZE_SIZE__ /* four columns at a time */
+#define QRNN_ROWS_LOOP_WIDE QRNN_LOOP_BEGIN_WIDE "1:\n\t" QRNN_FOUR_COLUMNS_WIDE QRNN_LOOP_END_WIDE
+#else /* sixteen, of which the first pass leaves out as many fours, of 15 instructions of four bytes, as the last of all would lack */
 #define QRNN_ROWS_LOOP_WIDE                                                                                          \
-    QRNN_LOOP_BEGIN_WIDE QRNN_LOOP_ENTER_WIDE "1:\n\t" QRNN_EIGHT_COLUMNS_WIDE                                       \
-    "2:\n\t" QRNN_EIGHT_COLUMNS_WIDE QRNN_LOOP_END_WIDE
+    QRNN_LOOP_BEGIN_WIDE "rsb %[x1], %[x1], #0\n\tand %[x1], %[x1], #12\n\trsb %[x1], %[x1], %[x1], lsl #4\n\t"      \
+    ".balign 4\n\tadr.w %[w0], 1f\n\tadd %[w0], %[w0], %[x1]\n\torr %[w0], %[w0], #1\n\tbx %[w0]\n1:\n\t"                          \
+    QRNN_FOUR_COLUMNS_WIDE QRNN_FOUR_COLUMNS_WIDE QRNN_FOUR_COLUMNS_WIDE QRNN_FOUR_COLUMNS_WIDE QRNN_LOOP_END_WIDE
 #endif
 #endif
 
@@ -266,6 +264,35 @@ QRNN_WIDE_DOT void qrnn_dot4_wide(const int8_t *weight, const uint32_t *operand,
     sums[1] = bias[1] + (int32_t)((both0 - low0) >> 8);
     sums[2] = low2;
     sums[3] = bias[3] + (int32_t)((both2 - low2) >> 8);
+}
+#endif
+
+#ifdef QRNN_USE_HALVES
+/* Weights of 16 bits, those of the last four columns first; `columns` is a multiple of 4. */
+QRNN_DOT void qrnn_dot4_halves(const int8_t *weight, const uint32_t *operand, uint32_t columns, const int32_t bias[4], int32_t sums[4])
+{
+    int32_t s0 = bias[0];
+    int32_t s1 = bias[1];
+    int32_t s2 = bias[2];
+    int32_t s3 = bias[3];
+    const uint32_t *const end = &operand[columns / 2u];
+    const uint32_t *const first = end - 2;
+    const uint32_t *x = first;
+    do {
+        int32_t word[4];
+        QRNN_COPY(word, weight, sizeof word);
+        weight += sizeof word;
+        s0 = __smlad(word[0], (int32_t)*x, s0);
+        s1 = __smlad(word[1], (int32_t)*x, s1);
+        s2 = __smlad(word[2], (int32_t)*x, s2);
+        s3 = __smlad(word[3], (int32_t)*x, s3);
+        x++;
+        x = (x == end) ? operand : x;
+    } while (x != first);
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
 }
 #endif
 

@@ -191,6 +191,7 @@ static inline qrnn_lanes qrnn_lanes_all(int32_t x)
     return x;
 }
 
+
 static inline qrnn_lanes qrnn_lanes_add(qrnn_lanes a, qrnn_lanes b)
 {
     return a + b;
@@ -334,7 +335,9 @@ static inline qrnn_lanes qrnn_lanes_state(qrnn_lanes x)
 /* min(x, 32767) for x >= 0 */
 static inline qrnn_lanes qrnn_lanes_at_most_32767(qrnn_lanes x)
 {
-#if (QRNN_LANES == 1U) && defined(QRNN_HAS_SSAT)
+#if (QRNN_LANES == 1U) && defined(QRNN_HAS_SSAT) && defined(QRNN_ACLE)
+    return QRNN_USAT(x, 15);
+#elif (QRNN_LANES == 1U) && defined(QRNN_HAS_SSAT)
     int32_t limited;
     __asm("usat %0, #15, %1" : "=r"(limited) : "r"(x));
     return limited;
@@ -347,9 +350,13 @@ static inline qrnn_lanes qrnn_lanes_at_most_32767(qrnn_lanes x)
  * high * q + round(low * q / 2^15). Here -2^31 <= high * q <= 2^31 - 2^15, low * q + 2^14 < 2^31, and their sum lies between 0 and x. */
 static inline qrnn_lanes qrnn_lanes_multiply_q15(qrnn_lanes x, qrnn_lanes q)
 {
+#if (QRNN_LANES == 1U) && defined(__ARM_FEATURE_DSP) /* whose products of 64 bits take one cycle */
+    return (int32_t)((((int64_t)x * q) + 16384) >> 15);
+#else
     const qrnn_lanes high = qrnn_lanes_shift_right(x, 15U);
     const qrnn_lanes low = qrnn_lanes_and(x, qrnn_lanes_all(32767));
     return qrnn_lanes_add(qrnn_lanes_multiply(high, q), qrnn_lanes_shift_right_round(qrnn_lanes_multiply(low, q), 15U));
+#endif
 }
 
 #endif

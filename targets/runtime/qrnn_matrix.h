@@ -5,7 +5,7 @@
 
 #include "qrnn_lanes.h"
 
-#if defined(QRNN_USE_NARROW) || (defined(QRNN_USE_FOUR_NARROW) && !defined(QRNN_FOUR_IN_WORDS))
+#if defined(QRNN_USE_NARROW) || defined(QRNN_USE_HALVES) || (defined(QRNN_USE_FOUR_NARROW) && !defined(QRNN_FOUR_IN_WORDS))
 #define QRNN_NARROW_OPERANDS
 #endif
 #if defined(QRNN_USE_WIDE) || (defined(QRNN_USE_FOUR_WIDE) && !defined(QRNN_FOUR_IN_WORDS))
@@ -189,6 +189,12 @@ static inline void qrnn_dot_rows(const QRNN_FLASH qrnn_matrix *matrix, const QRN
 static inline void qrnn_dot(const QRNN_FLASH qrnn_matrix *matrix, const QRNN_FLASH int8_t *weight, const uint32_t *operand,
                             const QRNN_FLASH int32_t *bias, int32_t sums[QRNN_BLOCK_ROWS])
 {
+#if defined(QRNN_USE_HALVES) && (defined(QRNN_USE_FOUR) || defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE))
+    if (matrix->halves != 0U) {
+        qrnn_dot4_halves(weight, operand, matrix->columns, bias, sums);
+        return;
+    }
+#endif
 #if defined(QRNN_USE_FOUR) && (defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE))
     if (matrix->four != 0U) {
         qrnn_dot_four(matrix, weight, operand, bias, sums);
@@ -197,6 +203,8 @@ static inline void qrnn_dot(const QRNN_FLASH qrnn_matrix *matrix, const QRNN_FLA
     }
 #elif defined(QRNN_USE_FOUR)
     qrnn_dot_four(matrix, weight, operand, bias, sums);
+#elif defined(QRNN_USE_HALVES) && !(defined(QRNN_USE_NARROW) || defined(QRNN_USE_WIDE))
+    qrnn_dot4_halves(weight, operand, matrix->columns, bias, sums);
 #else
     qrnn_dot_bytes(matrix, weight, operand, bias, sums);
 #endif
@@ -236,6 +244,16 @@ QRNN_FOR_EACH_LAYER void qrnn_rows(const QRNN_FLASH qrnn_matrix *matrix, uint32_
     const QRNN_FLASH uint8_t *left_shift = (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * first_block];
 #endif
 
+#if defined(QRNN_HAS_HALF_BLOCKS)
+    if (qrnn_takes_halves(matrix)) {
+#if defined(QRNN_USE_LISTS)
+        qrnn_half_sums(matrix, qrnn_block(matrix, first_block), operand, row, blocks, sums[0]);
+#else
+        qrnn_half_sums(matrix, weight, operand, row, blocks, sums[0]);
+#endif
+        return;
+    }
+#endif
 #if defined(QRNN_HAS_BLOCKS) && defined(QRNN_USE_LISTS)
     if ((matrix->lists == (uint8_t)QRNN_NO_LISTS) && (qrnn_takes_blocks(matrix) != 0)) {
         qrnn_block_sums(matrix, qrnn_block(matrix, first_block), operand, row, blocks, sums[0]);

@@ -183,6 +183,7 @@ typedef struct {
     uint8_t bias_shift;
     uint8_t multiplier_shift;  /* 0, or multipliers are 2^multiplier_shift times those of short_multiplier */
     uint8_t lists;             /* QRNN_NO_LISTS, or what lists there are of tiles that are not all zero: qrnn_lists.h */
+    uint8_t halves;            /* weights are stored as halfwords: qrnn_dot_dsp.h */
 } qrnn_matrix;
 
 enum { QRNN_NO_BIASES = 0, QRNN_LONG_BIASES = 1, QRNN_SHORT_BIASES = 2 };

@@ -61,6 +61,14 @@ def embedded(
     return layers.model("embedded", {ports[2]: y, "states": (lstm.c_n, lstm.h_n), "several": (lstm.h_n, y)})
 
 
+def direct() -> FloatModel:
+    """An LSTM that reads an input of the model, and whose h is an output: kernels may read and write where the caller has them."""
+    rng = np.random.default_rng(16)
+    x = layers.input("x", 8)
+    y = layers.lstm(x, rng.uniform(-0.3, 0.3, (48, 8)), rng.uniform(-0.3, 0.3, (48, 12))).output
+    return layers.model("direct", {"y": y})
+
+
 def shared() -> FloatModel:
     """Both directions, and layers that serve two outputs."""
     rng = np.random.default_rng(4)
@@ -121,6 +129,7 @@ def whole() -> FloatModel:
 
 GRAPHS: dict[str, tuple[Callable[[], FloatModel], Scheme | None]] = {
     "embedded": (embedded, None),
+    "direct": (direct, Scheme(activations=8, input="8")),
     "shared": (shared, None),
     "moved": (moved, None),
     "windows": (lambda: windows(8), None),

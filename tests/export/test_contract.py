@@ -387,6 +387,7 @@ HOSTS: dict[str, tuple[str, tuple[str, ...]]] = {
 ARM: dict[str, tuple[str, tuple[str, ...]]] = {
     "SSAT, QADD, SMMULR in Arm state": ("dsp", ("-mcpu=cortex-a7", "-marm", "-DOPERANDS_OF_DSP")),
     "SSAT, QADD, SMMULR in Thumb state": ("dsp", ("-mcpu=cortex-a7", "-mthumb", "-DOPERANDS_OF_DSP")),
+    "SSAT and QADD of ACLE": ("dsp", ("-mcpu=cortex-a7", "-mthumb", "-DOPERANDS_OF_DSP", "-DQRNN_NO_ASSEMBLY")),
     "QADD": ("plain", ("-mcpu=arm926ej-s", "-marm")),
     "Thumb-1": ("plain", ("-mcpu=arm926ej-s", "-mthumb")),
     "Thumb-1 of Armv6": ("plain", ("-mcpu=arm1176jzf-s", "-mthumb")),

@@ -26,8 +26,10 @@ from qrnn.export.layout import (
     block_rows,
     pack_block,
     pack_block_four,
+    pack_halves,
     padded_columns,
     row_biases,
+    takes_halves,
 )
 
 HERE = Path(__file__).parent / "dot"
@@ -55,7 +57,6 @@ CORES = {
     "Cortex-M4": Core("dsp", "cortex-m4", "mps2-an386"),
     "Cortex-M4, C": Core("dsp", "cortex-m4", "mps2-an386", ("-DQRNN_NO_ASSEMBLY",)),
     "Cortex-M7, short rows": Core("dsp", "cortex-m7", "mps2-an500", ("-DQRNN_SHORT_ROWS",)),
-    "Cortex-M4, even rows": Core("dsp", "cortex-m4", "mps2-an386", ("-DQRNN_EVEN_ROWS",)),
     "Cortex-M4, a frame pointer and r9": Core(
         "dsp", "cortex-m4", "mps2-an386", ("-fno-omit-frame-pointer", "-ffixed-r9")
     ),
@@ -85,6 +86,7 @@ class Case:
     shift: int
     limit: int
     wide: bool
+    halves: bool = False
 
     @property
     def weights(self) -> npt.NDArray[np.int64]:
@@ -100,14 +102,24 @@ class Case:
 
     def pack(self, kernels: Kernels) -> bytes:
         count, four = len(self.values), self.scale is not None
-        if self.scale is None:
+        if self.halves:
+            packed = pack_halves(self.weight)
+        elif self.scale is None:
             packed = pack_block(self.weight, kernels, self.wide)
         else:
             packed = pack_block_four(self.weight, self.scale, kernels, self.wide)
         columns = padded_columns(count, kernels, four)
         bias = row_biases(self.bias, self.weights, kernels, self.wide, four, columns).view(np.uint32)
         head = struct.pack(
-            f"<IIIIIIi{len(bias)}I", self.wide, four, count, columns, len(packed), self.shift, self.limit, *bias
+            f"<IIIIIIi{len(bias)}I",
+            self.wide,
+            2 if self.halves else four,
+            count,
+            columns,
+            len(packed),
+            self.shift,
+            self.limit,
+            *bias,
         )
         return head + self.values.tobytes() + packed
 
@@ -145,6 +157,12 @@ def build_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="qrnn-dot-"))
 
 
+def with_halves(batch: list[Case], kernels: Kernels) -> list[Case]:
+    """The cases, and those with rows that may be stored as halfwords stored so too."""
+    short = [case for case in batch if case.scale is None and takes_halves(len(case.values), kernels, case.wide)]
+    return batch + [dataclasses.replace(case, halves=True) for case in short]
+
+
 def run(command: list[str], kernels: Kernels, batch: list[Case]) -> list[list[int]]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "cases.bin").write_bytes(b"".join(case.pack(kernels) for case in batch))
@@ -158,7 +176,8 @@ def compile_driver(cc: str, flags: list[str], kernels: Kernels, name: str, *sour
     program = build_directory() / name.replace(" ", "-").replace(",", "")
     if not program.exists():
         header = f'-DHEADER="qrnn_{"blocks" if kernels in BLOCK_LOOPS else "dot"}_{kernels}.h"'
-        command = [cc, *WARNINGS, f"-I{RUNTIME}", header, *flags]
+        halves = ["-DHALVES"] if kernels == "dsp" else []
+        command = [cc, *WARNINGS, f"-I{RUNTIME}", header, *halves, *flags]
         command += ["-o", str(program), str(HERE / "driver.c"), *map(str, sources)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -177,6 +196,7 @@ def test_host(host: str, cc: str, count: int) -> None:
     @settings(max_examples=count, deadline=None)
     @given(st.lists(cases, min_size=1, max_size=8))
     def check(batch: list[Case]) -> None:
+        batch = with_halves(batch, kernels)
         assert run([program], kernels, batch) == [case.sums() for case in batch]
 
     check()
@@ -203,6 +223,7 @@ def test_emulated(core: str, optimization: str) -> None:
         for four in (False, True)
         if columns <= longest and padded_columns(columns, target.kernels) % step == 0
     ]
+    batch = with_halves(batch, target.kernels)
     assert run(command, target.kernels, batch) == [case.sums() for case in batch]
 
 

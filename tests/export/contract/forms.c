@@ -6,6 +6,11 @@
 #define QRNN_USE_NARROW
 #define QRNN_USE_WIDE
 #include HEADER
+#if defined(OPERANDS_OF_DSP)
+#define QRNN_GATE_ODD
+#define QRNN_GATE_SIGNED
+#include "qrnn_gates_dsp.h"
+#endif
 #include "qrnn_contract_lanes.h"
 #include "qrnn_softmax.h"
 
@@ -206,6 +211,50 @@ static int piecewise_linear(void)
 }
 #endif
 
+#if defined(OPERANDS_OF_DSP)
+#define SEGMENTS 1024
+
+/* Functions of both kinds of tables, rising, leaping and random, with every offset, at every int16 and beyond. Entry -k is minus entry k. */
+static int signed_tables(void)
+{
+    static int16_t table[SEGMENTS + 1];
+    static int16_t of_both_signs[2 * SEGMENTS + 1];
+    static const int32_t offsets[] = {0, 16384, -16384};
+    for (uint32_t bits = 5; bits < 15U; bits++) {
+        const int32_t segments = INT32_C(32768) >> bits;
+        for (uint32_t n = 0; n < 9U; n++) {
+            const int32_t offset = offsets[n % 3U];
+            const int32_t most = (offset == 0) ? 32767 : 16384;
+            const int32_t sign = (offset < 0) ? -1 : 1;
+            qrnn_gate odd = {table, NULL, {0}, QRNN_ODD};
+            qrnn_gate both = {&of_both_signs[segments], NULL, {0}, QRNN_SIGNED};
+            for (int32_t k = 0; k <= segments; k++) {
+                const int32_t leaping = ((k & 1) != 0) ? most : -most;
+                const int32_t drawn = (int32_t)(next() % (2U * (uint32_t)most + 1U)) - most;
+                table[k] = (int16_t)((k == 0) ? 0 : ((n < 3U) ? (most * k / segments) : ((n < 6U) ? leaping : drawn)));
+                of_both_signs[segments + k] = (int16_t)(sign * table[k]);
+                of_both_signs[segments - k] = (int16_t)(-sign * table[k]);
+            }
+            odd.value[0] = offset;
+            odd.value[1] = (int32_t)bits;
+            both.value[0] = sign * offset * (1 << bits) + ((1 << bits) >> 1);
+            both.value[1] = (int32_t)bits;
+            both.value[2] = (offset < 0) ? -1 : 0;
+            for (int32_t x = -32767; x < 40000; x++) {
+                EXPECT(80, qrnn_evaluate(&both, x), qrnn_evaluate(&odd, x));
+            }
+            EXPECT(81, qrnn_evaluate(&both, INT32_MAX), qrnn_evaluate(&odd, INT32_MAX));
+        }
+    }
+    return 0;
+}
+#else
+static int signed_tables(void)
+{
+    return 0;
+}
+#endif
+
 /* Every argument of the softmax's exp, with tables that leap and that fall. */
 static int exp_weights(void)
 {
@@ -275,6 +324,7 @@ int main(void)
     wrong = (wrong != 0) ? wrong : short_multipliers();
     wrong = (wrong != 0) ? wrong : lanes();
     wrong = (wrong != 0) ? wrong : piecewise_linear();
+    wrong = (wrong != 0) ? wrong : signed_tables();
     wrong = (wrong != 0) ? wrong : exp_weights();
     return (wrong != 0) ? wrong : operands();
 }

@@ -15,6 +15,9 @@
 #define QRNN_USE_FOUR_NARROW
 #define QRNN_USE_FOUR_WIDE
 #endif
+#ifdef HALVES
+#define QRNN_USE_HALVES
+#endif
 #include HEADER
 #include "qrnn_contract.h"
 
@@ -34,12 +37,26 @@ static void read_all(void *to, size_t bytes, FILE *file)
     }
 }
 
+enum { BYTES = 0, FOUR_BITS = 1, HALFWORDS = 2 }; /* how weights are stored */
+
 #ifdef QRNN_HAS_BLOCKS
 #define BLOCKS 3u
 
+static void block_sums(const qrnn_matrix *matrix, const int8_t *weight, const uint32_t *operand, const int32_t *row, uint32_t blocks,
+                       int32_t *y)
+{
+#ifdef QRNN_HAS_HALF_BLOCKS
+    if (matrix->halves != 0) {
+        qrnn_half_sums(matrix, weight, operand, row, blocks, y);
+        return;
+    }
+#endif
+    qrnn_block_sums(matrix, weight, operand, row, blocks, y);
+}
+
 /* Whether the loop over blocks gives, for one to three blocks of these weights with biases and multipliers of their own, what the dot product
  * and requantize do. */
-static int blocks_agree(const int8_t *weight, uint32_t bytes, const uint32_t *operand, uint32_t columns, uint32_t wide,
+static int blocks_agree(const int8_t *weight, uint32_t bytes, const uint32_t *operand, uint32_t columns, uint32_t wide, uint32_t stored,
                         const int32_t sums[4], const int32_t bias[4])
 {
     int32_t row[8 * BLOCKS];
@@ -58,19 +75,20 @@ static int blocks_agree(const int8_t *weight, uint32_t bytes, const uint32_t *op
         bare[k] = row[k / 4u * 8u + 4u + (k & 3u)];
     }
     for (uint32_t blocks = 1; blocks <= BLOCKS; blocks++) {
-        qrnn_matrix matrix = {NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, QRNN_LONG_BIASES, 0, 0, QRNN_NO_LISTS};
+        qrnn_matrix matrix = {NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, QRNN_LONG_BIASES, 0, 0, QRNN_NO_LISTS, 0};
         int32_t *const y = allocate(4 * sizeof *y * blocks);
         matrix.columns = (uint16_t)columns;
         matrix.block_bytes = (uint16_t)bytes;
         matrix.wide = (uint8_t)wide;
-        if (qrnn_takes_blocks(&matrix)) {
-            qrnn_block_sums(&matrix, weights, operand, row, blocks, y);
+        matrix.halves = (uint8_t)(stored == HALFWORDS);
+        if (matrix.halves != 0 || qrnn_takes_blocks(&matrix)) {
+            block_sums(&matrix, weights, operand, row, blocks, y);
             for (uint32_t k = 0; k < 4 * blocks; k++) {
                 const int32_t sum = (int32_t)((uint32_t)sums[k & 3u] - (uint32_t)bias[k & 3u] + (uint32_t)row[k / 4u * 8u + (k & 3u)]);
                 agree &= y[k] == qrnn_requantize(sum, row[k / 4u * 8u + 4u + (k & 3u)], 0);
             }
             matrix.biases = QRNN_NO_BIASES;
-            qrnn_block_sums(&matrix, weights, operand, bare, blocks, y);
+            block_sums(&matrix, weights, operand, bare, blocks, y);
             for (uint32_t k = 0; k < 4 * blocks; k++) {
                 const int32_t sum = (int32_t)((uint32_t)sums[k & 3u] - (uint32_t)bias[k & 3u]);
                 agree &= y[k] == qrnn_requantize(sum, bare[k], 0);
@@ -88,7 +106,7 @@ int main(void)
     FILE *const cases = fopen("cases.bin", "rb");
     FILE *const out = fopen("sums.bin", "wb");
     struct {
-        uint32_t wide, four, count, columns, bytes, shift;
+        uint32_t wide, stored, count, columns, bytes, shift;
         int32_t limit, bias[QRNN_BLOCK_ROWS];
     } head;
     if (cases == NULL || out == NULL) {
@@ -98,7 +116,7 @@ int main(void)
         uint32_t words = head.wide ? QRNN_WIDE_OPERAND_WORDS(head.columns) : QRNN_OPERAND_WORDS(head.columns);
         int32_t sums[QRNN_BLOCK_ROWS];
 #ifdef QRNN_FOUR_IN_WORDS
-        words = head.four ? QRNN_FOUR_OPERAND_WORDS(head.columns) : words;
+        words = head.stored == FOUR_BITS ? QRNN_FOUR_OPERAND_WORDS(head.columns) : words;
 #endif
         int16_t *const values = allocate(2 * head.count);
         int8_t *const weight = allocate(head.bytes);
@@ -112,7 +130,7 @@ int main(void)
             operand[k] = 0xDEADBEEFu;
         }
 #ifdef QRNN_FOUR_IN_WORDS
-        if (head.four) {
+        if (head.stored == FOUR_BITS) {
             qrnn_encode_four(values, head.count, head.shift, head.limit, operand);
         } else
 #endif
@@ -121,9 +139,13 @@ int main(void)
         } else {
             qrnn_encode(values, head.count, head.shift, head.limit, operand);
         }
-        if (!head.four && head.wide) {
+        if (head.stored == HALFWORDS) {
+#ifdef HALVES
+            qrnn_dot4_halves(weight, operand, head.columns, head.bias, sums);
+#endif
+        } else if (head.stored == BYTES && head.wide) {
             qrnn_dot4_wide(weight, operand, head.columns, head.bias, sums);
-        } else if (!head.four) {
+        } else if (head.stored == BYTES) {
             qrnn_dot4(weight, operand, head.columns, head.bias, sums);
 #ifndef ONLY_BYTES
         } else if (head.wide) {
@@ -133,7 +155,7 @@ int main(void)
 #endif
         }
 #ifdef QRNN_DOT_MLA_H
-        if (!head.four && !head.wide) { /* the same of operands that are int16 */
+        if (head.stored == BYTES && !head.wide) { /* the same of operands that are int16 */
             int32_t raw[4];
             for (uint32_t k = 0; k < words; k++) {
                 operand[k] += (operand[k] & 0x8000u) << 1;
@@ -147,7 +169,8 @@ int main(void)
         }
 #endif
 #ifdef QRNN_HAS_BLOCKS
-        if (!head.four && !blocks_agree(weight, head.bytes, operand, head.columns, head.wide, sums, head.bias)) {
+        if (head.stored != FOUR_BITS
+            && !blocks_agree(weight, head.bytes, operand, head.columns, head.wide, head.stored, sums, head.bias)) {
             return 6;
         }
 #endif
