@@ -42,6 +42,9 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from qrnn.export.folder import export_model
+    from qrnn.finetuning.finetune import finetune
+    from qrnn.finetuning.result import Finetuned
+    from qrnn.finetuning.training import Training
     from qrnn.hybrid.convert import convert_with_float_parts
     from qrnn.hybrid.cut_data import cut_data
     from qrnn.hybrid.file import load, save
@@ -89,6 +92,9 @@ _HOMES = {
         "UnsupportedError",
     ),
     "qrnn.export.folder": ("export_model",),
+    "qrnn.finetuning.finetune": ("finetune",),
+    "qrnn.finetuning.result": ("Finetuned",),
+    "qrnn.finetuning.training": ("Training",),
     "qrnn.lab.budgets": ("Budgets",),
     "qrnn.lab.sweep": ("sweep",),
     "qrnn.lab.sweep_result": ("SweepResult",),
@@ -127,6 +133,7 @@ __all__ = [
     "DeviceError",
     "Difference",
     "Explanation",
+    "Finetuned",
     "FloatModel",
     "Generated",
     "HybridModel",
@@ -145,6 +152,7 @@ __all__ = [
     "SweepResult",
     "Target",
     "TargetError",
+    "Training",
     "TuneResult",
     "UnsupportedError",
     "code_format",
@@ -155,6 +163,7 @@ __all__ = [
     "diff",
     "explain",
     "export_model",
+    "finetune",
     "from_torch",
     "load",
     "load_keras",

@@ -40,6 +40,7 @@ ORDER = (
     "torch_import",
     "qat",  # training with the integer forward
     "onnx_backend",
+    "finetuning",  # the loop over epochs around it
     "lab",
     "",  # `qrnn` itself, which offers the public names
     "cli",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from qrnn.accuracy.comparison import Agreement, Comparison, Decisions, SequenceErrors
 from qrnn.accuracy.data_pieces import compared_data
+from qrnn.accuracy.deciding import deciding_output, threshold_of
 from qrnn.accuracy.float_run import FloatRun, Runtime, run_piece
 from qrnn.accuracy.probe import ErrorSum, LayerProbe
 from qrnn.backends import DEFAULT_BACKEND
@@ -60,7 +61,7 @@ def compare(
     known_floor = None if reference is None else reference.floors.get(weights)
     rounded = floor_of(float_model, quant_model.provenance.scheme, compared.features())
     probe = LayerProbe(quant_model, compared.first)
-    decisions = _decisions(float_model, quant_model, compared.labels, compared.first)
+    decisions = _decisions(float_model, compared.labels, compared.first)
     kept = float_model.outputs if compared.in_memory else ()
     by_sequence = {o.name: SequenceErrors(*(np.zeros(compared.size) for _ in range(3))) for o in kept}
     oracle = Runtime(onnx_path) if reference is None else reference.runtime
@@ -130,37 +131,26 @@ def _flat(output: GraphOutput, array: FloatArray) -> FloatArray:
     return array.reshape(*array.shape[: 2 if output.has_time else 1], output.features)
 
 
-def _decisions(real: FloatModel, model: QuantModel, labels: npt.NDArray[Any] | None, batch: Batch) -> Decisions | None:
-    """Return the decisions of the first output that decides something, which an output made of states does not.
-
-    Sigmoid outputs decide per feature, others by argmax.
-    """
-    halves = {layer.output for layer in real.layers if layer.decides_by_half}
-    states = {tensor for layer in model.recurrent_layers for tensor in layer.outputs}
-    for output in model.outputs:
-        names = {name for name, _, _ in output.parts}
-        if names & states:
-            continue
-        sigmoid = names <= halves
-        if sigmoid or output.features == 1:
-            rule = "threshold 0.5" if sigmoid else "threshold 0"
-        else:
-            rule = "argmax"
-        at = "each step" if output.has_time else "each sequence"
+def _decisions(real: FloatModel, labels: npt.NDArray[Any] | None, batch: Batch) -> Decisions | None:
+    """Return the decisions of the first output that decides something, which an output made of states does not."""
+    output = deciding_output(real)
+    if output is None:
         if labels is not None:
-            shape = labels.shape
-            axis = _axis(real, output, batch)
-            steps = batch.steps if axis is None else axis.steps
-            per_step = shape == (batch.size, steps) and output.has_time
-            if not per_step and shape != (batch.size,):
-                raise DataError(f"labels: shape {list(shape)}, expected [{batch.size}] or [{batch.size}, {steps}]")
-            check_type("labels", labels.dtype, np.integer)
-            if output.has_time and not per_step:
-                at = "last step of each sequence"
-        return Decisions(output.name, rule, at)
+            raise DataError("labels are given, but no output of the model decides anything: all are recurrent states")
+        return None
+    threshold = threshold_of(real, output)
+    at = "each step" if output.has_time else "each sequence"
     if labels is not None:
-        raise DataError("labels are given, but no output of the model decides anything: all are recurrent states")
-    return None
+        shape = labels.shape
+        axis = _axis(real, output, batch)
+        steps = batch.steps if axis is None else axis.steps
+        per_step = shape == (batch.size, steps) and output.has_time
+        if not per_step and shape != (batch.size,):
+            raise DataError(f"labels: shape {list(shape)}, expected [{batch.size}] or [{batch.size}, {steps}]")
+        check_type("labels", labels.dtype, np.integer)
+        if output.has_time and not per_step:
+            at = "last step of each sequence"
+    return Decisions(output.name, "argmax" if threshold is None else f"threshold {threshold:g}", at)
 
 
 def count_decisions(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +25,17 @@ from qrnn.cli.common import (
     window_of,
 )
 from qrnn.cli.parts import cut_arrays, other_files, shares_text, write_others
+from qrnn.cli.scheme_options import (
+    ActivationsOption,
+    CalibratorOption,
+    GatesOption,
+    InputSchemeOption,
+    RefineOption,
+    TargetOption,
+    WeightsOption,
+    WidthsOption,
+    chosen_scheme,
+)
 from qrnn.data_files.archive import array_shapes
 from qrnn.errors import DataError
 from qrnn.system.sizes import size_text
@@ -48,45 +58,14 @@ def convert(
         str, typer.Option(help="DATA.npz of typical inputs, batch first; or the word random, for trials only.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .qrnn file to write.")],
-    target: Annotated[
-        str, typer.Option(help="Known hardware whose defaults to take, or its FILE.toml (see: qrnn targets).")
-    ] = "generic",
-    gates: Annotated[
-        str | None,
-        typer.Option(
-            help="Gate functions: pwl:N (N segments on the half range), hard, hard:ALPHA,BETA or step, for all or as GATE=…, "
-            "separated by commas: input, forget, candidate, output, cell, reset, update, head; sigmoid, tanh (see: qrnn gates)."
-        ),
-    ] = None,
-    calibrator: Annotated[str | None, typer.Option(help="robust, minmax, percentile or mse.")] = None,
-    activations: Annotated[
-        str | None, typer.Option(help="Bits of the matrix products' operands: 8, 16, or auto, chosen layer by layer.")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Bits of the weights of recurrent layers and convolutions: 8 or 4. Or 16, those of all layers but recurrent ones, which takes "
-            "twice their multiply-adds; or auto, 16 where 8 are far too few."
-        ),
-    ] = None,
-    refine: Annotated[
-        str | None,
-        typer.Option(
-            help="Win accuracy back without training: some of equalize, channels, gates, rounding, bias, separated by commas; all; none. "
-            "Without it: rounding,bias for --weights 4, channels,rounding,bias for 16, and none for 8."
-        ),
-    ] = None,
-    input_scheme: Annotated[
-        str | None, typer.Option(help="Input: auto, 8, 8-per-feature, 16 or 16-per-feature.")
-    ] = None,
-    widths: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY=WIDTH,…",
-            help="Widths of single parts: TENSOR=8, 8-per-feature, 16 or 16-per-feature for an input; LAYER.x=8, 8-per-feature or 16 and "
-            "LAYER.h=8 or 16 for operands; LAYER.W=8 or 4 and LAYER.R=8 or 4 for weights.",
-        ),
-    ] = None,
+    target: TargetOption = "generic",
+    gates: GatesOption = None,
+    calibrator: CalibratorOption = None,
+    activations: ActivationsOption = None,
+    weights: WeightsOption = None,
+    refine: RefineOption = None,
+    input_scheme: InputSchemeOption = None,
+    widths: WidthsOption = None,
     prune: Annotated[
         str | None,
         typer.Option(
@@ -117,23 +96,21 @@ def convert(
     from qrnn.conversion.prune import pruning_named
     from qrnn.model.file import save
     from qrnn.onnx_import.parts.cut import cut_onnx, import_cut
-    from qrnn.quantization.scheme import Scheme
     from qrnn.targets import load_target
     from qrnn.trained_files import load_trained
 
     output = check_output(output, (model, Path(calibration), *target_file(target)))
     device = load_target(target)
-    defaults = Scheme(**device.scheme)
-    given = {
-        "gates": gates,
-        "calibrator": calibrator,
-        "activations": int(activations) if activations in ("8", "16") else activations,
-        "weights": int(weights) if weights in ("16", "8", "4") else weights,
-        "input": input_scheme,
-        "refine": refine,
-        "widths": widths,
-    }
-    scheme = replace(defaults, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    scheme = chosen_scheme(
+        device,
+        gates=gates,
+        calibrator=calibrator,
+        activations=activations,
+        weights=weights,
+        refine=refine,
+        input_scheme=input_scheme,
+        widths=widths,
+    )
     cuts, parts = (tensors_named(cut_from), tensors_named(cut_to)), tensors_named(float_parts)
     if parts and any(cuts):
         raise DataError("--float-parts makes one model of all parts, --from and --to one of a part; give either")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from qrnn.cli.common import SetOption, StreamOption, console, progress, read_arrays, values_set
+from qrnn.cli.training_options import TrainOption, TrainSecondsOption, TrainSeedOption, training_plan, training_words
 from qrnn.data_files.archive import array_shapes
 
 
@@ -33,7 +34,8 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="AXIS=VALUE,…",
-            help="Values of one axis: weights, activations, gates, calibrator, input, refine; repeatable. ; between values that have commas. "
+            help="Values of one axis: weights, activations, gates, calibrator, input, refine; or finetune, of numbers of epochs. Repeatable; "
+            "; between values that have commas. "
             "Without it a grid of 80 configurations.",
         ),
     ] = None,
@@ -50,6 +52,9 @@ def sweep(
     dask: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Measure on this Dask scheduler's workers.")
     ] = None,
+    train: TrainOption = None,
+    train_seconds: TrainSecondsOption = 0.0,
+    train_seed: TrainSeedOption = 0,
     latency: Annotated[
         bool, typer.Option("--latency/--no-latency", help="Also measure latency on this machine.")
     ] = True,
@@ -83,6 +88,7 @@ def sweep(
     source = load_trained(model, stream, values=values_set(fixed), shapes=array_shapes(calibration))
     graph_inputs = source.inputs
     arrays = read_arrays(calibration, graph_inputs), read_arrays(data, graph_inputs)
+    plan = training_plan(train, source, train_seconds, train_seed)
     with nullcontext() if dask is None else dask_client(dask) as client, progress(f"{count} configurations") as report:
         result = measure(
             model,
@@ -98,9 +104,12 @@ def sweep(
             latency=latency,
             stream=stream,
             values=source.values,
+            training=plan,
             progress=report,
         )
-    paths = write_outputs(result, str(model), str(calibration), str(data))
+    paths = write_outputs(
+        result, str(model), str(calibration), str(data), training_words(train, train_seconds, train_seed)
+    )
     result.render(console())
     pictures = sum(path.suffix == ".png" for path in paths)
     names = [path.name for path in paths if path.suffix != ".png"] + [f"{pictures} pictures"] * (pictures > 0)

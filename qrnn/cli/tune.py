@@ -19,6 +19,14 @@ from qrnn.cli.common import (
     target_file,
     values_set,
 )
+from qrnn.cli.training_options import (
+    TrainEpochsOption,
+    TrainOption,
+    TrainSecondsOption,
+    TrainSeedOption,
+    training_plan,
+    training_words,
+)
 from qrnn.data_files.archive import array_shapes
 
 
@@ -53,6 +61,10 @@ def tune(
         ),
     ] = "instructions",
     most: Annotated[int, typer.Option("--most", help="Configurations to measure at most.")] = 150,
+    train: TrainOption = None,
+    train_epochs: TrainEpochsOption = 20,
+    train_seconds: TrainSecondsOption = 0.0,
+    train_seed: TrainSeedOption = 0,
     stream: StreamOption = False,
     fixed: SetOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -80,7 +92,9 @@ def tune(
         parse_amount("--instructions", instructions, "instructions"),
     )
     if output is not None:
-        output = check_output(output, (model, calibration, data, *target_file(target)))
+        output = check_output(
+            output, (model, calibration, data, *([] if train is None else [train]), *target_file(target))
+        )
         if json and is_stdout(output):
             raise DataError(
                 "--output and --json both go to stdout; leave out --json, or give --output the name of a file"
@@ -89,12 +103,22 @@ def tune(
     float_model = load_trained(model, stream, values=values_set(fixed), shapes=array_shapes(calibration))
     graph_inputs = float_model.inputs
     arrays = read_arrays(calibration, graph_inputs), read_arrays(data, graph_inputs)
+    plan = training_plan(train, float_model, train_seconds, train_seed, train_epochs)
     with progress("searching") as report:
-        result = search(float_model, *arrays, budgets, target=device, cheapest=least, most=most, progress=report)
+        result = search(
+            float_model, *arrays, budgets, target=device, cheapest=least, most=most, training=plan, progress=report
+        )
     if output is not None and result.met:
         save(result.model, output)
     command = convert_command(
-        result.scheme, str(model), str(calibration), device.name, str(output or "best.qrnn"), stream, float_model.values
+        result.scheme,
+        str(model),
+        str(calibration),
+        device.name,
+        str(output or "best.qrnn"),
+        stream,
+        float_model.values,
+        training_words(train, 0, train_seed),
     )
     if json:
         print_json({**result.to_dict(), "command": command})

@@ -14,7 +14,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,11 +74,13 @@ class Declared:
         return self.size * int(self.dtype.itemsize)
 
 
-def read_arrays(path: Path, graph_inputs: tuple[GraphInput, ...] | None = None) -> dict[str, Any]:
+def read_arrays(
+    path: Path, graph_inputs: tuple[GraphInput, ...] | None = None, beside: Collection[str] = ()
+) -> dict[str, Any]:
     """Return the arrays of an .npz file; DataError names the file, the array and what is wrong with it.
 
     ``graph_inputs`` are those of the model that the arrays are for. Arrays that do not fit them by name, shape or type are refused before
-    they are read.
+    they are read; ``beside`` names arrays that are not for the graph inputs, which the caller checks.
     """
     import numpy as np
 
@@ -93,7 +95,7 @@ def read_arrays(path: Path, graph_inputs: tuple[GraphInput, ...] | None = None) 
             members = array_members(archive)
             declared = {name: declared_in(archive, name, info) for name, info in members.items()}
             if graph_inputs is not None:
-                check_arrays_fit(graph_inputs, declared)
+                check_arrays_fit(graph_inputs, {name: array for name, array in declared.items() if name not in beside})
             check_room(declared)
             arrays = {}
             for name, info in members.items():

@@ -1,4 +1,4 @@
-"""The configurations of a sweep: every field of `qrnn.Scheme` is an axis, and a grid is the product of the values chosen for each.
+"""The configurations of a sweep: every field of `qrnn.Scheme` is an axis, and so are the epochs of a training; a grid is the product of values.
 
 A field that is added to Scheme can be varied at once (``--vary FIELD=…``); `DEFAULT_GRID` is the one place that would make it part of the
 grid that is swept by default.
@@ -13,6 +13,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from qrnn.errors import QuantizationError
+from qrnn.lab.training import AXIS, Configuration, configuration, epochs_of
 from qrnn.quantization.scheme import AUTO, Scheme
 from qrnn.quantization.widths import parse_widths, widths_text
 
@@ -37,10 +38,10 @@ TUNED: Mapping[str, tuple[Any, ...]] = {
 OF_TARGET = ("widest_operand", "multipliers")
 """The fields that a target alone sets, since they say what the device can do, and do well."""
 
-AXES = tuple(field.name for field in fields(Scheme) if field.name not in OF_TARGET)
+AXES = tuple(field.name for field in fields(Configuration) if field.name not in OF_TARGET)
 
-_OPTIONS = {"input": "input-scheme"}
-"""The options of ``qrnn convert`` for fields of another name."""
+_OPTIONS = {"input": "input-scheme", AXIS: "epochs"}
+"""The options of ``qrnn convert`` and ``qrnn finetune`` for fields of another name."""
 
 
 def choices(scheme: Scheme) -> dict[str, Any]:
@@ -52,9 +53,11 @@ def choices(scheme: Scheme) -> dict[str, Any]:
 def grid(base: Scheme, vary: Mapping[str, Sequence[Any]] | None = None) -> list[Scheme]:
     """Return every combination of the values of ``vary``, in a fixed order; other fields are those of ``base``.
 
-    ``vary`` maps axes to values; None stands for `DEFAULT_GRID`. QuantizationError for an axis or a value that does not exist.
+    ``vary`` maps axes to values; None stands for `DEFAULT_GRID`. QuantizationError for an axis or a value that does not exist. With the axis
+    ``finetune`` they are `qrnn.lab.training.Configuration`.
     """
     chosen = DEFAULT_GRID if vary is None else vary
+    base = configuration(base) if AXIS in chosen else base
     for axis, values in chosen.items():
         _known(axis)
         if not values:
@@ -82,7 +85,7 @@ def parse_axis(text: str) -> tuple[str, tuple[Any, ...]]:
         raise QuantizationError(f"{text!r}: no values; expected AXIS=VALUE,VALUE…")
     parsed = tuple(_value(axis, value) for value in values)
     for value in parsed:
-        replace(Scheme(), **{axis: value})
+        replace(Configuration(), **{axis: value})
     return axis, parsed
 
 
@@ -99,7 +102,7 @@ def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
 
 def only(schemes: Sequence[Scheme], wanted: Mapping[str, Sequence[Any]]) -> list[Scheme]:
     """Return the schemes whose fields have one of the wanted values."""
-    return [s for s in schemes if all(getattr(s, axis) in values for axis, values in wanted.items())]
+    return [s for s in schemes if all(getattr(s, axis, 0) in values for axis, values in wanted.items())]
 
 
 def label(scheme: Scheme) -> str:
@@ -107,7 +110,7 @@ def label(scheme: Scheme) -> str:
     values = choices(scheme)
     words = [f"w{values.pop('weights')}", f"a{values.pop('activations')}", str(values.pop("gates"))]
     words += [str(values.pop("calibrator")), f"in:{values.pop('input')}"]
-    defaults = choices(Scheme())
+    defaults = choices(Configuration())
     return " ".join(words + [f"{name}:{value}" for name, value in values.items() if value != defaults[name]])
 
 
@@ -119,10 +122,13 @@ def convert_command(
     output: str,
     stream: bool = False,
     values: Mapping[str, Any] | None = None,
+    train: Sequence[str] = (),
 ) -> str:
-    """Return the ``qrnn convert`` command that makes this configuration, for a shell."""
-    words = ["qrnn", "convert", model, "--calibration", calibration, "--target", target]
-    defaults = choices(Scheme())
+    """Return the ``qrnn convert`` command that makes this configuration, for a shell; ``qrnn finetune`` with ``train`` where it is trained."""
+    trained = bool(epochs_of(scheme))
+    words = ["qrnn", "finetune" if trained else "convert", model, "--calibration", calibration, "--target", target]
+    words += train if trained else ()
+    defaults = choices(Configuration())
     for name, value in choices(scheme).items():
         if name in _ALWAYS_NAMED or value != defaults[name]:
             words += [f"--{_OPTIONS.get(name, name.replace('_', '-'))}", str(value)]
@@ -150,7 +156,7 @@ def _known(axis: str) -> None:
 
 def _value(axis: str, text: str) -> Any:
     """Return ``text`` as the type of the field's default."""
-    default = getattr(Scheme(), axis)
+    default = getattr(Configuration(), axis)
     if axis in ("activations", "weights") and text == AUTO:
         return text
     if axis == "widths":

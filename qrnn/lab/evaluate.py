@@ -30,6 +30,7 @@ from qrnn.export.folder import export_model, read_folder
 from qrnn.export.source import export_source
 from qrnn.lab.axes import choices, label
 from qrnn.lab.gate_curves import gate_curves
+from qrnn.lab.training import TrainingPlan, brief, epochs_of
 from qrnn.model.batch import make_batch
 from qrnn.model.describe import describe
 from qrnn.model.digest import array_digest
@@ -55,7 +56,7 @@ class Setting:
     """What every configuration of a sweep has in common; it can be pickled, so that other processes receive it once.
 
     ``calibration`` and ``data`` are arrays by graph input, as `qrnn.quantize` and `qrnn.compare` take them. ``reference`` is the result of
-    the float model on the data.
+    the float model on the data. ``plan`` says on what configurations are trained that are.
     """
 
     model: FloatModel
@@ -63,6 +64,7 @@ class Setting:
     data: Mapping[str, Any]
     target: Target
     reference: FloatRun | None = None
+    plan: TrainingPlan | None = None
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -101,8 +103,8 @@ def evaluate(setting: Setting, scheme: Scheme) -> tuple[Record, bytes | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CalibrationWarning)  # of the data, and so the same for every configuration
-            quantized = quantize(setting.model, setting.calibration, scheme, setting.target.name)
-    except QuantizationError as error:
+            quantized, trained = made(setting, scheme)
+    except (QuantizationError, UnsupportedError) as error:
         return {**head, "refused": " ".join(str(error).split())}, None
     comparison = compare(setting.model, quantized, setting.data, reference=setting.reference)
     needs, problem = device_needs(setting, quantized)
@@ -125,8 +127,17 @@ def evaluate(setting: Setting, scheme: Scheme) -> tuple[Record, bytes | None]:
         "roundings": described["roundings"],
         "decisions": list(quantized.provenance.decisions),
         "gates": gate_curves(setting.model, quantized),
+        **({} if trained is None else {"training": trained}),
     }
     return record, content
+
+
+def made(setting: Setting, scheme: Scheme, seconds: float | None = None) -> tuple[QuantModel, Record | None]:
+    """Return the model of a configuration, and what its training came to, None without one; ``seconds`` limit it in the plan's place."""
+    if not epochs_of(scheme) or setting.plan is None:
+        return quantize(setting.model, setting.calibration, scheme, setting.target.name), None
+    found = setting.plan.train(setting.model, setting.calibration, scheme, setting.target.name, seconds)
+    return found.model, brief(found)
 
 
 def device_needs(setting: Setting, quantized: QuantModel, count: bool = True) -> tuple[Needs | None, str | None]:

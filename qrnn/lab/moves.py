@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from qrnn.lab.axes import TUNED
+from qrnn.lab.training import AXIS, configuration, epochs_of
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import Recurrent
@@ -26,17 +27,18 @@ TABLES = ("pwl:512", "pwl:128", "pwl:64", "pwl:32", "pwl:16", "hard")
 
 @dataclass(frozen=True)
 class Space:
-    """What a model has to choose: ``kinds`` as `gate_kinds` returns them, and single widths (`Scheme.widths`)."""
+    """What a model has to choose: ``kinds`` as `gate_kinds` returns them, single widths (`Scheme.widths`), and ``epochs`` of training, or 0."""
 
     kinds: dict[str, str]
     widths: tuple[Choice, ...]
+    epochs: int = 0
 
 
-def space(model: FloatModel) -> Space:
+def space(model: FloatModel, epochs: int = 0) -> Space:
     """Return what ``model`` has to choose. Of a single source there is no key, since `Scheme.input` says its width."""
     sources = source_tensors(model)
     alone = sources if len(sources) == 1 else ()
-    return Space(gate_kinds(model), tuple(c for c in choices(model) if c.key not in alone))
+    return Space(gate_kinds(model), tuple(c for c in choices(model) if c.key not in alone), epochs)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,9 @@ def moves(scheme: Scheme, space: Space) -> Iterator[tuple[Move, Scheme]]:
             too_wide = axis in ("activations", "input") and value != AUTO and bits_of(str(value)) > widest
             if value != getattr(scheme, axis) and not too_wide:
                 yield Move(axis, str(value)), replace(scheme, **{axis: value})
+    if space.epochs:
+        value = 0 if epochs_of(scheme) else space.epochs
+        yield Move(AXIS, str(value)), replace(configuration(scheme), finetune=value)
     now = gates_of(scheme, kinds)
     for choice in TABLES if len(kinds) > 1 else ():
         changed = dict.fromkeys(kinds, choice)

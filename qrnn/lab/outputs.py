@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qrnn.errors import DataError
@@ -16,11 +17,13 @@ BRIEF = ("key", "label", "scheme", "figures", "cost", "judgement", "latency", "r
 """The parts of a record that the summary has."""
 
 
-def write_outputs(result: SweepResult, model: str, calibration: str, data: str) -> list[Path]:
+def write_outputs(
+    result: SweepResult, model: str, calibration: str, data: str, train: Sequence[str] = ()
+) -> list[Path]:
     """Write all outputs to the sweep's folder, each whole or not at all, and return their paths.
 
-    Plots are written only where matplotlib is installed. ``model``, ``calibration`` and ``data`` are the paths that commands in the report
-    name.
+    Plots are written only where matplotlib is installed. ``model``, ``calibration``, ``data`` are the paths that commands in the report
+    name, and ``train`` the options of a training.
     """
     made = [r for r in result.records if "figures" in r]
     files = {
@@ -41,7 +44,7 @@ def write_outputs(result: SweepResult, model: str, calibration: str, data: str) 
                 "points": [{k: r[k] for k in BRIEF if k in r} for r in result.records],
             }
         ),
-        REPORT: render(result, model, calibration, data),
+        REPORT: render(result, model, calibration, data, train),
     }
     axes = [axis["name"] for axis in varied(made)]
     try:

@@ -23,6 +23,7 @@ from qrnn.devices.toolchain import find_toolchain
 from qrnn.errors import DataError, DeviceError
 from qrnn.lab.axes import choices
 from qrnn.lab.evaluate import Record, Setting
+from qrnn.lab.training import AXIS, epochs_of
 from qrnn.quantization.scheme import Scheme
 from qrnn.system.atomic import destination, write_atomically
 from qrnn.system.files import read_regular, reason
@@ -64,6 +65,7 @@ class Results:
         self.folder = folder
         self.versions = versions(setting)
         self._common = {**setting.digests, **self.versions}
+        self._training = "" if setting.plan is None else setting.plan.digest
         try:
             for part in ("results", "models"):
                 os.makedirs(os.path.realpath(folder / part), exist_ok=True)
@@ -71,8 +73,13 @@ class Results:
             raise DataError(f"cannot write to {folder / part}: {reason(error)}; give another folder") from None
 
     def key(self, scheme: Scheme) -> str:
-        """Return the configuration's digest, 16 hexadecimal digits."""
-        text = json.dumps({**self._common, "scheme": choices(scheme)}, sort_keys=True)
+        """Return the configuration's digest, 16 hexadecimal digits; of the training data only where it is trained."""
+        chosen, common = choices(scheme), self._common
+        if epochs_of(scheme):
+            common = {**common, "training": self._training}
+        else:
+            chosen.pop(AXIS, None)
+        text = json.dumps({**common, "scheme": chosen}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def read(self, key: str) -> Record | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from qrnn.errors import DataError
-from qrnn.lab.axes import grid, only
+from qrnn.lab.axes import choices, grid, only
 from qrnn.lab.evaluate import Record, Setting, with_reference
 from qrnn.lab.executors import process_pool, run_all
 from qrnn.lab.latency import latency_batch, measure_latency
 from qrnn.lab.pareto import DEFAULT_FRONT, front, known_figures
 from qrnn.lab.results import Results
 from qrnn.lab.sweep_result import SweepResult
+from qrnn.lab.training import TrainingPlan, check_plan
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.quantization.scheme import Scheme
@@ -38,6 +40,7 @@ def sweep(
     latency: bool = True,
     stream: bool = False,
     values: Mapping[str, Any] | None = None,
+    training: TrainingPlan | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> SweepResult:
     """Measure every combination of ``vary`` on ``data`` and keep the records in ``folder``.
@@ -46,9 +49,10 @@ def sweep(
     of `Scheme` to values; None is the default grid of 80. ``only_with`` keeps only configurations whose fields have one of these values, and
     ``limit`` only the first ones. Other fields are the target's. ``executor`` is an executor of concurrent.futures or a `distributed.Client`
     that measures in parallel; without it ``jobs`` processes do (a script then needs the usual ``if __name__ == "__main__"``). Configurations
-    that ``folder`` already has are not measured again. Latencies are measured last, in this process, one at a time. ``progress`` is called with
-    (done, all) of the configurations and their latencies. Raises DataError, QuantizationError or TargetError for what does not fit; nothing is
-    then written.
+    that ``folder`` already has are not measured again. Where ``vary`` has the axis ``finetune``, of numbers of epochs, ``training`` says on
+    what configurations are trained, and for how long at most. Latencies are measured last, in this process, one at a time. ``progress`` is
+    called with (done, all) of the configurations and their latencies. Raises DataError, QuantizationError or TargetError for what does not fit;
+    nothing is then written.
     """
     from qrnn.trained_files import load_trained
 
@@ -61,7 +65,8 @@ def sweep(
     float_model = model if isinstance(model, FloatModel) else load_trained(model, stream, values=values)
     make_batch(float_model.inputs, calibration)
     batch = make_batch(float_model.inputs, data)
-    setting = Setting(float_model, dict(calibration), dict(data), device)
+    check_plan(training, schemes, float_model)
+    setting = Setting(float_model, dict(calibration), dict(data), device, plan=training)
     results = Results(Path(folder), setting)
     keys = [results.key(scheme) for scheme in schemes]
     records: dict[int, Record] = {}
@@ -85,7 +90,8 @@ def sweep(
             index = missing[position]
             records[index] = results.write(keys[index], record, content)
             report(len(records))
-    ordered = [records[index] for index in range(len(keys))]
+    # A record may come from a sweep that had other axes.
+    ordered = [{**records[index], "scheme": json_choices(scheme)} for index, scheme in enumerate(schemes)]
     if latency:
         _latencies(results, setting, ordered, lambda done: report(len(keys) + done))
     return SweepResult(
@@ -103,6 +109,11 @@ def sweep(
         stream,
         dict(float_model.values),
     )
+
+
+def json_choices(scheme: Scheme) -> Record:
+    """Return the choices of a configuration as JSON has them."""
+    return dict(json.loads(json.dumps(choices(scheme))))
 
 
 def configurations(

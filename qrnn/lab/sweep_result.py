@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qrnn.lab.effects import effects
 from qrnn.lab.evaluate import Record
 from qrnn.lab.pareto import FIGURES, known_figures, value
 from qrnn.lab.plot import draw
+from qrnn.lab.training import AXIS
 from qrnn.system import tables
 from qrnn.system.reports import Picture, Report
 from qrnn.targets import Target
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 SHOWN = 20
 """The number of rows of the front that the terminal shows."""
@@ -106,6 +109,8 @@ class SweepResult(Report):
         )
         if len(self.front) > SHOWN:
             out.print(f"and {len(self.front) - SHOWN} more in front.csv")
+        if any("training" in r for r in made):
+            out.print(_training(made))
         problem = next((r["cost"]["problem"] for r in made if r["cost"]["problem"]), None)
         if problem is not None:
             out.print(f"~ is by the target's cost model, and ? unknown: {problem[:200]}", soft_wrap=True)
@@ -120,3 +125,15 @@ class SweepResult(Report):
         if path is not None:
             picture.save(path)
         return picture
+
+
+def _training(records: list[Record]) -> Table:
+    """Return a table of what training changes, and what rounding with care does (refine), each where nothing else differs."""
+    rows = []
+    for effect in effects(records):
+        if effect["axis"] in (AXIS, "refine") and effect["pairs"]:
+            changes = [effect["median"][key] for key in ("sqnr_db", "accuracy", "agreement")]
+            cells = ["" if change is None else f"{change:+.2f}" for change in changes]
+            rows.append((f"{effect['axis']}={effect['value']}", effect["against"], str(effect["pairs"]), *cells))
+    columns = (tables.text("choice"), tables.text("against"), *map(tables.number, ("pairs", "dB", "acc. %", "agr. %")))
+    return tables.table(columns, rows, "What training buys beside refinement: the median change")

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from qrnn.accuracy.compare import compare
-from qrnn.conversion import quantize
 from qrnn.devices.fit import CODE_BYTES
 from qrnn.devices.measure import Needs
-from qrnn.errors import QuantizationError
+from qrnn.errors import QuantizationError, UnsupportedError
 from qrnn.lab.axes import choices
 from qrnn.lab.budgets import ORDER, Bound, Cheapest
-from qrnn.lab.evaluate import Record, Setting, accuracy_figures, cost_figures, device_needs
+from qrnn.lab.evaluate import Record, Setting, accuracy_figures, cost_figures, device_needs, made
 from qrnn.lab.latency import latency_batch, measure_latency
 from qrnn.lab.moves import Space, gates_of
+from qrnn.lab.training import AXIS, epochs_of
 from qrnn.model.file import save
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
@@ -32,11 +32,15 @@ class Trial:
     figures: Record
     counted: bool = False
     needs: Needs | None = None
+    training: Record | None = None
 
 
 @dataclass
 class Trials:
-    """Measures configurations of ``setting`` at most once each, and orders them by ``bounds`` and then by the cost ``cheapest``."""
+    """Measures configurations of ``setting`` at most once each, and orders them by ``bounds`` and then by the cost ``cheapest``.
+
+    All trainings together take at most as long as the setting's plan allows; configurations that would be trained after that are left out.
+    """
 
     setting: Setting
     bounds: list[Bound]
@@ -46,6 +50,7 @@ class Trials:
     _changes: dict[tuple[str, str], float] = field(default_factory=dict)
     """Feature of a configuration (axis or gate, value) → instructions that it adds to the first trial's."""
     _first: Trial | None = None
+    trained_seconds: float = 0.0
 
     def trial(self, scheme: Scheme) -> Trial | None:
         """Measure a configuration's accuracy and estimate its cost; return None for a configuration that this model cannot have."""
@@ -88,10 +93,10 @@ class Trials:
     def features(self, scheme: Scheme) -> dict[str, str]:
         """Return what instructions depend on: widths, the input's scheme, and the form of each gate.
 
-        The size of a table and the calibrator do not count.
+        The size of a table, the calibrator and training do not count.
         """
         forms = {key: value.split(":")[0] for key, value in gates_of(scheme, self.space.kinds).items()}
-        rest = {k: str(v) for k, v in choices(scheme).items() if k not in ("gates", "calibrator", "widths")}
+        rest = {k: str(v) for k, v in choices(scheme).items() if k not in ("gates", "calibrator", "widths", AXIS)}
         widths = {f"width {key}": width for key, width in scheme.widths}
         return {**rest, **forms, **widths}
 
@@ -107,12 +112,18 @@ class Trials:
         return sorted((t for t in self.tried.values() if t is not None), key=self.score)
 
     def _measure(self, scheme: Scheme) -> Trial | None:
+        left = None
+        if epochs_of(scheme) and self.setting.plan is not None and self.setting.plan.seconds:
+            left = self.setting.plan.seconds - self.trained_seconds
+            if left <= 0:
+                return None
         try:
-            quantized = quantize(self.setting.model, self.setting.calibration, scheme, self.setting.target.name)
-        except QuantizationError:
+            quantized, trained = made(self.setting, scheme, left)
+        except (QuantizationError, UnsupportedError):
             return None
+        self.trained_seconds += 0.0 if trained is None else trained["seconds"]
         comparison = compare(self.setting.model, quantized, self.setting.data, reference=self.setting.reference)
-        trial = Trial(scheme, quantized, accuracy_figures(comparison))
+        trial = Trial(scheme, quantized, accuracy_figures(comparison), training=trained)
         trial.needs, _ = device_needs(self.setting, quantized, count=False)
         self._estimate(trial)
         if self.cheapest == "latency":

@@ -10,6 +10,7 @@ from qrnn.errors import DataError, DeviceError
 from qrnn.lab.budgets import Bound, Budgets, Cheapest
 from qrnn.lab.evaluate import Record, Setting, with_reference
 from qrnn.lab.moves import Move, apply, gates_of, moves, space, with_gates
+from qrnn.lab.training import Configuration, TrainingPlan
 from qrnn.lab.trials import Trial, Trials, changes
 from qrnn.lab.tune_result import Sensitivity, TuneResult
 from qrnn.model.batch import make_batch
@@ -31,15 +32,18 @@ def tune(
     cheapest: Cheapest = "instructions",
     most: int = 150,
     stream: bool = False,
+    training: TrainingPlan | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> TuneResult:
     """Search widths, by layer too, calibrator, input scheme and gate functions for the cheapest model that meets ``budgets`` on ``data``.
 
-    Cheapest means the fewest ``instructions`` per step on ``target``, then flash, then RAM; ``flash``, ``ram`` or ``latency`` (on this
-    machine) put another figure first (`qrnn.lab.budgets.ORDER`); of equal models, the one with the higher SQNR. ``most`` is the number of
-    configurations to measure. ``stream`` is as for `qrnn.load_onnx`, where ``model`` is a path. The result is the same every time, but for
-    ``latency``, which is measured. ``progress`` is called with (done, all at most). Raises DataError for budgets and data that do not fit
-    (a drop of accuracy needs labels), and DeviceError for a budget of instructions where nothing can tell them.
+    Cheapest means the fewest ``instructions`` per step on ``target``, then flash, then RAM; ``flash``, ``ram`` or ``latency`` (on this machine)
+    put another figure first (`qrnn.lab.budgets.ORDER`); of equal models, the one with the higher SQNR. ``most`` is the number of configurations
+    to measure. ``stream`` is as for `qrnn.load_onnx`, where ``model`` is a path. With ``training`` configurations are tried as they are and
+    trained, for as many epochs as it says; its ``seconds`` are for all trainings together, after which none is tried. The result is the same
+    every time, but for ``latency``, which is measured, and for what a limit of time leaves out. ``progress`` is called with (done, all at
+    most). Raises DataError for budgets and data that do not fit (a drop of accuracy needs labels), and DeviceError for a budget of instructions
+    where nothing can tell them.
     """
     from qrnn.trained_files import load_trained
 
@@ -54,11 +58,13 @@ def tune(
         )
     float_model = model if isinstance(model, FloatModel) else load_trained(model, stream)
     make_batch(float_model.inputs, calibration)
-    setting = with_reference(Setting(float_model, dict(calibration), dict(data), device))
-    found = space(float_model)
+    if training is not None:
+        training.check(float_model)
+    setting = with_reference(Setting(float_model, dict(calibration), dict(data), device, plan=training))
+    found = space(float_model, 0 if training is None else training.choices.epochs)
     trials = Trials(setting, budgets.bounds(), cheapest, found)
     search = _Search(trials, most, progress)
-    base = Scheme(**device.scheme)
+    base = Scheme(**device.scheme) if training is None else Configuration(**device.scheme)
     base = with_gates(base, gates_of(base, found.kinds)) if found.kinds else base
     start = search.measure(base)
     if start is None:
@@ -82,6 +88,7 @@ def tune(
         problems,
         len(trials.tried),
         device.name,
+        chosen.training,
     )
 
 

@@ -63,6 +63,8 @@ class TuneResult(Report):
     problems: list[str]
     tried: int
     target: str = ""
+    training: Record | None = None
+    """What the model's training came to, as in a sweep's record; None where it is not trained."""
 
     @property
     def met(self) -> bool:
@@ -107,6 +109,11 @@ class TuneResult(Report):
         out.print(f"\n{self.tried} configurations tried for {self.target}; found: {label(self.scheme)}", soft_wrap=True)
         columns = (tables.text(""), *map(tables.number, ("start", "found")), tables.text("budget"))
         out.print(tables.table(columns, rows))
+        if self.training is not None:
+            out.print(
+                f"trained for {self.training['epochs']} epochs in {self.training['seconds']:.0f} s, epoch {self.training['best_epoch']} kept",
+                soft_wrap=True,
+            )
         if guess:
             out.print("~: by the cost model; nothing here can build and run for this target")
         for problem in self.problems:
@@ -129,6 +136,7 @@ class TuneResult(Report):
             ],
             "sensitivity": [{"change": s.change, **s.differences} for s in self.sensitivity],
             "tried": self.tried,
+            **({} if self.training is None else {"training": self.training}),
         }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from qrnn.errors import QuantizationError
 from qrnn.lab.axes import AXES, DEFAULT_GRID, TUNED, convert_command, grid, label, only, parse_axes, parse_axis
+from qrnn.lab.training import Configuration
 from qrnn.quantization.scheme import Scheme
 
 
@@ -22,11 +23,12 @@ def test_the_default_grid() -> None:
 
 def test_every_field_of_scheme_is_an_axis() -> None:
     """A field that is added to Scheme can be varied without a change here; but for the one that says what a target can do."""
-    assert (*AXES, "widest_operand", "multipliers") == tuple(f.name for f in fields(Scheme))
+    own = tuple(f.name for f in fields(Scheme))
+    assert (*AXES[:-1], "widest_operand", "multipliers", AXES[-1]) == (*own, "finetune")
     assert set(DEFAULT_GRID) | set(TUNED) <= set(AXES)
     for name in AXES:
-        value = getattr(Scheme(), name)
-        assert parse_axis(f"{name}={value or 'none'}") == (name, (value,))
+        value = getattr(Configuration(), name)
+        assert parse_axis(f"{name}={'none' if value == () else value}") == (name, (value,))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,7 @@ def test_every_field_of_scheme_is_an_axis() -> None:
         ("gates=hard:0.25,0.5;", ("gates", ("hard:0.25,0.5",))),
         ("input=8-per-feature", ("input", ("8-per-feature",))),
         ("activations=8,auto", ("activations", (8, "auto"))),
+        ("finetune=0,20", ("finetune", (0, 20))),
         ("widths=none;gru.h=16,gru.R=4", ("widths", ((), (("gru.R", "4"), ("gru.h", "16"))))),
     ],
 )
@@ -53,6 +56,7 @@ def test_axes_that_are_said(text: str, expected: tuple[str, tuple[object, ...]])
         ("weights=", "no values"),
         ("weights=,", "no values"),
         ("weights=5", "weights=5, expected 16, 8, 4 or auto"),
+        ("finetune=-1", "finetune=-1, expected a number of epochs, or 0"),
         ("weights=eight", "expected a number"),
         ("weights=8.0", "expected a number"),
         ("gates=pwl:100", "pwl:100"),

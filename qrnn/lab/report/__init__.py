@@ -15,7 +15,7 @@ from qrnn.lab.effects import effects
 from qrnn.lab.evaluate import Record
 from qrnn.lab.pareto import FIGURES
 from qrnn.lab.sweep_result import SweepResult
-from qrnn.quantization.scheme import Scheme
+from qrnn.lab.training import Configuration
 
 SCRIPTS = ("charts.js", "details.js", "main.js")
 DETAILS = (
@@ -34,11 +34,11 @@ DETAILED = 250
 """The number of points whose details are shown, beside the front's."""
 
 
-def render(result: SweepResult, model: str, calibration: str, data: str) -> bytes:
-    """Return the page; ``model``, ``calibration`` and ``data`` are the paths that its commands name."""
+def render(result: SweepResult, model: str, calibration: str, data: str, train: Sequence[str] = ()) -> bytes:
+    """Return the page; ``model``, ``calibration`` and ``data`` are the paths that its commands name, ``train`` the options of a training."""
     here = files(__name__)
     title = f"{result.model}: accuracy against cost"
-    content = json.dumps(report_data(result, model, calibration, data), allow_nan=False, separators=(",", ":"))
+    content = json.dumps(report_data(result, model, calibration, data, train), allow_nan=False, separators=(",", ":"))
     page = Template((here / "report.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
         css=(here / "report.css").read_text(encoding="utf-8"),
@@ -48,7 +48,9 @@ def render(result: SweepResult, model: str, calibration: str, data: str) -> byte
     return page.encode(errors="backslashreplace")  # names of files may be no Unicode
 
 
-def report_data(result: SweepResult, model: str, calibration: str, data: str) -> dict[str, Any]:
+def report_data(
+    result: SweepResult, model: str, calibration: str, data: str, train: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the data that the page's script reads."""
     made = [(index, r) for index, r in enumerate(result.records) if "figures" in r]
     position = {index: k for k, (index, _) in enumerate(made)}
@@ -57,7 +59,7 @@ def report_data(result: SweepResult, model: str, calibration: str, data: str) ->
     points: list[dict[str, Any]] = []
     for index, record in made:
         point = _point(record)
-        point["command"] = _commands(result, record, model, calibration, data)
+        point["command"] = _commands(result, record, model, calibration, data, train)
         if len(points) < DETAILED or index in result.front:
             point["details"] = {key: record[key] for key in DETAILS}
             point["details"]["gates"] = [_gate(gate, curves, listed) for gate in record["gates"]]
@@ -113,10 +115,13 @@ def _point(record: Record) -> dict[str, Any]:
     }
 
 
-def _commands(result: SweepResult, record: Record, model: str, calibration: str, data: str) -> str:
-    scheme = Scheme(**record["scheme"])
+def _commands(
+    result: SweepResult, record: Record, model: str, calibration: str, data: str, train: Sequence[str]
+) -> str:
+    """Return the commands that make a configuration's model and measure it."""
+    scheme = Configuration(**record["scheme"])
     convert = convert_command(
-        scheme, model, calibration, result.target.name, "point.qrnn", result.stream, result.values
+        scheme, model, calibration, result.target.name, "point.qrnn", result.stream, result.values, train
     )
     return f"{convert}\n{shlex.join(['qrnn', 'compare', model, 'point.qrnn', '--data', data])}"
 
