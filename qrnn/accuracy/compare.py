@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.accuracy.comparison import Agreement, Comparison, Decisions, SequenceErrors
+from qrnn.accuracy.comparison import Comparison, SequenceErrors
+from qrnn.accuracy.confusion import Agreement, Confusion
 from qrnn.accuracy.data_pieces import compared_data
 from qrnn.accuracy.deciding import deciding_output, threshold_of
+from qrnn.accuracy.decisions import Decisions
 from qrnn.accuracy.float_run import FloatRun, Runtime, run_piece
 from qrnn.accuracy.probe import ErrorSum, LayerProbe
 from qrnn.backends import DEFAULT_BACKEND
@@ -20,7 +23,7 @@ from qrnn.data_files.opening import DataFile
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import Batch, check_type
-from qrnn.model.float_model import FloatModel, GraphOutput
+from qrnn.model.float_model import FloatModel, GraphOutput, check_float
 from qrnn.model.integers_only import check_integers
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
@@ -28,6 +31,9 @@ from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.model.time import TimeAxis
 from qrnn.quantization.floor import floor_of, floor_widths
 from qrnn.running.session import Session
+from qrnn.system.progress import Wanted, reporting
+
+_log = logging.getLogger(__name__)
 
 
 def compare(
@@ -38,19 +44,38 @@ def compare(
     backend: str = DEFAULT_BACKEND,
     isa: str | None = None,
     onnx_path: str | bytes | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Wanted = None,
     reference: FloatRun | None = None,
 ) -> Comparison:
     """Run both models on ``data`` (arrays by graph input, batch first, optionally ``lengths`` and ``labels``) and measure their difference.
 
-    ``data`` may be a file that `qrnn.open_data` opened. It is read twice, a few sequences at a time, and results of single sequences are
-    not kept (`Comparison.by_sequence`), so that memory does not grow with their number.
-    ``isa`` is as for `Session`. With ``onnx_path``, ONNX Runtime runs that file too, or these bytes of one, where it is installed.
-    ``progress`` is called with (done, all) sequences. ``reference`` is the result of `qrnn.accuracy.float_run.run_float` for the same model
+    ``data`` may be a file that `qrnn.open_data` opened. It is read twice, a few sequences at a time, and results of single sequences are not
+    kept (`Comparison.by_sequence`), so that memory does not grow with their number. ``isa`` is as for `Session`. With ``onnx_path``, ONNX
+    Runtime runs that file too, or these bytes of one, where it is installed. ``progress`` is called with (done, all) sequences; None shows a
+    bar where stderr is a terminal, and False shows none. ``reference`` is the result of `qrnn.accuracy.float_run.run_float` for the same model
     and data, which is then not run again. Raises DataError for data or labels that do not fit, and for two models that are not of the same
     graph.
     """
+    with reporting(progress, "comparing") as report:
+        found = _compared(float_model, quant_model, data, backend, isa, onnx_path, report, reference)
+    for name, error in found.outputs.items():
+        _log.debug("%s: output %s has an SQNR of %.1f dB", found.model, name, error.sqnr_db)
+    return found
+
+
+def _compared(
+    float_model: FloatModel,
+    quant_model: QuantModel,
+    data: Mapping[str, Any] | DataFile,
+    backend: str,
+    isa: str | None,
+    onnx_path: str | bytes | os.PathLike[str] | None,
+    report: Callable[[int, int], Any],
+    reference: FloatRun | None,
+) -> Comparison:
+    """Measure what `compare` does."""
     check_integers(quant_model, "compare")
+    check_float(float_model, "compare")
     check_same_source(float_model, quant_model)
     check_same_memory(float_model, quant_model)
     compared = compared_data(float_model, data)
@@ -83,6 +108,7 @@ def compare(
             sources["onnxruntime"] = known.runtime
         elif decisions is not None:
             decisions.correct.pop("onnxruntime", None)
+            decisions.confusion.pop("onnxruntime", None)
         for output in float_model.outputs:
             axis = _axis(float_model, output, piece)
             mask = None if axis is None else axis.mask
@@ -99,8 +125,7 @@ def compare(
             chosen = {s: arrays[decided.name] for s, arrays in sources.items()}
             axis = _axis(float_model, decided, piece)
             count_decisions(decisions, chosen, labels, piece.size, axis, keep=compared.in_memory)
-        if progress is not None:
-            progress(stop, compared.size)
+        report(stop, compared.size)
     if reference is not None:
         floor = reference.floors.setdefault(weights, floor)
     return Comparison(
@@ -205,3 +230,4 @@ def count_decisions(
         tally = decisions.correct.setdefault(source, Agreement())
         tally.agree += int((choice[:, 0] == truth).sum())
         tally.total += len(truth)
+        decisions.confusion.setdefault(source, Confusion()).add(truth, choice[:, 0])

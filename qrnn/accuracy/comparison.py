@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qrnn.accuracy.clipping import Saturation
-from qrnn.accuracy.metrics import wilson_interval
+from qrnn.accuracy.decisions import Decisions
 from qrnn.accuracy.plot import draw
 from qrnn.accuracy.probe import ErrorSum
 from qrnn.model.parts import FloatArray
@@ -21,48 +21,6 @@ from qrnn.system.reports import Picture, Report
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
-
-@dataclass
-class Agreement:
-    """How often two sources decide alike: ``agree`` times in ``total``."""
-
-    agree: int = 0
-    total: int = 0
-
-    @property
-    def rate(self) -> float:
-        """The fraction agree / total."""
-        return self.agree / self.total if self.total else float("nan")
-
-    @property
-    def percent(self) -> float:
-        """The percentage 100 · agree / total, rounded once, so that a gate at a round figure is met by that figure."""
-        return 100 * self.agree / self.total if self.total else float("nan")
-
-
-@dataclass
-class Decisions:
-    """The decisions of one output.
-
-    ``rule`` is argmax over features, or a threshold on each feature; ``at`` is every step, or each sequence's end.
-    """
-
-    output: str
-    rule: str
-    at: str
-    agreement: Agreement = field(default_factory=Agreement)
-    correct: dict[str, Agreement] = field(default_factory=dict)
-    """Correct decisions by source (float, quantized, onnxruntime); empty without labels."""
-    chosen: dict[str, list[int]] = field(default_factory=dict)
-    """The choice of each source, and under ``label`` the right one, by sequence; empty unless there is one decision per sequence."""
-
-    @property
-    def accuracy_drop(self) -> float:
-        """The float model's accuracy minus the quantized model's, in percentage points; nan without labels."""
-        if "float" not in self.correct:
-            return float("nan")
-        return 100 * (self.correct["float"].agree - self.correct["quantized"].agree) / self.correct["float"].total
 
 
 @dataclass
@@ -157,7 +115,8 @@ class Comparison(Report):
             out.print(tables.table(columns, rows, "Saturation"))
         elif self.layers:
             out.print("saturation: none anywhere")
-        _print_decisions(self.decisions, out)
+        if self.decisions is not None:
+            self.decisions.render(out)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Picture:
         """Return a picture of the error over time and of the SQNR of every gate and state; write it as PNG where a ``path`` is given.
@@ -171,16 +130,6 @@ class Comparison(Report):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists."""
-        decisions = None
-        if self.decisions is not None:
-            decisions = {
-                "output": self.decisions.output,
-                "rule": self.decisions.rule,
-                "at": self.decisions.at,
-                "agreement": _rate(self.decisions.agreement),
-                "accuracy": {source: _rate(a) for source, a in self.decisions.correct.items()},
-                "accuracy_drop_points": self.decisions.accuracy_drop if self.decisions.correct else None,
-            }
         return {
             "model": self.model,
             "backend": self.backend,
@@ -192,7 +141,7 @@ class Comparison(Report):
             "onnxruntime_against_float64": {name: e.to_dict() for name, e in self.onnxruntime.items()},
             "onnxruntime_note": self.onnxruntime_note,
             "layers": {name: e.to_dict() for name, e in self.layers.items()},
-            "decisions": decisions,
+            "decisions": None if self.decisions is None else self.decisions.to_dict(),
             "saturation": [asdict(s) for s in self.saturation],
             "range_used": self.ranges,
             "weight_rms_of_range": self.weight_ranges,
@@ -228,11 +177,6 @@ class Comparison(Report):
                     else f"accuracy drop {drop:.2f} points is above {max_accuracy_drop:g}"
                 )
         return problems
-
-
-def _rate(a: Agreement) -> dict[str, Any]:
-    low, high = wilson_interval(a.agree, a.total)
-    return {"count": a.agree, "total": a.total, "rate": a.rate, "confidence_95": [low, high]}
 
 
 def _db(value: float) -> str:
@@ -291,24 +235,3 @@ def _drift(errors: Mapping[str, ErrorSum]) -> Table:
         rows.append((name, *(f"{at[m]:.2g}" if m < len(at) and error.count_at[m] else "" for m in marks)))
     columns = (tables.name("RMSE at step"), *(tables.number(str(m + 1)) for m in marks))
     return tables.table(columns, rows, "Error over time")
-
-
-def _print_decisions(decisions: Decisions | None, out: Console) -> None:
-    if decisions is None:
-        return
-    a = decisions.agreement
-    out.print(
-        f"decisions ({decisions.rule} of {decisions.output}, {decisions.at}): "
-        f"{a.agree} of {a.total} as in float ({a.percent:.2f} %)",
-        markup=False,
-        soft_wrap=True,
-    )
-    if decisions.correct:
-        rows = []
-        for source, tally in decisions.correct.items():
-            low, high = wilson_interval(tally.agree, tally.total)
-            interval = f"{100 * low:.2f} – {100 * high:.2f} %"
-            rows.append((source, f"{tally.agree} of {tally.total}", f"{tally.percent:.2f} %", interval))
-        columns = (tables.text("accuracy"), *map(tables.number, ("correct", "rate", "95 % interval")))
-        out.print(tables.table(columns, rows))
-        out.print(f"accuracy drop: {decisions.accuracy_drop:.2f} points")

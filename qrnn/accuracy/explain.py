@@ -27,7 +27,7 @@ from qrnn.backends.base import Trace
 from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
 from qrnn.model.batch import evenly, make_batch
-from qrnn.model.float_model import FloatModel
+from qrnn.model.float_model import FloatModel, check_float
 from qrnn.model.integers_only import check_integers
 from qrnn.model.kinds.rescale import QuantRescale
 from qrnn.model.layer_facts import LayerMatrix, Part
@@ -40,6 +40,7 @@ from qrnn.quantization.gate_choice import GATE_KEYS, parse_gates
 from qrnn.quantization.methods import parse_refine
 from qrnn.quantization.widths import parse_widths, widths_text
 from qrnn.running.session import Session
+from qrnn.system.progress import Wanted, reporting
 
 STEPS = 4096
 """About how many steps are used; sequences are taken evenly from all."""
@@ -54,13 +55,28 @@ def explain(
     data: Mapping[str, Any],
     *,
     random_data: bool = False,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Wanted = None,
 ) -> Explanation:
     """Ablate every part of ``model`` on ``data`` (arrays by graph input, batch first, optionally ``lengths``).
 
-    ``progress`` is called with (done, all) runs. Raises DataError for models that are not of the same graph, or whose channels were scaled.
+    Of longer data sequences are taken evenly, about `STEPS` steps (`Explanation.of_sequences` says of how many). ``progress`` is called with
+    (done, all) runs; None shows a bar where stderr is a terminal, and False shows none. Raises DataError for models that are not of the same
+    graph, or whose channels were scaled.
     """
+    with reporting(progress, "ablating") as report:
+        return _explained(float_model, model, data, random_data, report)
+
+
+def _explained(
+    float_model: FloatModel,
+    model: QuantModel,
+    data: Mapping[str, Any],
+    random_data: bool,
+    report: Callable[[int, int], Any],
+) -> Explanation:
+    """Measure what `explain` does."""
     check_integers(model, "explain")
+    check_float(float_model, "explain")
     check_same_source(float_model, model)
     for method, kind in (("equalize", "dense layers"), ("channels", "convolutions")):
         if method in parse_refine(str(model.provenance.scheme.get("refine", "none"))):
@@ -68,7 +84,8 @@ def explain(
                 f"--refine {method} scaled the channels between {kind}; convert without it to explain the rest"
             )
     check_same_memory(float_model, model)
-    batch = evenly(make_batch(float_model.inputs, data), STEPS)
+    given = make_batch(float_model.inputs, data)
+    batch = evenly(given, STEPS)
     if not batch.size:
         raise DataError("every sequence has length 0; expected at least one step")
     real, float_model = float_model, as_written(float_model, model.provenance.scheme)
@@ -82,8 +99,7 @@ def explain(
         integers = Integers(model, chosen)
         result = run_oracle_batch(integers.weights(float_model), batch, substitutes=integers).outputs[output]
         done += 1
-        if progress is not None:
-            progress(done, runs)
+        report(done, runs)
         return result
 
     want = run_oracle_batch(float_model, batch, substitutes=Substitutes()).outputs[output]
@@ -117,6 +133,7 @@ def explain(
         floor_db=decibels(signal, float(((want - at_floor) ** 2).sum())),
         costs=costs,
         clipped=tuple(s for s in probe.saturation() if s.saturated),
+        of_sequences=given.size,
     )
 
 

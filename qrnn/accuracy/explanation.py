@@ -84,6 +84,8 @@ class Explanation(Report):
     floor_db: float
     costs: tuple[Cost, ...]
     clipped: tuple[Saturation, ...] = ()
+    of_sequences: int = 0
+    """The sequences of the data, of which ``sequences`` were taken evenly."""
 
     def describe_lines(self) -> Iterator[str]:
         """Return the model's SQNR, and the parts that cost most."""
@@ -93,9 +95,14 @@ class Explanation(Report):
         yield "  str(report) has all of it as tables"
 
     @property
+    def _amount(self) -> str:
+        part = f" of the data's {self.of_sequences}, taken evenly" if self.of_sequences > self.sequences else ""
+        return f"{self.sequences} sequences{part}"
+
+    @property
     def _summary(self) -> str:
         return (
-            f"output {self.output}, {self.sequences} sequences, {self.steps} steps, SQNR {self.sqnr_db:.1f} dB, "
+            f"output {self.output}, {self._amount}, {self.steps} steps, SQNR {self.sqnr_db:.1f} dB, "
             f"{self.sqnr_about_mean_db:.1f} dB about the mean"
         )
 
@@ -139,6 +146,7 @@ class Explanation(Report):
             "model": self.model,
             "output": self.output,
             "sequences": self.sequences,
+            "of_sequences": self.of_sequences,
             "steps": self.steps,
             "random_data": self.random_data,
             "sqnr_db": _finite(self.sqnr_db),

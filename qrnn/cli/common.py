@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ from qrnn.data_files.archive import npz_bytes as npz_bytes
 from qrnn.data_files.archive import read_arrays as read_arrays
 from qrnn.errors import DataError
 from qrnn.system.atomic import destination
+from qrnn.system.progress import reporting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,24 +132,12 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str))
 
 
-@contextmanager
-def progress(label: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+def progress(label: str, shown: bool = True) -> AbstractContextManager[Callable[[int, int], Any]]:
     """Show a progress bar on stderr, which the body updates by calling it with (done, all); it vanishes when done.
 
     Nothing is shown where stderr is no terminal, or not ``shown``.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
-    )
-    out = console(stderr=True)
-    with Progress(*columns, console=out, transient=True, disable=not (shown and out.is_terminal)) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return reporting(None if shown else False, label, patience=0.0)
 
 
 def states_named(given: list[str] | None) -> dict[str, str]:

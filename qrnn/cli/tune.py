@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ from qrnn.cli.training_options import (
     training_words,
 )
 from qrnn.data_files.archive import array_shapes
+from qrnn.system.atomic import destination
 
 
 def tune(
@@ -42,6 +44,13 @@ def tune(
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="BEST.qrnn", help="Write the model, where every budget is met."),
+    ] = None,
+    trials: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep in this folder what is measured, and go on with what it has; when left out, BEST.trials beside --output.",
+        ),
     ] = None,
     target: Annotated[
         str, typer.Option(help="Hardware that budgets are of, a name or a .toml file (see: qrnn targets).")
@@ -73,6 +82,7 @@ def tune(
     from qrnn.errors import DataError
     from qrnn.lab.axes import convert_command
     from qrnn.lab.budgets import ORDER, Budgets, parse_amount
+    from qrnn.lab.results import check_folder
     from qrnn.lab.tune import tune as search
     from qrnn.model.file import save
     from qrnn.targets import load_target
@@ -99,6 +109,9 @@ def tune(
             raise DataError(
                 "--output and --json both go to stdout; leave out --json, or give --output the name of a file"
             )
+    folder = trials or trials_beside(output)
+    if folder is not None:
+        check_folder(folder)
     device = load_target(target)
     float_model = load_trained(model, stream, values=values_set(fixed), shapes=array_shapes(calibration))
     graph_inputs = float_model.inputs
@@ -106,7 +119,15 @@ def tune(
     plan = training_plan(train, float_model, train_seconds, train_seed, train_epochs)
     with progress("searching") as report:
         result = search(
-            float_model, *arrays, budgets, target=device, cheapest=least, most=most, training=plan, progress=report
+            float_model,
+            *arrays,
+            budgets,
+            target=device,
+            cheapest=least,
+            most=most,
+            training=plan,
+            folder=folder,
+            progress=report,
         )
     if output is not None and result.met:
         save(result.model, output)
@@ -127,5 +148,17 @@ def tune(
         result.render(out, command)
         if output is not None and result.met:
             out.print(f"wrote {output}", soft_wrap=True)
+        if folder is not None:
+            out.print(f"what was measured is in {folder}; a search with other budgets goes on with it", soft_wrap=True)
     if not result.met:
         raise typer.Exit(1)
+
+
+def trials_beside(output: Path | None) -> Path | None:
+    """Return the folder for the trials of a search whose model goes to ``output``; None where that is no ordinary file."""
+    if output is None:
+        return None
+    found = destination(output).found
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        return None
+    return output.with_name(f"{output.stem}.trials")

@@ -54,10 +54,13 @@ def verify(
     """Build exported C, run it, and compare every output and state with the host: exit status 1 unless all bits are equal."""
     from typing import get_args
 
+    import numpy as np
+
     from qrnn.devices.toolchain import Family
     from qrnn.devices.verify import verify as compare
     from qrnn.export.expected import integer_sequences, random_sequences
     from qrnn.export.folder import read_folder
+    from qrnn.model.batch import make_batch
     from qrnn.targets import load_target
 
     if compiler is not None and compiler not in get_args(Family):
@@ -75,8 +78,11 @@ def verify(
         verify_board(found, serial, measured, baud, timeout, json)
         return
     hardware = found.target if emulate else load_target("host-cpu")
+    given = None
     if data is not None:
-        vectors = integer_sequences(found.model, found.exported, read_arrays(data, found.model.inputs), sequences)
+        arrays = read_arrays(data, found.model.inputs)
+        given = int(np.count_nonzero(make_batch(found.model.inputs, arrays).lengths))
+        vectors = integer_sequences(found.model, found.exported, arrays, sequences)
     else:
         vectors = random_sequences(found.model, found.exported, [1, 2, 7, 30], seed=1)
     result = compare(found, hardware, vectors, compiler, cycles=emulate)  # type: ignore[arg-type]
@@ -98,6 +104,7 @@ def verify(
                 "compiler": result.compiler,
                 "sequences": result.sequences,
                 "steps": result.steps,
+                **({} if given is None else {"of_sequences": given}),
                 **({"generated": result.generated} if result.generated else {}),
                 **(counted if hardware.emulation is not None else {}),
             }
@@ -106,6 +113,11 @@ def verify(
         out = console()
         amount = f"{result.steps} rows" if found.model.rows else f"{result.sequences} sequences, {result.steps} steps"
         what = f"{amount} on {hardware.name} ({result.compiler})"
+        if given is not None and given > sequences:
+            out.print(
+                f"only the first {sequences} of the data's {given}; give --sequences {given} for all of them",
+                soft_wrap=True,
+            )
         if result.generated:
             what = f"{what}, {result.generated} generated steps"
         out.print(f"{what}: {'every output and state is equal' if equal else result.difference}", soft_wrap=True)

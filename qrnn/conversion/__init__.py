@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,10 +12,10 @@ import numpy as np
 
 from qrnn.conversion.search import Search
 from qrnn.conversion.weights import floors_of
-from qrnn.errors import QuantizationError
+from qrnn.errors import DataError, QuantizationError
 from qrnn.model.batch import Batch, evenly, make_batch
 from qrnn.model.digest import array_digest
-from qrnn.model.float_model import FloatModel
+from qrnn.model.float_model import FloatModel, check_float
 from qrnn.model.needed_steps import steps_for
 from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
@@ -24,8 +25,11 @@ from qrnn.quantization.fine_weights import as_written
 from qrnn.quantization.gate_choice import parse_gates
 from qrnn.quantization.scheme import AUTO, Scheme
 from qrnn.quantization.source_checks import CalibrationWarning, checked_calibration, decisions
+from qrnn.system.progress import Wanted, reporting
 
 __all__ = ["DEFAULT_SCHEME", "RANDOM", "Decided", "decide", "quantize", "random_inputs"]
+
+_log = logging.getLogger(__name__)
 
 RANDOM = "random"
 """The word that stands for random inputs in place of calibration data; the model records it, and every use warns of it."""
@@ -42,24 +46,26 @@ def quantize(
     calibration: Mapping[str, Any] | str,
     scheme: Scheme | None = None,
     target: str = "generic",
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Wanted = None,
 ) -> QuantModel:
     """Quantize ``model`` with ranges measured on ``calibration``.
 
-    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or it is the word ``"random"``, with which no
-    width is chosen. `Scheme` describes ``scheme``; None stands for `DEFAULT_SCHEME`. ``progress`` is called with (done, all) sequences, of
-    which the search for widths counts as many again. Raises DataError for data that do not fit the model and QuantizationError for a model
-    that the contract's integers cannot hold.
+    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or it is the word ``"random"``, with which no width
+    is chosen. `Scheme` describes ``scheme``; None stands for `DEFAULT_SCHEME`. ``progress`` is called with (done, all) sequences, of which the
+    search for widths counts as many again; None shows a bar where stderr is a terminal, and False shows none. Raises DataError for data that do
+    not fit the model and QuantizationError for a model that the contract's integers cannot hold.
     """
-    decided = decide(model, calibration, scheme, target, progress, stacklevel=3)
-    search = decided.search
-    quantized = decided.build()
-    if progress is not None:
-        progress(2 * search.batch.size, 2 * search.batch.size)
+    with reporting(progress, "calibrating") as report:
+        decided = decide(model, calibration, scheme, target, report, stacklevel=3)
+        search = decided.search
+        quantized = decided.build()
+        report(2 * search.batch.size, 2 * search.batch.size)
     if {"rounding", "bias"} & set(search.scheme.methods):
         from qrnn.refinement.rows import refine_rows  # runs the quantized model, which plain conversions do not need
 
         quantized = refine_rows(search.model, quantized, search.batch, search.scheme.methods, search.shown)
+    for reason in quantized.provenance.decisions:
+        _log.info("%s: %s", model.name, reason)
     return quantized
 
 
@@ -84,7 +90,10 @@ def decide(
     stacklevel: int = 2,
 ) -> Decided:
     """Make every choice of a conversion, as `quantize` does."""
+    check_float(model, "quantize")
     scheme = scheme or DEFAULT_SCHEME
+    if not isinstance(scheme, Scheme):
+        raise DataError(f"scheme={scheme!r}, expected a qrnn.Scheme, such as qrnn.Scheme(activations=8)")
     if not any(layer.keeps_state for layer in model.layers):
         raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
     check_widths(as_written(model, scheme.to_dict()), scheme, target)

@@ -12,6 +12,7 @@ most often because new values lie beyond narrow ranges, the search is made once 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -33,6 +34,8 @@ from qrnn.quantization.choices import Choice, choices
 from qrnn.quantization.inputs import source_tensors
 from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
 from qrnn.quantization.widths import bits_of
+
+_log = logging.getLogger(__name__)
 
 NEAR_BEST_DB = 0.5
 """Where no widths come within the tolerance of the floor, how much worse than the best of them the chosen ones may be.
@@ -115,7 +118,10 @@ class _Trials:
         self.search, self.choices = search, found
         self.bits = _floor_bits(search.scheme)
         """The width of weights whose floor is aimed at. Refined roundings of 4 bits are above the floor of 4 bits, so operands count more."""
-        self.noise = self._noise(evenly(search.batch, STEPS))
+        some = evenly(search.batch, STEPS)
+        if some.step_count < search.batch.step_count:
+            _log.info("widths are judged on %d of %d calibration steps", some.step_count, search.batch.step_count)
+        self.noise = self._noise(some)
         self.allowed_unseen: dict[str, float] = {}
         """The noise of each output that is allowed on unseen data, as a share of what `UNSEEN` says; empty while these are not measured."""
         self.unseen_points: dict[tuple[str, ...], Point] = {}

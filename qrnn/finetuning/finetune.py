@@ -96,7 +96,7 @@ def finetune(
         own, judged = held_out(found, training.held_out, training.seed)
     else:
         own, judged = found, examples(real, validation, _same_goal(real, validation, goal, output), "validation data")
-    untrained = quantize(real, calibration, scheme, target)
+    untrained = quantize(real, calibration, scheme, target, progress=False)
     if goal.kind == "float" or training.distill > 0:
         own = with_followed(own)
     if goal.kind == "float":

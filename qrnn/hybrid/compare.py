@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from qrnn.accuracy.compare import count_decisions
-from qrnn.accuracy.comparison import Comparison, Decisions
+from qrnn.accuracy.comparison import Comparison
+from qrnn.accuracy.decisions import Decisions
 from qrnn.accuracy.probe import ErrorSum
 from qrnn.backends import DEFAULT_BACKEND
 from qrnn.errors import DataError

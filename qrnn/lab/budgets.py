@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
 from typing import Any, Literal
 
 from qrnn.errors import DataError
@@ -65,6 +66,8 @@ class Budgets:
             )
         for name, value in vars(self).items():
             option = f"--{name.replace('_', '-')}"
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+                raise DataError(f"{option}={value!r}, expected a number")
             if value is not None and not isfinite(value):
                 raise DataError(f"{option}={value}, expected a finite number")
             if name in ("flash", "ram", "instructions") and value is not None and value <= 0:

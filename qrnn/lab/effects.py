@@ -1,4 +1,4 @@
-"""The effect of each choice by itself: the median change of every figure over pairs of configurations that differ in nothing else."""
+"""The effect of each choice by itself: the change of every figure over pairs of configurations that differ in nothing else."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from qrnn.lab.pareto import FIGURES
 def effects(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Return the effect of every value of every axis, except its first value.
 
-    Each entry has ``axis``, ``value``, ``against`` (the axis's first value), ``pairs``, and ``median`` by figure, None for a figure that no
-    pair has. ``records`` are those with figures.
+    Each entry has ``axis``, ``value``, ``against`` (the axis's first value), ``pairs``, and by figure ``median``, ``least`` and ``most``, the
+    middle and both ends of the changes; they are None for a figure that no pair has. ``records`` are those with figures.
     """
     found: list[dict[str, Any]] = []
     by_scheme = {_key(r["scheme"]): r["figures"] for r in records}
@@ -26,16 +26,25 @@ def effects(records: Sequence[Record]) -> list[dict[str, Any]]:
                 for r in records
                 if r["scheme"][axis] == value and _key({**r["scheme"], axis: values[0]}) in by_scheme
             ]
-            medians: dict[str, float | None] = {}
-            for figure in FIGURES.values():
-                changes = [
+            changes = {
+                figure.key: [
                     b[figure.key] - a[figure.key]
                     for a, b in pairs
                     if a.get(figure.key) is not None and b.get(figure.key) is not None
                 ]
-                medians[figure.key] = median(changes) if changes else None
+                for figure in FIGURES.values()
+            }
             found.append(
-                {"axis": axis, "value": str(value), "against": str(values[0]), "pairs": len(pairs), "median": medians}
+                {
+                    "axis": axis,
+                    "value": str(value),
+                    "against": str(values[0]),
+                    "pairs": len(pairs),
+                    **{
+                        name: {key: measure(found) if found else None for key, found in changes.items()}
+                        for name, measure in (("median", median), ("least", min), ("most", max))
+                    },
+                }
             )
     return found
 

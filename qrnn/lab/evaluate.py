@@ -48,6 +48,9 @@ WINDOWS = 32
 WORST = 8
 """The number of sequences that a record names."""
 
+COSTS = ("flash_bytes", "ram_bytes", "instructions")
+"""The figures of what a model costs on a target."""
+
 Record = dict[str, Any]
 
 
@@ -106,7 +109,7 @@ def evaluate(setting: Setting, scheme: Scheme) -> tuple[Record, bytes | None]:
             quantized, trained = made(setting, scheme)
     except (QuantizationError, UnsupportedError) as error:
         return {**head, "refused": " ".join(str(error).split())}, None
-    comparison = compare(setting.model, quantized, setting.data, reference=setting.reference)
+    comparison = compare(setting.model, quantized, setting.data, progress=False, reference=setting.reference)
     needs, problem = device_needs(setting, quantized)
     with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:
         path = Path(temporary) / "model.qrnn"
@@ -135,7 +138,7 @@ def evaluate(setting: Setting, scheme: Scheme) -> tuple[Record, bytes | None]:
 def made(setting: Setting, scheme: Scheme, seconds: float | None = None) -> tuple[QuantModel, Record | None]:
     """Return the model of a configuration, and what its training came to, None without one; ``seconds`` limit it in the plan's place."""
     if not epochs_of(scheme) or setting.plan is None:
-        return quantize(setting.model, setting.calibration, scheme, setting.target.name), None
+        return quantize(setting.model, setting.calibration, scheme, setting.target.name, progress=False), None
     found = setting.plan.train(setting.model, setting.calibration, scheme, setting.target.name, seconds)
     return found.model, brief(found)
 
@@ -170,7 +173,7 @@ def model_bytes(described: Mapping[str, Any]) -> int:
 def cost_figures(needs: Needs | None) -> Record:
     """Return bytes, and instructions per step; None where unknown."""
     if needs is None:
-        return {"flash_bytes": None, "ram_bytes": None, "instructions": None}
+        return dict.fromkeys(COSTS)
     flash = needs.flash_bytes if needs.flash_bytes is not None else needs.constant_bytes + CODE_BYTES
     return {"flash_bytes": flash, "ram_bytes": needs.ram_bytes, "instructions": needs.instructions}
 

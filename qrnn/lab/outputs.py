@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qrnn.errors import DataError
 from qrnn.lab.effects import effects
+from qrnn.lab.evaluate import Record
 from qrnn.lab.pareto import csv_text
 from qrnn.lab.report import render, varied
 from qrnn.lab.results import FORMAT, REPORT, SUMMARY, TABLES, json_bytes
@@ -41,7 +42,7 @@ def write_outputs(
                 "front_of": list(result.front_of),
                 "front": [result.records[index]["key"] for index in result.front],
                 "effects": effects(made),
-                "points": [{k: r[k] for k in BRIEF if k in r} for r in result.records],
+                "points": [_brief(r) for r in result.records],
             }
         ),
         REPORT: render(result, model, calibration, data, train),
@@ -56,3 +57,11 @@ def write_outputs(
     for name, content in files.items():
         write_atomically(result.folder / name, content)
     return [result.folder / name for name in files]
+
+
+def _brief(record: Record) -> Record:
+    """Return a record without what only its own file and the report have: layers, tensors, gates, and decisions by class."""
+    found = {part: record[part] for part in BRIEF if part in record}
+    if found.get("judgement") is not None:
+        found["judgement"] = {k: v for k, v in found["judgement"].items() if k not in ("classes", "confusion")}
+    return found

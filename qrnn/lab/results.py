@@ -37,7 +37,7 @@ OWN = ("results", "models", SUMMARY)
 """The files by which a sweep's folder is known."""
 
 
-def versions(setting: Setting) -> dict[str, str]:
+def versions(setting: Setting, form: str = FORMAT) -> dict[str, str]:
     """Return what may change a figure beside the inputs: qrnn, the contract, NumPy, the target's compiler and whether it is emulated."""
     target = setting.target
     try:
@@ -48,7 +48,7 @@ def versions(setting: Setting) -> dict[str, str]:
 
     emulator = target.emulation.command if target.emulation is not None and which(target.emulation.command) else "none"
     return {
-        "format": FORMAT,
+        "format": form,
         "qrnn": __version__,
         "contract": CONTRACT_VERSION,
         "numpy": np.__version__,
@@ -58,12 +58,12 @@ def versions(setting: Setting) -> dict[str, str]:
 
 
 class Results:
-    """The records of one setting in a folder, which is made; DataError where it is another setting's, or cannot be written."""
+    """The records of one setting in a folder, which is made; DataError where it is something else, or cannot be written."""
 
-    def __init__(self, folder: Path, setting: Setting) -> None:
+    def __init__(self, folder: Path, setting: Setting, form: str = FORMAT) -> None:
         check_folder(folder)
         self.folder = folder
-        self.versions = versions(setting)
+        self.versions = versions(setting, form)
         self._common = {**setting.digests, **self.versions}
         self._training = "" if setting.plan is None else setting.plan.digest
         try:
@@ -93,7 +93,13 @@ class Results:
             return None
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             pass
-        raise DataError(f"{path}: not a record of qrnn sweep; delete it, and it is measured again")
+        raise self.damaged(key)
+
+    def damaged(self, key: str) -> DataError:
+        """Return the error for a record that sweeps and searches never write."""
+        return DataError(
+            f"{self._record(key)}: not a record of qrnn sweep or tune; delete it, and it is measured again"
+        )
 
     def write(self, key: str, record: Record, model: bytes | None = None) -> Record:
         """Write a record after its model, so that every record has its model, and return it as it is read."""
@@ -121,7 +127,7 @@ def check_folder(folder: Path) -> None:
             found = {path.name for path in place.iterdir()}
             if found and not found & set(OWN):
                 raise DataError(
-                    f"cannot write {folder}: it is not empty, and not from an earlier sweep; give another folder"
+                    f"cannot write {folder}: it is not empty, and not from an earlier sweep or search; give another folder"
                 )
             for name in (*TABLES, SUMMARY, REPORT):
                 destination(folder / name)

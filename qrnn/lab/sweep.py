@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -19,9 +20,12 @@ from qrnn.lab.results import Results
 from qrnn.lab.sweep_result import SweepResult
 from qrnn.lab.training import TrainingPlan, check_plan
 from qrnn.model.batch import make_batch
-from qrnn.model.float_model import FloatModel
+from qrnn.model.float_model import FloatModel, check_float
 from qrnn.quantization.scheme import Scheme
+from qrnn.system.progress import Wanted, reporting
 from qrnn.targets import Target, load_target
+
+_log = logging.getLogger(__name__)
 
 
 def sweep(
@@ -41,7 +45,7 @@ def sweep(
     stream: bool = False,
     values: Mapping[str, Any] | None = None,
     training: TrainingPlan | None = None,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Wanted = None,
 ) -> SweepResult:
     """Measure every combination of ``vary`` on ``data`` and keep the records in ``folder``.
 
@@ -51,8 +55,8 @@ def sweep(
     that measures in parallel; without it ``jobs`` processes do (a script then needs the usual ``if __name__ == "__main__"``). Configurations
     that ``folder`` already has are not measured again. Where ``vary`` has the axis ``finetune``, of numbers of epochs, ``training`` says on
     what configurations are trained, and for how long at most. Latencies are measured last, in this process, one at a time. ``progress`` is
-    called with (done, all) of the configurations and their latencies. Raises DataError, QuantizationError or TargetError for what does not fit;
-    nothing is then written.
+    called with (done, all) of the configurations and their latencies; None shows a bar where stderr is a terminal, and False shows none. Raises
+    DataError, QuantizationError or TargetError for what does not fit; nothing is then written.
     """
     from qrnn.trained_files import load_trained
 
@@ -62,6 +66,8 @@ def sweep(
         raise DataError(f"jobs={jobs}, expected at least 1")
     schemes = configurations(device, vary, only_with, limit)
     path = None if isinstance(model, FloatModel) else model
+    if not isinstance(model, str | os.PathLike):
+        check_float(model, "sweep")
     float_model = model if isinstance(model, FloatModel) else load_trained(model, stream, values=values)
     make_batch(float_model.inputs, calibration)
     batch = make_batch(float_model.inputs, data)
@@ -77,23 +83,21 @@ def sweep(
     missing = [index for index in range(len(keys)) if index not in records]
     total = len(keys) * (2 if latency else 1)
 
-    def report(done: int) -> None:
-        if progress is not None:
-            progress(done, total)
-
-    report(len(records))
+    _log.info("%d configurations, of which %s has %d", len(keys), folder, len(records))
     if missing:
         setting = with_reference(setting, path)
     pool = process_pool(min(jobs, len(missing))) if executor is None and jobs > 1 and missing else nullcontext(executor)
-    with pool as chosen:
+    with reporting(progress, f"{len(keys)} configurations") as report, pool as chosen:
+        report(len(records), total)
         for position, record, content in run_all(setting, [schemes[i] for i in missing], chosen):
             index = missing[position]
             records[index] = results.write(keys[index], record, content)
-            report(len(records))
-    # A record may come from a sweep that had other axes.
-    ordered = [{**records[index], "scheme": json_choices(scheme)} for index, scheme in enumerate(schemes)]
-    if latency:
-        _latencies(results, setting, ordered, lambda done: report(len(keys) + done))
+            _log.debug("measured %s: %s", record["label"], record.get("figures") or record["refused"])
+            report(len(records), total)
+        # A record may come from a sweep that had other axes.
+        ordered = [{**records[index], "scheme": json_choices(scheme)} for index, scheme in enumerate(schemes)]
+        if latency:
+            _latencies(results, setting, ordered, lambda done: report(len(keys) + done, total))
     return SweepResult(
         float_model.name,
         device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,29 +11,20 @@ from typing import Any
 
 from qrnn.accuracy.compare import compare
 from qrnn.devices.fit import CODE_BYTES
-from qrnn.devices.measure import Needs
 from qrnn.errors import QuantizationError, UnsupportedError
-from qrnn.lab.axes import choices
+from qrnn.lab.axes import choices, label
 from qrnn.lab.budgets import ORDER, Bound, Cheapest
 from qrnn.lab.evaluate import Record, Setting, accuracy_figures, cost_figures, device_needs, made
+from qrnn.lab.kept_trials import KeptTrials
 from qrnn.lab.latency import latency_batch, measure_latency
 from qrnn.lab.moves import Space, gates_of
 from qrnn.lab.training import AXIS, epochs_of
+from qrnn.lab.trial import Trial
 from qrnn.model.file import save
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 
-
-@dataclass
-class Trial:
-    """One configuration: its figures, and whether those of cost are measured (linked, counted) or estimated."""
-
-    scheme: Scheme
-    quantized: QuantModel
-    figures: Record
-    counted: bool = False
-    needs: Needs | None = None
-    training: Record | None = None
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -46,6 +38,7 @@ class Trials:
     bounds: list[Bound]
     cheapest: Cheapest
     space: Space
+    kept: KeptTrials | None = None
     tried: dict[Scheme, Trial | None] = field(default_factory=dict)
     _changes: dict[tuple[str, str], float] = field(default_factory=dict)
     """Feature of a configuration (axis or gate, value) → instructions that it adds to the first trial's."""
@@ -55,7 +48,13 @@ class Trials:
     def trial(self, scheme: Scheme) -> Trial | None:
         """Measure a configuration's accuracy and estimate its cost; return None for a configuration that this model cannot have."""
         if scheme not in self.tried:
-            self.tried[scheme] = self._measure(scheme)
+            found = None if self.kept is None else self.kept.read(scheme)
+            found = self._measure(scheme) if found is None else self._complete(found)
+            if found is not None and self.kept is not None and not found.earlier:
+                self.kept.write(found)
+            self.tried[scheme] = found
+            if found is not None:
+                _log.debug("tried %s%s: %s", label(scheme), " before" if found.earlier else "", found.figures)
         return self.tried[scheme]
 
     def count(self, trial: Trial) -> Trial:
@@ -64,8 +63,12 @@ class Trials:
         The estimates of later trials are corrected by the first counted one.
         """
         if not trial.counted:
-            needs, _ = device_needs(self.setting, trial.quantized)
-            trial.needs = needs
+            if not trial.built:
+                trial.built_needs, _ = device_needs(self.setting, trial.quantized)
+                trial.built = True
+                if self.kept is not None:
+                    self.kept.write(trial, model=False)
+            needs = trial.needs = trial.built_needs
             trial.figures |= cost_figures(needs)
             trial.counted = needs is not None and needs.counted
         if self._first is None:
@@ -111,6 +114,16 @@ class Trials:
         """Return all trials, the best first; of equal ones, the first that was tried."""
         return sorted((t for t in self.tried.values() if t is not None), key=self.score)
 
+    def record(self, trial: Trial) -> Record:
+        """Return a trial as plain values: what it is, its figures, whether its costs are counted, and whether it meets all budgets."""
+        return {
+            "label": label(trial.scheme),
+            "scheme": choices(trial.scheme),
+            "figures": dict(trial.figures),
+            "counted": trial.counted,
+            "met": all(bound.shortfall(trial.figures) == 0.0 for bound in self.bounds),
+        }
+
     def _measure(self, scheme: Scheme) -> Trial | None:
         left = None
         if epochs_of(scheme) and self.setting.plan is not None and self.setting.plan.seconds:
@@ -119,15 +132,23 @@ class Trials:
                 return None
         try:
             quantized, trained = made(self.setting, scheme, left)
-        except (QuantizationError, UnsupportedError):
+        except (QuantizationError, UnsupportedError) as error:
+            _log.debug("%s is not for this model: %s", label(scheme), error)
             return None
-        self.trained_seconds += 0.0 if trained is None else trained["seconds"]
-        comparison = compare(self.setting.model, quantized, self.setting.data, reference=self.setting.reference)
+        comparison = compare(
+            self.setting.model, quantized, self.setting.data, progress=False, reference=self.setting.reference
+        )
         trial = Trial(scheme, quantized, accuracy_figures(comparison), training=trained)
-        trial.needs, _ = device_needs(self.setting, quantized, count=False)
+        trial.estimate = trial.needs = device_needs(self.setting, quantized, count=False)[0]
+        return self._complete(trial)
+
+    def _complete(self, trial: Trial) -> Trial:
+        """Add to a trial what depends on the search: the estimate of its cost, its latency where that is wanted; and count its training."""
+        self.trained_seconds += 0.0 if trial.training is None else trial.training["seconds"]
         self._estimate(trial)
-        if self.cheapest == "latency":
-            trial.figures["latency_us"] = self._latency(quantized)
+        if self.cheapest == "latency" and trial.figures.get("latency_us") is None:
+            trial.figures["latency_us"] = self._latency(trial.quantized)
+            trial.earlier = False
         return trial
 
     def _estimate(self, trial: Trial) -> None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from qrnn.errors import DataError, DeviceError
+from qrnn.lab.axes import label
 from qrnn.lab.budgets import Bound, Budgets, Cheapest
 from qrnn.lab.evaluate import Record, Setting, with_reference
+from qrnn.lab.kept_trials import KeptTrials
 from qrnn.lab.moves import Move, apply, gates_of, moves, space, with_gates
 from qrnn.lab.training import Configuration, TrainingPlan
-from qrnn.lab.trials import Trial, Trials, changes
+from qrnn.lab.trial import Trial
+from qrnn.lab.trials import Trials, changes
 from qrnn.lab.tune_result import Sensitivity, TuneResult
 from qrnn.model.batch import make_batch
-from qrnn.model.float_model import FloatModel
+from qrnn.model.float_model import FloatModel, check_float
 from qrnn.quantization.scheme import Scheme
+from qrnn.system.progress import Wanted, reporting
 from qrnn.targets import Target, load_target
+
+_log = logging.getLogger(__name__)
 
 MOST_COUNTED = 12
 """Models that are built at the end until one meets the budgets with counted figures, where estimates were too low."""
@@ -33,17 +41,19 @@ def tune(
     most: int = 150,
     stream: bool = False,
     training: TrainingPlan | None = None,
-    progress: Callable[[int, int], Any] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Wanted = None,
 ) -> TuneResult:
     """Search widths, by layer too, calibrator, input scheme and gate functions for the cheapest model that meets ``budgets`` on ``data``.
 
     Cheapest means the fewest ``instructions`` per step on ``target``, then flash, then RAM; ``flash``, ``ram`` or ``latency`` (on this machine)
     put another figure first (`qrnn.lab.budgets.ORDER`); of equal models, the one with the higher SQNR. ``most`` is the number of configurations
     to measure. ``stream`` is as for `qrnn.load_onnx`, where ``model`` is a path. With ``training`` configurations are tried as they are and
-    trained, for as many epochs as it says; its ``seconds`` are for all trainings together, after which none is tried. The result is the same
-    every time, but for ``latency``, which is measured, and for what a limit of time leaves out. ``progress`` is called with (done, all at
-    most). Raises DataError for budgets and data that do not fit (a drop of accuracy needs labels), and DeviceError for a budget of instructions
-    where nothing can tell them.
+    trained, for as many epochs as it says; its ``seconds`` are for all trainings together, after which none is tried. Trials are kept in
+    ``folder``, where one is given, and those that it has are not measured again, whatever the budgets are. The result is the same every time,
+    but for ``latency``, which is measured, and for what a limit of time leaves out. ``progress`` is called with (done, all at most); None shows
+    a bar where stderr is a terminal, and False shows none. Raises DataError for budgets and data that do not fit (a drop of accuracy needs
+    labels), and DeviceError for a budget of instructions where nothing can tell them.
     """
     from qrnn.trained_files import load_trained
 
@@ -52,32 +62,39 @@ def tune(
     if most < 1:
         raise DataError(f"most={most}, expected at least 1")
     device = load_target(target) if isinstance(target, str) else target
+    if not isinstance(budgets, Budgets):
+        raise DataError(f"budgets={budgets!r}, expected qrnn.Budgets, such as qrnn.Budgets(min_sqnr=30.0)")
     if budgets.max_accuracy_drop is not None and data.get("labels") is None:
         raise DataError(
             "--max-accuracy-drop needs labels in the data; expected labels [N] or [N, T], or use --min-sqnr"
         )
+    if not isinstance(model, str | os.PathLike):
+        check_float(model, "tune")
     float_model = model if isinstance(model, FloatModel) else load_trained(model, stream)
     make_batch(float_model.inputs, calibration)
     if training is not None:
         training.check(float_model)
     setting = with_reference(Setting(float_model, dict(calibration), dict(data), device, plan=training))
     found = space(float_model, 0 if training is None else training.choices.epochs)
-    trials = Trials(setting, budgets.bounds(), cheapest, found)
-    search = _Search(trials, most, progress)
+    kept = None if folder is None else KeptTrials(Path(folder), setting)
+    trials = Trials(setting, budgets.bounds(), cheapest, found, kept)
     base = Scheme(**device.scheme) if training is None else Configuration(**device.scheme)
     base = with_gates(base, gates_of(base, found.kinds)) if found.kinds else base
-    start = search.measure(base)
-    if start is None:
-        raise DataError(f"the scheme of target {device.name} is not for this model; convert it to see why")
-    first = trials.count(start).figures.copy()
-    _check(budgets, first, device)
-    sensitivity = search.sensitivity(start)
-    search.greedy(start, [move for move, _ in sensitivity])
-    search.local()
-    chosen = _counted_best(trials)
+    with reporting(progress, "searching") as report:
+        search = _Search(trials, most, report)
+        start = search.measure(base)
+        if start is None:
+            raise DataError(f"the scheme of target {device.name} is not for this model; convert it to see why")
+        first = trials.count(start).figures.copy()
+        _check(budgets, first, device)
+        sensitivity = search.sensitivity(start)
+        search.greedy(start, [move for move, _ in sensitivity])
+        search.local()
+        chosen = _counted_best(trials)
+    _log.info("%s chosen, of %d configurations tried for %s", label(chosen.scheme), len(trials.tried), device.name)
     problems = _problems(trials, chosen)
     listed = [Sensitivity(str(move), differences) for move, differences in sensitivity]
-    return TuneResult(
+    result = TuneResult(
         chosen.quantized,
         chosen.scheme,
         chosen.figures,
@@ -89,7 +106,12 @@ def tune(
         len(trials.tried),
         device.name,
         chosen.training,
+        [trials.record(trial) for trial in trials.best()],
+        sum(trial is not None and trial.earlier for trial in trials.tried.values()),
     )
+    if kept is not None:
+        kept.write_result(result.to_dict())
+    return result
 
 
 def _check(budgets: Budgets, figures: Record, device: Target) -> None:
@@ -108,16 +130,15 @@ def _check(budgets: Budgets, figures: Record, device: Target) -> None:
 class _Search:
     """The steps of the search, over the trials that they share."""
 
-    def __init__(self, trials: Trials, most: int, progress: Callable[[int, int], Any] | None) -> None:
-        self.trials, self.most, self.progress = trials, most, progress
+    def __init__(self, trials: Trials, most: int, report: Callable[[int, int], Any]) -> None:
+        self.trials, self.most, self.report = trials, most, report
 
     def measure(self, scheme: Scheme) -> Trial | None:
         """Measure a trial, as long as there may be more of them, else return None."""
         if scheme not in self.trials.tried and len(self.trials.tried) >= self.most:
             return None
         found = self.trials.trial(scheme)
-        if self.progress is not None:
-            self.progress(len(self.trials.tried), self.most)
+        self.report(len(self.trials.tried), self.most)
         return found
 
     def sensitivity(self, start: Trial) -> list[tuple[Move, dict[str, float | None]]]:

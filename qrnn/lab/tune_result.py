@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qrnn.lab.axes import choices, label
 from qrnn.lab.budgets import Bound
-from qrnn.lab.evaluate import Record
+from qrnn.lab.evaluate import COSTS, Record
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
 from qrnn.system import tables
@@ -34,6 +34,16 @@ ROWS = (
     ("latency, µs a step", "latency_us", 2),
 )
 """The figures that a table shows: their names, their keys in a record, and their digits."""
+
+
+TRIAL_COLUMNS = (
+    ("dB", "sqnr_db", 1),
+    ("acc. %", "accuracy", 2),
+    ("flash", "flash_bytes", 0),
+    ("RAM", "ram_bytes", 0),
+    ("instr.", "instructions", 0),
+)
+"""The figures of the table of trials."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,10 @@ class TuneResult(Report):
     target: str = ""
     training: Record | None = None
     """What the model's training came to, as in a sweep's record; None where it is not trained."""
+    trials: list[Record] = field(default_factory=list)
+    """Every configuration that was tried, the best first, as `qrnn.lab.trials.Trials.record` gives it."""
+    earlier: int = 0
+    """The number of configurations that an earlier search had measured, in the same folder."""
 
     @property
     def met(self) -> bool:
@@ -106,7 +120,12 @@ class TuneResult(Report):
                 mark = guess if key in ("flash_bytes", "ram_bytes", "instructions") else ""
                 cells = [_figure(measured.get(key), digits_of, mark) for measured in (self.start, self.figures)]
                 rows.append((title, *cells, limits.get(key, "")))
-        out.print(f"\n{self.tried} configurations tried for {self.target}; found: {label(self.scheme)}", soft_wrap=True)
+        self._print_trials(out)
+        before = f", {self.earlier} of them before" if self.earlier else ""
+        out.print(
+            f"\n{self.tried} configurations tried for {self.target}{before}; found: {label(self.scheme)}",
+            soft_wrap=True,
+        )
         columns = (tables.text(""), *map(tables.number, ("start", "found")), tables.text("budget"))
         out.print(tables.table(columns, rows))
         if self.training is not None:
@@ -120,6 +139,26 @@ class TuneResult(Report):
             out.print(f"not met: {problem}", soft_wrap=True)
         if command:
             out.print(f"{'made by' if self.met else 'the nearest is made by'}: {command}", soft_wrap=True)
+
+    def _print_trials(self, out: Console) -> None:
+        """Print the best configurations that were tried; a mark says which meet every budget."""
+        rows: list[tuple[str, ...]] = []
+        for r in self.trials[:SHOWN]:
+            cells = (
+                _figure(r["figures"].get(key), digits, "" if r["counted"] or key not in COSTS else "~")
+                for _, key, digits in TRIAL_COLUMNS
+            )
+            rows.append(("yes" if r["met"] else "no", r["label"], *cells))
+        columns = (
+            tables.text("met"),
+            tables.text("configuration"),
+            *(tables.number(title) for title, _, _ in TRIAL_COLUMNS),
+        )
+        out.print(
+            tables.table(columns, rows, "The best that were tried, the cheapest that meet the budgets first", gap=1)
+        )
+        if len(self.trials) > SHOWN:
+            out.print(f"and {len(self.trials) - SHOWN} more (--json has them all)")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -137,6 +176,8 @@ class TuneResult(Report):
             "sensitivity": [{"change": s.change, **s.differences} for s in self.sensitivity],
             "tried": self.tried,
             **({} if self.training is None else {"training": self.training}),
+            "tried_before": self.earlier,
+            "trials": self.trials,
         }
 
 

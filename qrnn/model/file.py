@@ -20,6 +20,7 @@ from qrnn.model.check import check_complete
 from qrnn.model.codec import Tensors, decode, encode
 from qrnn.model.container import Container, ModelFile, read_container
 from qrnn.model.digest import array_digest
+from qrnn.model.integers_only import check_integers
 from qrnn.model.quant_model import QuantModel
 from qrnn.system.atomic import write_atomically
 
@@ -36,6 +37,7 @@ class RandomCalibrationWarning(UserWarning):
 
 def save(model: QuantModel, path: str | os.PathLike[str]) -> None:
     """Write ``model`` to ``path``, whole or not at all."""
+    check_integers(model, "save")
     tensors: Tensors = {}
     structure = json.dumps(encode(model, tensors, "", skip=frozenset({"proof"})), sort_keys=True)
     metadata = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from qrnn.errors import DataError
 from qrnn.model.in_words import float_model_lines
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.lateness import uneven_join, waiting
@@ -157,3 +158,11 @@ class FloatModel(Described):
     def waits(self) -> str | None:
         """Return which layer gives at every step what only the end of a sequence tells; None for none."""
         return waiting(self.layers, lambda name: name in self.length_rules, lambda layer: layer.comes_late[1] > 0)
+
+
+def check_float(model: object, what: str) -> None:
+    """Raise DataError for what is no float model; ``what`` names the caller."""
+    if not isinstance(model, FloatModel):
+        raise DataError(
+            f"{what}: {type(model).__name__}, expected a FloatModel, as qrnn.load_onnx, qrnn.load_keras and qrnn.from_torch give it"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,8 @@ from qrnn.onnx_import.values import (
     BATCH,
     POISON,
 )
+
+_log = logging.getLogger(__name__)
 
 
 def finished(
@@ -92,6 +95,8 @@ def finished(
             for name, (_, value) in caches.tensors.items()
         ),
     )
+    for note in model.notes:
+        _log.info("%s: %s", name, note)
     check_joined(model)
     carried = state_pairs(model)
     for name, output in caches.pairs.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,9 @@ from rich.console import Console
 
 from accuracy.pairs import LENGTHS, MASK, RNG, N, T, X, pair
 from qrnn.accuracy.compare import compare
-from qrnn.accuracy.comparison import Agreement, Comparison, Decisions
+from qrnn.accuracy.comparison import Comparison
+from qrnn.accuracy.confusion import Agreement
+from qrnn.accuracy.decisions import Decisions
 from qrnn.accuracy.metrics import sqnr_db, wilson_interval
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.accuracy.probe import ErrorSum
@@ -168,6 +171,9 @@ def test_decisions(head_size: int, sigmoid: bool, rule: str, per_step: bool) -> 
         "quantized": Agreement(right[1], len(truth)),
     }
     assert result.decisions.accuracy_drop == pytest.approx(100 * (right[0] - right[1]) / len(truth))
+    for source, choice in (("float", a), ("quantized", b)):
+        pairs = zip(truth.tolist(), choice.tolist(), strict=True)
+        assert result.decisions.confusion[source].counts == Counter(pairs)
     accuracy = result.to_dict()["decisions"]["accuracy"]["quantized"]
     assert accuracy["confidence_95"] == list(wilson_interval(right[1], len(truth)))
 
@@ -324,6 +330,8 @@ def test_rendered_report(digits: Comparison) -> None:
         "96.79 – 99.41 %",
         "accuracy drop:",
         "Saturation",
+        "Accuracy by class",
+        "Confusion",
     ):
         assert part in page
     assert max(len(line) for line in page.splitlines() if "decisions" not in line) <= 80

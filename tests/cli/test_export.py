@@ -72,7 +72,9 @@ def test_verify_on_data(place: Workplace) -> None:
     assert (found["sequences"], found["steps"]) == (6, 20)
     assert "instructions_per_step" not in found
     done = place.cli("verify", folder, "--data", place.path("lengths.npz"), "--sequences", "2", "--json")
-    assert json.loads(done.out)["steps"] == 6
+    assert (json.loads(done.out)["steps"], json.loads(done.out)["of_sequences"]) == (6, 6)
+    done = place.cli("verify", folder, "--data", place.path("lengths.npz"), "--sequences", "2")
+    assert "only the first 2 of the data's 6; give --sequences 6 for all of them" in done.out
 
 
 def test_verify_in_the_emulator(place: Workplace) -> None:

@@ -76,6 +76,7 @@ WRITERS: dict[str, Arguments] = {
 FOLDER_WRITERS: dict[str, Arguments] = {
     "export output": ["export", MODEL, "-o", None],
     "sweep output": ["sweep", ONNX, *MEASURED, "--limit", "1", "--jobs", "1", "--no-latency", "-o", None],
+    "tune trials": ["tune", ONNX, *MEASURED, "--min-sqnr", "10", "--most", "1", "--trials", None],
     "compile output": ["compile", MODEL, "--isa", "plain", "--streams", "1", "-o", None],
     "demo output": ["demo", "--short", "-o", None],
 }
@@ -314,7 +315,7 @@ def test_outputs_that_are_the_target_s_file(place: Workplace, writer: str) -> No
     refused(place, *fill(place, WRITERS[writer], own), "--target", own, says="it is also an input")
 
 
-@pytest.mark.parametrize("writer", few(FOLDER_WRITERS, "sweep output", "compile output"))
+@pytest.mark.parametrize("writer", few(FOLDER_WRITERS, "sweep output", "tune trials", "compile output"))
 def test_a_link_to_a_folder_stays(place: Workplace, writer: str) -> None:
     link = place.path("link")
     link.symlink_to("target")

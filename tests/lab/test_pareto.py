@@ -54,6 +54,7 @@ def test_effects_are_medians_over_pairs_that_differ_in_one_choice() -> None:
     assert found["weights"]["median"]["sqnr_db"] == -17.0
     assert found["weights"]["median"]["flash_bytes"] == -39.0
     assert found["weights"]["median"]["ram_bytes"] is None
+    assert (found["weights"]["least"]["sqnr_db"], found["weights"]["most"]["sqnr_db"]) == (-20.0, -14.0)
     assert effects([]) == []
 
 

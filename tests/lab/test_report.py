@@ -112,6 +112,11 @@ NAMES = (
 LAYOUT = """JSON.stringify((() => {
   const wrong = [];
   if (document.documentElement.scrollWidth > innerWidth) wrong.push(`the page is ${document.documentElement.scrollWidth} wide`);
+  for (const box of document.querySelectorAll(".scroll")) {
+    const first = box.textContent.slice(0, 40);
+    if (box.scrollWidth > box.clientWidth + 1) wrong.push(`a table is ${box.scrollWidth} wide in ${box.clientWidth}: ${first}`);
+    if (box.scrollHeight > box.clientHeight + 1) wrong.push(`rows are hidden: ${first}`);
+  }
   for (const svg of document.querySelectorAll("svg")) {
     const place = svg.getBoundingClientRect(), texts = [...svg.querySelectorAll("text")].map((t) => [t.textContent, t.getBoundingClientRect()]);
     texts.forEach(([text, b], k) => {
@@ -158,6 +163,89 @@ def test_nothing_is_cut_off_or_covered(page: Page, swept: SweepResult, tmp_path:
             assert json.loads(page.js(LAYOUT)) == [], (width, cost)
         assert "mathdefault" not in page.js("document.body.innerText")
         quiet(page)
+
+
+def changed(swept: SweepResult, **figures: float) -> SweepResult:
+    """Return the sweep with other figures, the same in all configurations."""
+    records = json.loads(json.dumps(swept.records))
+    for r in records:
+        r["figures"] |= figures
+    return replace(swept, records=records)
+
+
+def test_points_on_each_other_are_counted(page: Page, swept: SweepResult, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_bytes(
+        render(changed(swept, sqnr_db=30.0, instructions=1000.0, flash_bytes=5), *PATHS)
+    )
+    for width in (1280, 380):
+        page.size(width, 900)
+        page.open(tmp_path / "report.html")
+        assert page.js("[...document.querySelectorAll('#scatter .count')].map(t => t.textContent).join()") == "×4"
+        assert json.loads(page.js(LAYOUT)) == []
+
+
+def test_effects_are_of_the_selected_configuration(opened: Page, swept: SweepResult) -> None:
+    """Changes from the configuration that is selected, with the ends of the same change elsewhere; vague ones are grey."""
+    for r, other in ((swept.records[0], swept.records[1]), (swept.records[3], swept.records[2])):
+        opened.mouse(*centre(opened, r["key"]), click=True)
+        assert opened.js("document.getElementById('effects-from').textContent") == r["label"]
+        rows = json.loads(
+            opened.js("JSON.stringify([...document.querySelectorAll('#effects tbody tr')].map(t => t.innerText))")
+        )
+        assert len(rows) == 2
+        change = other["figures"]["sqnr_db"] - r["figures"]["sqnr_db"]
+        (row,) = (row for row in rows if row.startswith(f"gates {other['scheme']['gates']}"))
+        assert f"in place of {r['scheme']['gates']}" in row
+        assert f"{change:+.1f}".replace("-", "−") in row
+        assert "…" in row  # the same change does something else to the other width of weights
+    unsure = "document.querySelectorAll('#effects td.vague[data-label=\"accuracy, %\"]').length"
+    low, high = swept.records[3]["judgement"]["accuracy"]["quantized"]["confidence_95"]
+    inside = [100 * low <= swept.records[k]["figures"]["accuracy"] <= 100 * high for k in (1, 2)]
+    assert opened.js(unsure) == sum(inside)
+    quiet(opened)
+
+
+def test_every_class_has_its_accuracy(opened: Page, swept: SweepResult) -> None:
+    r = swept.records[3]
+    opened.mouse(*centre(opened, r["key"]), click=True)
+    cells = json.loads(
+        opened.js("JSON.stringify([...document.querySelectorAll('#classes .matrix td')].map(t => t.innerText))")
+    )
+    matrix = r["judgement"]["confusion"]["quantized"]
+    assert [0 if cell == "·" else int(cell) for cell in cells] == [count for row in matrix for count in row]
+    text = opened.js("document.getElementById('classes').innerText")
+    for one in r["judgement"]["classes"]:
+        assert f"{100 * one['quantized']['rate']:.1f} % of {one['quantized']['total']}" in text
+    quiet(opened)
+
+
+def test_more_classes_than_have_room_are_listed_by_their_mistakes(
+    page: Page, swept: SweepResult, tmp_path: Path
+) -> None:
+    records = json.loads(json.dumps(swept.records))
+    for r in records:
+        classes = list(range(60))
+        matrix = [[5 if a == b else int(b == a + 1) for b in classes] for a in classes]
+        r["judgement"]["confusion"] = {"classes": classes, "quantized": matrix, "float": matrix}
+    (tmp_path / "report.html").write_bytes(render(replace(swept, records=records), *PATHS))
+    page.size(380, 900)
+    page.open(tmp_path / "report.html")
+    assert page.js("document.querySelectorAll('#classes .matrix').length") == 0
+    assert "of 59 kinds of mistakes" in page.js("document.getElementById('classes').innerText")
+    assert json.loads(page.js(LAYOUT)) == []
+
+
+def test_long_tables_begin_with_some_rows(page: Page, swept: SweepResult, tmp_path: Path) -> None:
+    records = [{**r, "key": f"{r['key']}{k}"} for k in range(20) for r in swept.records]
+    (tmp_path / "report.html").write_bytes(render(replace(swept, records=records), *PATHS))
+    page.size(1280, 900)
+    page.open(tmp_path / "report.html")
+    page.js("document.getElementById('all-rows').click()")
+    assert page.js("document.querySelectorAll('#table tbody tr').length") == 60
+    assert page.js("document.getElementById('more-rows').textContent") == "show the other 20"
+    page.js("document.getElementById('more-rows').click()")
+    assert page.js("document.querySelectorAll('#table tbody tr').length") == 80
+    assert page.js("document.getElementById('more-rows').hidden")
 
 
 def centre(page: Page, key: str) -> tuple[float, float]:

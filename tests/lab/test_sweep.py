@@ -303,7 +303,7 @@ def test_a_damaged_record_is_named(
     path = tmp_path / "out" / "results" / f"{first.records[0]['key']}.json"
     for content in ("", "[]", "{}", '{"key": "other"}'):
         path.write_text(content)
-        with pytest.raises(DataError, match=r"not a record of qrnn sweep; delete it"):
+        with pytest.raises(DataError, match=r"not a record of qrnn sweep or tune; delete it"):
             sweep(files / "model.onnx", calibration, data, tmp_path / "out", target=board, vary={}, latency=False)
 
 

@@ -11,13 +11,12 @@ from string import Template
 from typing import Any
 
 from qrnn.lab.axes import convert_command
-from qrnn.lab.effects import effects
 from qrnn.lab.evaluate import Record
 from qrnn.lab.pareto import FIGURES
 from qrnn.lab.sweep_result import SweepResult
 from qrnn.lab.training import Configuration
 
-SCRIPTS = ("charts.js", "details.js", "main.js")
+SCRIPTS = ("charts.js", "effects.js", "classes.js", "details.js", "main.js")
 DETAILS = (
     "outputs",
     "layers",
@@ -62,6 +61,7 @@ def report_data(
         point["command"] = _commands(result, record, model, calibration, data, train)
         if len(points) < DETAILED or index in result.front:
             point["details"] = {key: record[key] for key in DETAILS}
+            point["details"]["byClass"] = _by_class(record)
             point["details"]["gates"] = [_gate(gate, curves, listed) for gate in record["gates"]]
         points.append(point)
     records = [record for _, record in made]
@@ -76,7 +76,6 @@ def report_data(
         "axes": varied(records),
         "front": [position[index] for index in result.front],
         "frontOf": list(result.front_of),
-        "effects": effects(records),
         "curves": listed,
         "float": {} if float_accuracy is None else {"accuracy": float_accuracy},
         "exactDb": 1
@@ -101,7 +100,10 @@ def varied(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def _point(record: Record) -> dict[str, Any]:
     judgement = record["judgement"] or {}
-    interval = judgement.get("accuracy", {}).get("quantized", {}).get("confidence_95")
+    intervals = {
+        "accuracy": judgement.get("accuracy", {}).get("quantized", {}).get("confidence_95"),
+        "agreement": judgement.get("agreement", {}).get("confidence_95"),
+    }
     return {
         "key": record["key"],
         "label": record["label"],
@@ -109,9 +111,19 @@ def _point(record: Record) -> dict[str, Any]:
         "figures": {"latency_us": None, **record["figures"]},
         "counted": record["cost"]["counted"],
         "linked": record["cost"]["linked"],
-        "interval": None if interval is None else [100 * bound for bound in interval],
+        "intervals": {name: [100 * bound for bound in found] for name, found in intervals.items() if found is not None},
         "latency": record.get("latency"),
         "details": None,
+    }
+
+
+def _by_class(record: Record) -> dict[str, Any]:
+    """Return accuracy and confusion by class, with no class where there are no labels."""
+    judgement = record["judgement"] or {}
+    return {
+        "classes": judgement.get("classes", []),
+        "confusion": judgement.get("confusion"),
+        "count": judgement.get("class_count", 0),
     }
 
 

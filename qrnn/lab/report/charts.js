@@ -145,6 +145,6 @@ function bars(parent, rows, most) {
 
 function table(parent, headings, rows) {
   const head = el("tr", {}, ...headings.map((h) => el("th", { scope: "col", class: h.n ? "n" : null, text: h.text ?? h })));
-  const body = rows.map((row) => el("tr", {}, ...row.map((cell, k) => el("td", { class: `${headings[k].n ? "n" : headings[k].wrap ? "wrap" : ""}${cell.bad ? " bad" : ""}`, text: cell.text ?? cell }))));
-  parent.append(el("table", {}, el("thead", {}, head), el("tbody", {}, ...body)));
+  const body = rows.map((row) => el("tr", {}, ...row.map((cell, k) => el("td", { class: `${headings[k].n ? "n" : headings[k].wrap ? "wrap" : ""}${cell.bad ? " bad" : ""}`, "data-label": headings[k].text, text: cell.text ?? cell }))));
+  parent.append(el("table", { class: headings.length > 4 ? "stack" : "few" }, el("thead", {}, head), el("tbody", {}, ...body)));
 }

@@ -13,8 +13,9 @@ function showDetails(p) {
   byId("cards").replaceChildren(...cards);
   byId("command").textContent = p.command;
   const d = p.details;
-  for (const id of ["layers", "drift", "gates", "ranges", "saturation", "roundings", "worst"]) forget(byId(id));
+  for (const id of ["classes", "layers", "drift", "gates", "ranges", "saturation", "roundings", "worst"]) forget(byId(id));
   if (!d) { byId("layers").append(el("p", { class: "help", text: "Details are kept for the front only in a report of so many configurations; see its record in results/." })); return; }
+  drawClasses(byId("classes"), d.byClass);
   const db = (e) => (e.sqnr_db === null ? 120 : e.sqnr_db), all = Object.entries({ ...d.outputs, ...d.layers });
   bars(byId("layers"), all.map(([name, e]) => ({ name, value: db(e), text: e.sqnr_db === null ? "exact" : `${number(e.sqnr_db, 1)} dB` })), Math.max(60, ...all.map(([, e]) => db(e))));
   byId("layers").append(el("p", { class: "help", text: "SQNR against the float64 model: longer is better." }));
@@ -27,17 +28,18 @@ function showDetails(p) {
   ], 1);
   table(byId("saturation"), [{ text: "where", wrap: true }, { text: "values", n: true }, { text: "of", n: true }, { text: "share", n: true }],
     d.saturation.map((s) => [s.where, number(s.saturated, 0), number(s.total, 0), `${number(s.total ? (100 * s.saturated) / s.total : 0, 3)} %`]));
-  table(byId("roundings"), [{ text: "where" }, { text: "rounded", wrap: true }, { text: "saturates at", wrap: true }], d.roundings.map((r) => [r.where, r.rounded, r.saturated]));
-  table(byId("roundings"), [{ text: "tensor" }, { text: "shape" }, { text: "format" }, { text: "one unit is", wrap: true }, { text: "range", wrap: true }],
+  table(byId("roundings"), [{ text: "where", wrap: true }, { text: "rounded", wrap: true }, { text: "saturates at", wrap: true }], d.roundings.map((r) => [r.where, r.rounded, r.saturated]));
+  table(byId("roundings"), [{ text: "tensor", wrap: true }, { text: "shape" }, { text: "format", wrap: true }, { text: "one unit is", wrap: true }, { text: "range", wrap: true }],
     d.tensors.map((t) => [t.name, t.shape, t.format, t.scale, t.range]));
   for (const line of d.decisions) byId("roundings").append(el("p", { class: "help", text: line }));
   drawWorst(byId("worst"), d.worst);
 }
 
 function note(p, f) {
-  if (f.name === "accuracy" && p.interval) {
-    const float = report.float.accuracy === undefined ? "" : `; float ${number(report.float.accuracy, 2)} %`;
-    return `95 %: ${number(p.interval[0], 1)} – ${number(p.interval[1], 1)}${float}`;
+  const interval = p.intervals[f.name];
+  if (interval) {
+    const float = f.name !== "accuracy" || report.float.accuracy === undefined ? "" : `; float ${number(report.float.accuracy, 2)} %`;
+    return `95 %: ${number(interval[0], 1)} – ${number(interval[1], 1)}${float}`;
   }
   if (f.name === "instructions" && p.figures.instructions !== null) return p.counted ? "counted in the emulator" : "by the cost model";
   if (f.name === "flash" && p.figures.flash_bytes !== null) return p.linked ? "of a linked program" : "constants and 4 KiB of code assumed";

@@ -1,7 +1,7 @@
 /* The scatter plot, its legend, the table of configurations, the finder; `select` shows a configuration's details. */
 const report = JSON.parse(byId("data").textContent);
 const points = report.points, figures = report.figures;
-const state = { x: null, y: null, colour: (report.axes.find((a) => a.name === "gates") || report.axes[0] || { name: null }).name, hidden: new Set(), selected: null, focus: null, sort: null };
+const state = { x: null, y: null, colour: (report.axes.find((a) => a.name === "gates") || report.axes[0] || { name: null }).name, hidden: new Set(), selected: null, focus: null, sort: null, everyRow: false };
 const figure = (name) => figures.find((f) => f.name === name);
 const valueOf = (p, f) => (p.figures[f.key] === null && f.name === "sqnr" && p.figures.exact ? report.exactDb : p.figures[f.key]);
 const shown = () => points.filter((p) => valueOf(p, state.x) !== null && valueOf(p, state.y) !== null && !state.hidden.has(String(p.scheme[state.colour])));
@@ -29,6 +29,12 @@ const figureText = (p, f) => (f.name === "sqnr" && p.figures.exact ? "exact" : g
 
 let places = [];
 
+/* Points that are nearer to each other than this, in pixels, lie on each other. */
+const TOUCHING = 5;
+
+/* The rows of the table of configurations before a button that shows the others. */
+const ROWS = 60;
+
 function drawScatter() {
   const svg = byId("scatter"), box = svg.parentElement, width = Math.max(260, box.clientWidth);
   const some = shown(), front = frontOf(some);
@@ -49,20 +55,46 @@ function drawScatter() {
   const order = [...places].sort((a, b) => a.front - b.front);
   for (const at of order) {
     const c = colour(values.indexOf(String(at.p.scheme[state.colour])));
-    if (at.front && state.y.name === "accuracy" && at.p.interval) {
-      f.inside.append(el("line", { class: "interval", x1: at.x, x2: at.x, y1: Math.max(f.box.top, f.y(at.p.interval[1])), y2: Math.min(f.box.bottom, f.y(at.p.interval[0])) }));
+    if (at.front && at.p.intervals[state.y.name]) {
+      f.inside.append(el("line", { class: "interval", x1: at.x, x2: at.x, y1: Math.max(f.box.top, f.y(at.p.intervals[state.y.name][1])), y2: Math.min(f.box.bottom, f.y(at.p.intervals[state.y.name][0])) }));
     }
     f.inside.append(el("circle", { cx: at.x, cy: at.y, r: at.front ? 6 : 4.5, fill: c, stroke: at.front ? null : c, class: at.front ? "on-front" : null, "data-key": at.p.key }));
   }
+  drawCounts(f);
   const chosen = places.find((at) => at.p === state.selected);
   if (chosen) f.inside.append(el("circle", { class: "ring", cx: chosen.x, cy: chosen.y, r: 10, stroke: "var(--ink)" }));
   svg.setAttribute("aria-label", `${some.length} configurations, ${state.y.title} against ${state.x.title}; ${front.length} on the front`);
 }
 
+/* Write beside points that lie on each other how many they are. */
+function drawCounts(f) {
+  const groups = [];
+  for (const at of places) {
+    const near = groups.find((g) => Math.hypot(g.x - at.x, g.y - at.y) < TOUCHING);
+    const mine = near || { x: at.x, y: at.y, count: 0, size: 6 };
+    mine.count += 1;
+    if (at.p === state.selected) mine.size = 12; /* there is a ring about it */
+    if (!near) groups.push(mine);
+  }
+  const taken = [];
+  const free = (box, obstacles) => box.left >= f.box.left && box.right <= f.box.right && box.top >= f.box.top && box.bottom <= f.box.bottom
+    && obstacles.every((o) => box.right <= o.left || o.right <= box.left || box.bottom <= o.top || o.bottom <= box.top);
+  const dots = groups.map((g) => ({ left: g.x - g.size, right: g.x + g.size, top: g.y - g.size, bottom: g.y + g.size }));
+  for (const g of groups.filter((one) => one.count > 1)) {
+    const text = `×${g.count}`, half = 4 * text.length;
+    const at = (dx, dy) => ({ left: g.x + dx - half, right: g.x + dx + half, top: g.y + dy - 8, bottom: g.y + dy + 8 });
+    const choices = [1, 1.7, 2.6, 3.6].flatMap((far) => [[1, 0], [-1, 0], [0, -1], [0, 1], [1, -1], [-1, -1], [1, 1], [-1, 1]].map(([x, y]) => at(x * (half + g.size + 2) * far, y * (g.size + 10) * far)));
+    const box = choices.find((c) => free(c, [...taken, ...dots])) || choices.find((c) => free(c, taken));
+    if (!box) continue;
+    taken.push(box);
+    f.inside.append(el("text", { class: "count", x: (box.left + box.right) / 2, y: box.bottom - 4, "text-anchor": "middle", text }));
+  }
+}
+
 function showTip(at) {
   const tip = byId("tip");
   if (!at) { tip.hidden = true; return; }
-  const same = places.filter((o) => o !== at && Math.hypot(o.x - at.x, o.y - at.y) < 3);
+  const same = places.filter((o) => o !== at && Math.hypot(o.x - at.x, o.y - at.y) < TOUCHING);
   const list = el("dl", {});
   for (const f of figures) if (at.p.figures[f.key] !== null || at.p.figures.exact) list.append(el("dt", { text: f.title }), el("dd", { text: figureText(at.p, f) }));
   const more = same.length ? el("div", { text: `and here: ${same.slice(0, 3).map((o) => o.p.label).join("; ")}${same.length > 3 ? `; ${same.length - 3} more` : ""}` }) : null;
@@ -122,23 +154,14 @@ function drawTable() {
     const arrow = way ? (way === "ascending" ? " ▲" : " ▼") : "";
     heads.push(el("th", { scope: "col", class: "n", "aria-sort": way }, el("button", { type: "button", onclick: turn, text: one.title + arrow })));
   }
-  const body = rows.map(({ p, on }) => el("tr", { class: p === state.selected ? "selected" : null },
-    el("td", {}, el("button", { type: "button", class: "pick", text: p.label, onclick: () => select(p, true) })),
-    ...(all ? [el("td", { text: on ? "●" : "" })] : []),
-    ...figures.map((one) => el("td", { class: "n", text: figureText(p, one) }))));
+  const part = state.everyRow ? rows : rows.slice(0, ROWS);
+  const body = part.map(({ p, on }) => el("tr", { class: p === state.selected ? "selected" : null },
+    el("td", { class: "wrap" }, el("button", { type: "button", class: "pick", text: p.label, onclick: () => select(p, true) })),
+    ...(all ? [el("td", { "data-label": "on the front", text: on ? "●" : "–" })] : []),
+    ...figures.map((one) => el("td", { class: "n", "data-label": one.title, text: figureText(p, one) }))));
   byId("table").replaceChildren(el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...body));
-}
-
-function drawEffects() {
-  const known = figures.filter((f) => report.effects.some((e) => e.median[f.key] !== undefined && e.median[f.key] !== null));
-  const head = el("tr", {}, el("th", { scope: "col", text: "choice" }), el("th", { scope: "col", text: "against" }), ...known.map((f) => el("th", { class: "n", scope: "col", text: f.title })));
-  const body = report.effects.map((e, k) => el("tr", { class: k && report.effects[k - 1].axis !== e.axis ? "first-of-axis" : null },
-    el("td", { text: `${e.axis} ${e.value}` }), el("td", { text: e.against }),
-    ...known.map((f) => {
-      const change = e.median[f.key] ?? null, text = signed(change, f.digits), better = (change > 0) === f.more;
-      return el("td", { class: /^[+−]/.test(text) && f.name !== "latency" ? `n ${better ? "good" : "bad"}` : "n", text });
-    })));
-  byId("effects").replaceChildren(el("thead", {}, head), el("tbody", {}, ...body));
+  byId("more-rows").hidden = part.length === rows.length;
+  byId("more-rows").textContent = `show the other ${number(rows.length - part.length, 0)}`;
 }
 
 function findCheapest() {
@@ -169,7 +192,7 @@ function redraw() { drawScatter(); showTip(null); }
 function select(p, scroll) {
   state.selected = p;
   state.focus = p;
-  drawScatter(); drawTable(); showDetails(p);
+  drawScatter(); drawTable(); drawEffects(p); showDetails(p);
   if (scroll) { byId("details").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" }); byId("details").focus({ preventScroll: true }); }
 }
 
@@ -184,13 +207,14 @@ function start() {
   option(byId("colour"), report.axes.map((a) => [a.name, a.name]), state.colour, (v) => { state.colour = v; state.hidden.clear(); drawLegend(); redraw(); });
   byId("zoom").addEventListener("change", redraw);
   byId("all-rows").addEventListener("change", drawTable);
+  byId("more-rows").addEventListener("click", () => { state.everyRow = true; drawTable(); });
   byId("all-rows-label").textContent = `all ${points.length}, not only the ${report.front.length} on the front of ${report.frontOf.join(", ")}`;
   for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
   byId("finder-bound").addEventListener("input", findCheapest);
   byId("copy").addEventListener("click", copyCommand);
   for (const r of report.refused) byId("refused").append(el("p", { class: "help", text: `${r.label}: not for this model: ${r.refused}` }));
   if (!points.length || !state.x || !state.y) { byId("scatter-help").textContent = "No configuration could be measured."; return; }
-  drawLegend(); drawEffects(); resetFinder(); wireScatter();
+  drawLegend(); resetFinder(); wireScatter();
   watchSize(byId("scatter").parentElement, () => { drawScatter(); showTip(null); });
   select(findCheapest() || points[0]);
 }
