@@ -122,8 +122,11 @@ def check_command(words: list[str]) -> None:
     program = words[0].removeprefix(".venv/bin/")
     if program == "qrnn" and len(words) > 1 and not words[1].startswith("-"):
         assert words[1] in subcommands(), f"qrnn {words[1]} is no command"
-        command = subcommands()[words[1]]
-        given = [w for w in words[2:] if w not in ("…", "[NAME]")]
+        command, rest = subcommands()[words[1]], words[2:]
+        if hasattr(command, "commands") and rest:
+            assert rest[0] in command.commands, f"qrnn {words[1]} {rest[0]} is no command"
+            command, rest = command.commands[rest[0]], rest[1:]
+        given = [w for w in rest if w not in ("…", "[NAME]")]
         for word in given:
             if word.startswith("-"):
                 assert word.split("=")[0] in options(command), f"{shlex.join(words)}: no option {word}"

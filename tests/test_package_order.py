@@ -33,6 +33,7 @@ ORDER = (
     "targets",
     "export",
     "devices",
+    "datasets",  # data files from recordings, tables and other files
     "onnx_import",  # the doors: models of other formats, and this package as a backend of ONNX
     "keras_import",
     "trained_files",  # which of the two a file needs

@@ -34,9 +34,8 @@ WIDTH = 100
 
 def commands() -> str:
     """Return the page of commands: the help of each."""
-    group: Any = get_command(app)
     parts = ["# Commands", "", MADE, ""]
-    for name, command in group.commands.items():
+    for name, command in named_commands(get_command(app)):
         with command.make_context(
             name, [], resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH
         ) as context:
@@ -44,6 +43,16 @@ def commands() -> str:
             shown = command.get_help(context)
         parts += [f"## qrnn {name}", "", "```text", *(line.rstrip() for line in shown.splitlines()), "```", ""]
     return "\n".join(parts)
+
+
+def named_commands(group: Any) -> list[tuple[str, Any]]:
+    """Return the commands of a group, and behind a group in it the commands of that, by the words that call them."""
+    found = []
+    for name, command in group.commands.items():
+        found.append((name, command))
+        if hasattr(command, "commands"):
+            found += [(f"{name} {inner}", own) for inner, own in named_commands(command)]
+    return found
 
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {

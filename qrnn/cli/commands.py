@@ -14,6 +14,7 @@ from qrnn.cli import (
     compare,
     compile,
     convert,
+    data,
     demo,
     diff,
     explain,
@@ -80,6 +81,7 @@ for _command in (
     demo.demo,
 ):
     app.command()(_command)
+app.add_typer(data.data)
 
 _COMPLETION = "_QRNN_COMPLETE"
 """The variable by which the lines that ``--install-completion`` writes ask for completions."""
