@@ -23,7 +23,6 @@ from qrnn.targets import load_target, targets_folder
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
 
-import train_keyword
 from keyword_clips import NOTHING, SETTINGS, clip, clips_to_test, frame_at
 from keyword_spotter import EXAMPLE, build, hear, replay, smoothed, smoother_settings
 from measure_keyword import Heard, words_heard
@@ -182,19 +181,6 @@ def test_the_walkthrough(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
             ran.append(language)
     assert ran == ["sh", "sh", "c"]
-
-
-@pytest.mark.matrix
-@pytest.mark.time_limit(600)
-@pytest.mark.skipif(not (SHARED / "data" / "fsdd_wav.npz").is_file(), reason="the shared recordings are not here")
-def test_training(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    assert train_keyword.main(["--shared", str(SHARED), "--out", str(tmp_path), "--epochs", "6"]) == 0
-    source = qrnn.load_onnx(tmp_path / "keyword.onnx")
-    with np.load(tmp_path / "keyword_test.npz") as test:
-        p = qrnn.run_oracle(source, {"x": test["x"]}, test["lengths"]).outputs["p"]
-        right = p[np.arange(len(p)), test["lengths"] - 1, :NOTHING].argmax(1) == test["labels"]
-    assert right.mean() > 0.5
 
 
 def test_targets_of_training() -> None:
