@@ -51,6 +51,7 @@ def objects() -> dict[str, Any]:
         "Scheme": scheme,
         "Target": qrnn.load_target("cortex-m4"),
         "Budgets": qrnn.Budgets(min_sqnr=30.0),
+        "Training": qrnn.Training(epochs=3),
         "Sampling": qrnn.Sampling(0.8, top_k=40),
         "Generated": qrnn.Session(language_model(), "reference").generate({"tokens": np.array([[1, 2]])}, steps=30),
     }
@@ -59,7 +60,7 @@ def objects() -> dict[str, Any]:
 def test_every_public_type_is_looked_at(objects: dict[str, Any]) -> None:
     types = {name for name in qrnn.__all__ if isinstance(getattr(qrnn, name), type)}
     errors = {name for name in types if issubclass(getattr(qrnn, name), Exception)}
-    elsewhere = {"SweepResult", "TuneResult", "HybridModel", "CodeFormat"}  # in tests of their own
+    elsewhere = {"SweepResult", "TuneResult", "HybridModel", "CodeFormat", "Finetuned", "DataFile"}  # in tests of their own
     assert types - errors - elsewhere == set(objects)
 
 

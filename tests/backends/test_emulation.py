@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -233,7 +235,9 @@ compiled(tile_product, 4)(config, *arrays)
 )
 def test_tiles_that_do_not_fit_end_the_process(fault: str) -> None:
     """As the processor does: no palette, and tiles of shapes that do not go together."""
-    done = subprocess.run([sys.executable, "-P", "-c", FAULTS.format(fault=fault)], check=False, timeout=60)
+    tests = str(Path(__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", FAULTS.format(fault=fault)], check=False, timeout=60, env=environment)
     assert done.returncode in ((-signal.SIGILL, -signal.SIGTRAP) if fault else (0,))
 
 
