@@ -60,7 +60,14 @@ def objects() -> dict[str, Any]:
 def test_every_public_type_is_looked_at(objects: dict[str, Any]) -> None:
     types = {name for name in qrnn.__all__ if isinstance(getattr(qrnn, name), type)}
     errors = {name for name in types if issubclass(getattr(qrnn, name), Exception)}
-    elsewhere = {"SweepResult", "TuneResult", "HybridModel", "CodeFormat", "Finetuned", "DataFile"}  # in tests of their own
+    elsewhere = {
+        "SweepResult",
+        "TuneResult",
+        "HybridModel",
+        "CodeFormat",
+        "Finetuned",
+        "DataFile",
+    }  # in tests of their own
     assert types - errors - elsewhere == set(objects)
 
 
