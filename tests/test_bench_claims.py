@@ -41,7 +41,9 @@ def matrices(layer: object) -> list:
 
 def test_page() -> None:
     def counted(nets: tuple, boards: tuple[str, ...]) -> list[Counted]:
-        return [Counted(n, load_target(b), 1e6, 50_000, 2_000, 3e6, 12.5, "gcc") for n in nets for b in boards]
+        return [
+            Counted(n, load_target(b), 1e6, 50_000, 2_000, 3e6, 12.5, "gcc", "traced") for n in nets for b in boards
+        ]
 
     text = page("command", "today", counted(KEYWORDS, SPEECH), counted(ACTIVITIES, SENSORS))
     assert max(map(len, text.splitlines())) < 260

@@ -149,6 +149,7 @@ class Counted:
     instructions: float
     milliseconds: float
     compiler: str
+    kind: str
 
 
 def count(net: Net, name: str) -> Counted:
@@ -175,6 +176,7 @@ def count(net: Net, name: str) -> Counted:
         done.counts.instructions,
         1e3 * seconds,
         done.compiler,
+        needs.cycles_kind or "guessed",
     )
 
 
@@ -213,11 +215,7 @@ def page(command: str, began: str, keywords: list[Counted], activities: list[Cou
     """Return the whole page."""
     every = (*keywords, *activities)
     compilers = "; ".join(sorted({one.compiler for one in every}))
-    cycles = ", ".join(
-        f"{t.cost.cycles_per_instruction:g} on {core(t)}"
-        for t in {one.target.name: one.target for one in every}.values()
-        if t.cost is not None
-    )
+    kinds = {core(one.target): f"{one.kind} on {core(one.target)}" for one in every}
     slowest = max(activities, key=lambda one: one.milliseconds)
     times = CLAIMED_MS / slowest.milliseconds
     return "\n".join(
@@ -226,7 +224,7 @@ def page(command: str, began: str, keywords: list[Counted], activities: list[Cou
             "",
             f"Made by `{command}` on {began}; {compilers}, {OPTIMIZATION}, QEMU.",
             "",
-            paragraph(HEAD.format(cycles=cycles)),
+            paragraph(HEAD.format(kinds=", ".join(kinds.values()))),
             "## Keyword spotters",
             "",
             paragraph(OF_KEYWORDS),
@@ -247,8 +245,8 @@ HEAD = """
 Publications report recurrent networks as too slow or too large for microcontrollers. Here are networks of the sizes that they name, converted,
 exported and run in an emulator, bit for bit as on the host. Weights are random: time and memory do not depend on them, and nothing is said of
 accuracy. Weights and operands have 8 bits, states 16. Instructions are counted, those of a whole inference from the first step to the scores.
-Milliseconds are estimates: instructions, times the cycles for one ({cycles}, with the basis in each target's file), over the clock. RAM is
-state, stack, inputs and outputs of a step; flash is code, weights and tables.
+Milliseconds are cycles over the clock: those of a step ({kinds}; docs/devices.md says what that is), scaled to the instructions of the
+inference, without wait states. RAM is state, stack, inputs and outputs of a step; flash is code, weights and tables.
 """
 
 OF_KEYWORDS = """
