@@ -130,8 +130,9 @@ static inline const uint8_t *qrnn_wide_operands(const uint32_t *operand)
 
 static inline uint32_t qrnn_wide_operand(const uint8_t *byte, uint32_t k)
 {
+    const void *const place = &byte[2u * k];
     uint16_t x;
-    QRNN_COPY(&x, &byte[2u * k], sizeof x);
+    QRNN_COPY(&x, place, sizeof x);
     return x;
 }
 #endif

@@ -20,7 +20,7 @@ static inline qrnn_lanes qrnn_evaluate_signed(const qrnn_gate *gate, qrnn_lanes 
     const int32_t limited = qrnn_saturate16(x);
     const int32_t low = limited & (whole - 1);
     const int32_t factors = whole + (low * 65535); /* low above whole - low */
-    const int32_t start = gate->value[0] + ((limited ^ gate->value[2]) >> 31);
+    const int32_t start = gate->value[0] - (((limited ^ gate->value[2]) < 0) ? 1 : 0);
     const int16_t *table = gate->table;
     int32_t entries;
 

@@ -85,7 +85,14 @@ static inline void qrnn_requantize_short_four(const QRNN_FLASH qrnn_matrix *matr
     }
 }
 #endif
-#define QRNN_MULTIPLIERS(matrix, row) (&(row)[QRNN_ROW_NUMBERS(matrix) - QRNN_BLOCK_ROWS])
+
+/* The numbers of blocks `count` further on. A matrix has none where all of them are stored in 16 bits. */
+#if defined(QRNN_USE_SHORT_MULTIPLIERS)
+#define QRNN_NEXT_NUMBERS(row, count) (((row) == NULL) ? NULL : &(row)[count])
+#else
+#define QRNN_NEXT_NUMBERS(row, count) (&(row)[count])
+#endif
+#define QRNN_MULTIPLIERS(matrix, row) QRNN_NEXT_NUMBERS(row, QRNN_ROW_NUMBERS(matrix) - QRNN_BLOCK_ROWS)
 
 #if defined(QRNN_USE_WIDE) || defined(QRNN_USE_NARROW)
 /* sum over k of weight[r, k] * operand[k] + bias[r] of the rows of a block, with weights of eight bits */
@@ -239,13 +246,13 @@ QRNN_FOR_EACH_LAYER void qrnn_rows(const QRNN_FLASH qrnn_matrix *matrix, uint32_
 #if !defined(QRNN_USE_LISTS)
     const QRNN_FLASH int8_t *weight = (const QRNN_FLASH int8_t *)matrix->weight + ((size_t)first_block * matrix->block_bytes);
 #endif
-    const QRNN_FLASH int32_t *row = (matrix->row == NULL) ? NULL : &matrix->row[QRNN_ROW_STRIDE(matrix) * first_block];
+    const QRNN_FLASH int32_t *const row = QRNN_NEXT_NUMBERS(matrix->row, QRNN_ROW_STRIDE(matrix) * first_block);
 #if defined(QRNN_USE_LEFT_SHIFT)
     const QRNN_FLASH uint8_t *left_shift = (matrix->left_shift == NULL) ? NULL : &matrix->left_shift[QRNN_BLOCK_ROWS * first_block];
 #endif
 
 #if defined(QRNN_HAS_HALF_BLOCKS)
-    if (qrnn_takes_halves(matrix)) {
+    if (qrnn_takes_halves(matrix) != 0) {
 #if defined(QRNN_USE_LISTS)
         qrnn_half_sums(matrix, qrnn_block(matrix, first_block), operand, row, blocks, sums[0]);
 #else
@@ -265,8 +272,13 @@ QRNN_FOR_EACH_LAYER void qrnn_rows(const QRNN_FLASH qrnn_matrix *matrix, uint32_
         return;
     }
 #endif
+    /* A matrix has biases in all of its blocks or in none. */
+    const uint32_t stride = QRNN_ROW_STRIDE(matrix);
+    const QRNN_FLASH int32_t *bias = QRNN_BIASES(matrix, row);
+    const uint32_t bias_stride = (bias == row) ? stride : 0U;
+    const QRNN_FLASH int32_t *multiplier = QRNN_MULTIPLIERS(matrix, row);
+
     for (uint32_t block = 0U; block < blocks; block++) {
-        const QRNN_FLASH int32_t *const bias = QRNN_BIASES(matrix, row);
         int32_t sum[QRNN_BLOCK_ROWS];
 
 #if defined(QRNN_USE_LISTS)
@@ -283,15 +295,16 @@ QRNN_FOR_EACH_LAYER void qrnn_rows(const QRNN_FLASH qrnn_matrix *matrix, uint32_
         } else
 #endif
 #if defined(QRNN_USE_LEFT_SHIFT)
-        qrnn_requantize_four(sum, QRNN_MULTIPLIERS(matrix, row), (left_shift == NULL) ? NULL : &left_shift[QRNN_BLOCK_ROWS * block],
+        qrnn_requantize_four(sum, multiplier, (left_shift == NULL) ? NULL : &left_shift[QRNN_BLOCK_ROWS * block],
                              sums[block]);
 #else
-        qrnn_requantize_four(sum, QRNN_MULTIPLIERS(matrix, row), NULL, sums[block]);
+        qrnn_requantize_four(sum, multiplier, NULL, sums[block]);
 #endif
 #if !defined(QRNN_USE_LISTS)
         weight = &weight[matrix->block_bytes];
 #endif
-        row = (row == NULL) ? NULL : &row[QRNN_ROW_STRIDE(matrix)];
+        bias = &bias[bias_stride];
+        multiplier = QRNN_NEXT_NUMBERS(multiplier, stride);
     }
 }
 #endif

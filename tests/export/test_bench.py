@@ -176,7 +176,7 @@ def test_on_an_emulated_board(name: str, tmp_path: Path) -> None:
 
 
 def test_a_board_names_the_first_layer(tmp_path: Path) -> None:
-    """Of C with one wrong number, traced: layer, step, unit and both values, as the host finds them."""
+    """Traced C with one wrong number names the layer, step, unit and both values, as the host finds them."""
     check_first_layer("stacked", "layer1", "cortex-m0plus", tmp_path)
 
 

@@ -119,7 +119,7 @@ def _pack(builder: Any, args: list[Any], least: int, most: int) -> Any:
 
 
 def _vpermi2w(builder: Any, args: list[Any]) -> Any:
-    """Of the words of two registers, those that the low bits of each index number."""
+    """Return the words of two registers that the low bits of each index number."""
     low, index, high = args
     count = low.type.count
     table = builder.alloca(ir.ArrayType(low.type, 2))
