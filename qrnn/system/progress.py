@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +59,8 @@ def _nothing(done: int, total: int) -> None:
 
 def _bar(always: bool) -> Progress | None:
     """Return a bar that has not started; None where it would not be seen, or rich is not installed."""
+    if not always and not _may_be_terminal():
+        return None  # before rich is imported, which takes time
     try:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -72,6 +76,12 @@ def _bar(always: bool) -> Progress | None:
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=out, transient=True)
+
+
+def _may_be_terminal() -> bool:
+    """Return whether stderr is a terminal, or the environment makes rich take it for one."""
+    named = any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
+    return named or (sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty())
 
 
 class _Moving:
