@@ -147,9 +147,8 @@ def measured(one: Experiment, case: Labelled, folder: Path) -> Record:
         checkpoint=folder / f"{one.name}.checkpoint",
         progress=_say,
     )
-    plain = qrnn.quantize(model, case.calibration, scheme)
     return {
-        "untrained": right(quantized_runner(plain), model, case.test),
+        "untrained": right(quantized_runner(found.untrained), model, case.test),
         "trained": right(quantized_runner(found.model), model, case.test),
         "training": found.to_dict(),
     }

@@ -116,6 +116,7 @@ def finetune(
     kept = f"trained for {len(outcome.history)} epochs, {goal}; epoch {outcome.best} kept"
     return Finetuned(
         with_decision(outcome.model, kept) if outcome.best else outcome.model,
+        untrained,
         str(goal),
         Measures(before, sqnr_of(untrained, judged)),
         Measures(outcome.score, sqnr_of(outcome.model, judged)),

@@ -35,13 +35,14 @@ class Measures:
 class Finetuned(Report):
     """The result of `qrnn.finetune`.
 
-    ``model`` is the best of the model without training and those after each epoch, by the wrong decisions on the validation data and then by
-    the loss; ``best`` is its epoch, 0 for the model without training. ``before`` are the measures of that, ``after`` those of ``model``, and
-    ``real`` the float model's score, None where it is what is followed. ``goal`` and ``ended`` say in words what was trained towards and why it
-    ended. ``sequences`` are those that were trained on, ``judged`` those of the validation data.
+    ``model`` is the best of ``untrained``, the model without training, and those after each epoch, by the wrong decisions on the validation
+    data and then by the loss; ``best`` is its epoch, 0 for ``untrained``. ``before`` are the measures of ``untrained``, ``after`` those of
+    ``model``, and ``real`` the float model's score, None where it is what is followed. ``goal`` and ``ended`` say in words what was trained
+    towards and why it ended. ``sequences`` are those that were trained on, ``judged`` those of the validation data.
     """
 
     model: QuantModel
+    untrained: QuantModel
     goal: str
     before: Measures
     after: Measures
