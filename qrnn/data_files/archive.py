@@ -84,6 +84,27 @@ def read_arrays(
     """
     import numpy as np
 
+    with opened_headers(path) as (archive, members, declared):
+        if graph_inputs is not None:
+            check_arrays_fit(graph_inputs, {name: array for name, array in declared.items() if name not in beside})
+        check_room(declared)
+        arrays = {}
+        for name, info in members.items():
+            with archive.open(info) as member, warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of headers by Python 2
+                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+        return arrays
+
+
+def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of an .npz file, of which no values are read; DataError as from `read_arrays`."""
+    with opened_headers(path) as (_, _, declared):
+        return {name: array.shape for name, array in declared.items()}
+
+
+@contextmanager
+def opened_headers(path: Path) -> Iterator[_Headers]:
+    """Open an .npz file and read the header of each array; DataError, here and for what the caller reads, names the file."""
     try:
         opened = open_regular(path)
     except OSError as error:
@@ -93,29 +114,15 @@ def read_arrays(
             raise DataError("holds one unnamed array; expected an .npz file with one array per graph input")
         with zipfile.ZipFile(file) as archive:
             members = array_members(archive)
-            declared = {name: declared_in(archive, name, info) for name, info in members.items()}
-            if graph_inputs is not None:
-                check_arrays_fit(graph_inputs, {name: array for name, array in declared.items() if name not in beside})
-            check_room(declared)
-            arrays = {}
-            for name, info in members.items():
-                with archive.open(info) as member, warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # of headers by Python 2
-                    arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
-            return arrays
+            yield _Headers(archive, members, {name: declared_in(archive, name, info) for name, info in members.items()})
 
 
-def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the arrays of an .npz file, of which no values are read; DataError as from `read_arrays`."""
-    try:
-        opened = open_regular(path)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected an .npz file of arrays") from None
-    with refusing(path), opened as file:
-        if file.read(6) == b"\x93NUMPY":
-            raise DataError("holds one unnamed array; expected an .npz file with one array per graph input")
-        with zipfile.ZipFile(file) as archive:
-            return {name: declared_in(archive, name, info).shape for name, info in array_members(archive).items()}
+class _Headers(NamedTuple):
+    """An archive that is open, its members by the names of their arrays, and their headers."""
+
+    archive: zipfile.ZipFile
+    members: Mapping[str, zipfile.ZipInfo]
+    declared: Mapping[str, Declared]
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from export.building import load_tool
 from models import Shape, make_model
+from tool_modules import load_tool
 
 from qrnn import layers
 from qrnn.accuracy.compare import compare

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,15 +101,3 @@ def quantized(
         tokens = port.kind == "tokens"
         data[port.name] = rng.integers(0, port.vocabulary, shape) if tokens else size * rng.normal(size=shape)
     return quantize(model, data, scheme or Scheme(input="8"))
-
-
-def load_tool(name: str) -> Any:
-    """A program of tools/ as a module."""
-    path = Path(__file__).resolve().parents[2] / "tools" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(name, module)
-    spec.loader.exec_module(module)
-    return module

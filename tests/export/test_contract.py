@@ -17,8 +17,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from installed import cross_compiler, tool
+from tool_modules import load_tool
 
-from export.building import COMPILERS, WARNINGS, compile_program, compiler, load_tool
+from export.building import COMPILERS, WARNINGS, compile_program, compiler
 from export.hosts import VECTOR_TARGETS, host_target
 from qrnn.arithmetic import (
     CONTRACT,

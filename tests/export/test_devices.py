@@ -8,8 +8,9 @@ from itertools import cycle, product
 from pathlib import Path
 
 import pytest
+from tool_modules import load_tool
 
-from export.building import load_tool, quantized
+from export.building import quantized
 from export.kinds import KINDS, kind
 from qrnn.devices.measure import measure, sizes
 from qrnn.devices.toolchain import Family, find_toolchain, toolchains

@@ -13,8 +13,9 @@ from backends.generators import Case, cases, few, many, quantized_or_refused
 from backends.test_exactness import CORNERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tool_modules import load_tool
 
-from export.building import COMPILERS, check, compiler, load_tool, quantized, replayed
+from export.building import COMPILERS, check, compiler, quantized, replayed
 from export.graphs import graphs
 from export.kinds import kind
 from qrnn.export.expected import first_difference, host_results, random_sequences

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from installed import tool
+from tool_modules import load_tool
 
-from export.building import compile_program, load_tool, quantized, write_sources
+from export.building import compile_program, quantized, write_sources
 from export.hosts import HOST_TARGETS, VECTOR_TARGETS, host_target
 from export.kinds import KINDS, kind
 from export.test_compilers import STRICT

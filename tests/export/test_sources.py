@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tool_modules import load_tool
 
 from export.building import (
     COMPILERS,
     WARNINGS,
     compile_program,
     compiler,
-    load_tool,
     quantized,
     replayed,
     write_sources,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from schemes import BYTES
+from tool_modules import load_tool
 
 import qrnn
 from qrnn import layers
@@ -23,19 +21,7 @@ from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.recurrent.quantized import QuantPeephole
 from qrnn.model.quant_model import QuantModel
 
-
-def _load_tool() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "tools" / "cell_catalogue.py"
-    spec = importlib.util.spec_from_file_location("cell_catalogue", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(spec.name, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-TOOL = _load_tool()
+TOOL = load_tool("cell_catalogue")
 pytestmark = [pytest.mark.usefixtures("loops"), pytest.mark.shard_by("name")]
 every_cell = pytest.mark.parametrize("name", TOOL.CELLS)
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from models import Shape, make_model
+from tool_modules import load_tool
 
 from qat.differences import largest_difference
 from qat.networks import KINDS, network
@@ -30,19 +27,7 @@ RAMPS = {
     "output": Activation("hard_tanh"),
 }
 
-
-def _catalogue() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "tools" / "cell_catalogue.py"
-    spec = importlib.util.spec_from_file_location("cell_catalogue", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(spec.name, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-CATALOGUE = _catalogue()
+CATALOGUE = load_tool("cell_catalogue")
 
 
 def worst(model: FloatModel, features: int, lengths: Any = LENGTHS, **states: Any) -> float:
