@@ -17,6 +17,9 @@ SMALL = "## A small LSTM with one input"
 EXPORTERS = "## Models as exporters write them"
 """The section of docs/conformance.md that tools/exporters.py writes."""
 
+COVERAGE = "## Coverage"
+"""The section of docs/tests.md that tools/measure_coverage.py writes."""
+
 
 def section_of(page: str, title: str) -> str:
     """Return the section that begins with the line ``title``, or nothing."""
