@@ -95,8 +95,8 @@ def section(measured: Mapping[str, Any], arguments: list[str], seconds: float, o
         "",
         f"The tests execute **{total.percent:.1f} %** of the {total.statements:,} statements that Python interprets. Another "
         f"{total.compiled:,} statements stand in",
-        "functions that Numba compiles, which the interpreter does not see; what they compute is compared with the reference, bit for bit. Packages",
-        "that need what a machine lacks (PyTorch, a GPU) are covered less there.",
+        "functions that Numba compiles, which the interpreter does not see; what they compute is compared with the reference, bit for bit.",
+        "Packages that need what a machine lacks (PyTorch, a GPU) are covered less there.",
         "",
         "| Package | Statements | Executed | Compiled by Numba |",
         "|---|---|---|---|",

@@ -10,6 +10,7 @@ import shutil
 import sys
 import textwrap
 import warnings
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from qrnn.errors import QrnnError
@@ -25,7 +26,7 @@ _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 def main() -> None:
     """Run the ``qrnn`` command; this is its entry point."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _each_once()
     _open_standard_streams()
     sys.exit(_finish(_status()))
 
@@ -130,8 +131,16 @@ def _laid_out(line: str) -> str:
     )
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    _say(f"warning: {message}")
+def _each_once() -> Callable[..., None]:
+    """Return what shows warnings: each text once, however often a command converts the same model."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            _say(f"warning: {message}")
+
+    return show
 
 
 def _open_standard_streams() -> None:

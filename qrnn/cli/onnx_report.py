@@ -65,7 +65,8 @@ def _shape_text(declared: list[Any] | None, axes: list[str] | None) -> str:
         return "of a shape that the file does not declare"
     if not axes:
         return "[" + ", ".join(map(str, declared)) + "]"
-    return "[" + ", ".join(f"{size} {axis}" for size, axis in zip(declared, axes, strict=True)) + "]"
+    named = (axis if size == axis else f"{size} {axis}" for size, axis in zip(declared, axes, strict=True))
+    return "[" + ", ".join(named) + "]"
 
 
 def _input_text(entry: dict[str, Any]) -> str:

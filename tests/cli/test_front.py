@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import qrnn.cli
 from qrnn.cli.commands import app
 from qrnn.examples import digits_model
 from qrnn.system.version import __version__
@@ -59,3 +60,10 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     done = ran("verify", str(tmp_path / "m.qrnn"))
     assert done.returncode == 2
     assert "qrnn export" in done.stderr
+
+
+def test_a_warning_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show = qrnn.cli._each_once()
+    for text in ("the range is a guess", "another", "the range is a guess"):
+        show(UserWarning(text), UserWarning, "file", 1)
+    assert capsys.readouterr().err.splitlines() == ["warning: the range is a guess", "warning: another"]

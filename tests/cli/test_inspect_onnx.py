@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from onnx_import.builders import Graph, head
 
 from cli.running import Cli, unsupported
+from qrnn.examples import digits_model
 from qrnn.onnx_import import load_onnx
 
 
@@ -224,3 +225,8 @@ def test_options_of_onnx_files_are_not_taken_of_others(cli: Cli, good_files: Pat
     done = cli("inspect", good_files / "gru.qrnn", "--stream")
     assert done.status == 2
     assert "--stream" in done.lines[-1]
+
+
+def test_an_axis_that_is_named_for_what_it_is_stands_once(cli: Cli) -> None:
+    shown = cli("inspect", digits_model()).out
+    assert "x: features, float32 [batch, time, 8 features]" in shown
