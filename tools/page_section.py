@@ -20,6 +20,9 @@ EXPORTERS = "## Models as exporters write them"
 COVERAGE = "## Coverage"
 """The section of docs/tests.md that tools/measure_coverage.py writes."""
 
+MINUTES = "## The minutes"
+"""The section of docs/ten_tasks.md that tools/ten_tasks.py writes."""
+
 
 def section_of(page: str, title: str) -> str:
     """Return the section that begins with the line ``title``, or nothing."""
