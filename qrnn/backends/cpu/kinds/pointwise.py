@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from qrnn.arithmetic.gates import KIND
 from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.functions import LANES
+from qrnn.backends.cpu.functions import lookup_of, pack_function, variant_of
 from qrnn.backends.cpu.layer_calls import LayerCalls
 from qrnn.backends.cpu.layer_run import LayerRun
+from qrnn.backends.cpu.parts import INT16_LANES
+from qrnn.backends.cpu.steps import EITHER, UNIT
 from qrnn.backends.cpu.tasks import ROWS, Reused, Tasks
+from qrnn.backends.cpu.vector import INT16
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.kinds.pointwise import QuantPointwise
-from qrnn.model.parts import Int16Array, Int64Array, pack_gates
+from qrnn.model.parts import Int16Array, Int64Array
 from qrnn.model.quant_model import QuantModel
 
 
@@ -26,13 +28,17 @@ class PointwiseRun(LayerRun):
     def __init__(self, layer: QuantPointwise, model: QuantModel, tasks: Tasks) -> None:
         super().__init__(layer, model, tasks)
         self._layer = layer
-        wider, rounded = layer.function.in_frac - layer.in_frac, layer.function.out_frac - layer.out_frac
-        kind = int(layer.function.params[KIND])
-        self._kernel = Kernel(f"{ROWS}.pointwise", "compiled", (kind, (wider > 0) - (wider < 0), rounded > 0))
-        self._fixed = (*pack_gates((layer.function,)), abs(wider), rounded)
+        function, isa = layer.function, tasks.isa
+        wider, rounded = function.in_frac - layer.in_frac, function.out_frac - layer.out_frac
+        bounds = next((span for span in (UNIT, INT16) if _within(function.bounds, span)), None)
+        lookup = lookup_of((function,), bounds is not None and isa is not None and isa.int16_lanes)
+        variant = (variant_of(function), (wider > 0) - (wider < 0), rounded > 0, lookup, bounds or EITHER)
+        self._kernel = Kernel(f"{ROWS}.pointwise", "compiled", variant)
+        record, table = pack_function(function, lookup)
+        self._fixed = (np.array(record, np.int64), table, abs(wider), rounded)
 
     def _call(self, place: Int64Array, x: Any, out: Any) -> Call:
-        return Call(self._kernel, place, *self._fixed, x, out, np.zeros(LANES, np.int16), isa=self.tasks.isa)
+        return Call(self._kernel, place, *self._fixed, x, out, np.zeros(INT16_LANES, np.int16), isa=self.tasks.isa)
 
     def calls(self, walk: LayerCalls) -> list[Call]:
         """Return the calls that compute the layer's output; see `LayerRun.calls`."""
@@ -45,6 +51,10 @@ class PointwiseRun(LayerRun):
         out: Int16Array = np.empty_like(x)
         self.tasks.alone((x, out), Reused(self._layer.name, lambda control, a: self._call(control, *a), 5))
         return out
+
+
+def _within(bounds: tuple[int, int], span: tuple[int, int]) -> bool:
+    return span[0] <= bounds[0] and bounds[1] <= span[1]
 
 
 RUN = PointwiseRun
