@@ -27,7 +27,7 @@ from backends.raw_windows import (
 )
 from qrnn import layers
 from qrnn.backends import create_engine
-from qrnn.backends.cpu.conv_blocks import Blocking, choose_blocking
+from qrnn.backends.cpu.conv_blocks import Blocking, ByChannels, choose_blocking
 from qrnn.backends.cpu.defined import DefinedSteps
 from qrnn.backends.cpu.engine import CpuEngine
 from qrnn.backends.cpu.isa import ISAS, PLAIN, PORTABLE, available_isas
@@ -260,12 +260,14 @@ def test_what_would_take_too_much_memory_is_run_by_its_definition() -> None:
 
 @pytest.mark.parametrize("isa", [*ISAS, PORTABLE], ids=lambda isa: isa.name)
 def test_lanes_are_filled(isa: Any) -> None:
-    """Few channels are multiplied several places together, and groups of one channel several groups together."""
+    """Few channels are multiplied several places together, and filters of one channel each have lanes of their own."""
     rng, tuning = np.random.default_rng(0), Tuning()
     images = choose_blocking(raw_conv(rng, SHAPES["images"]), isa, tuning)
     assert images.rows >= isa.lanes
     depthwise = choose_blocking(raw_conv(rng, SHAPES["depthwise"]), isa, tuning)
-    assert depthwise.groups > 1
+    assert isinstance(depthwise, ByChannels)
+    assert depthwise.rows >= isa.lanes
+    assert depthwise.columns == depthwise.layer.matrix.weight.shape[1]
     small = choose_blocking(raw_conv(rng, SHAPES["images"]), isa, replace(tuning, conv_weight_bytes=0))
     assert small.weight_bytes() <= Blocking(small.layer, isa, 1, 1).weight_bytes()
 

@@ -59,6 +59,8 @@ def emitted(emit: Callable[..., None], arity: int) -> Any:
         return intrinsic(lambda _context, a: (types.void(a), codegen))
     if arity == 2:
         return intrinsic(lambda _context, a, b: (types.void(a, b), codegen))
+    if arity == 3:
+        return intrinsic(lambda _context, a, b, c: (types.void(a, b, c), codegen))
     if arity == 4:
         return intrinsic(lambda _context, a, b, c, d: (types.void(a, b, c, d), codegen))
     return intrinsic(lambda _context, a, b, c, d, e: (types.void(a, b, c, d, e), codegen))

@@ -9,7 +9,7 @@ import numpy as np
 
 from qrnn.backends.cpu import matrix
 from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.conv_blocks import Blocking, Convolution, choose_blocking
+from qrnn.backends.cpu.conv_blocks import WORD, Blocking, Convolution, choose_blocking
 from qrnn.backends.cpu.defined import DefinedSteps
 from qrnn.backends.cpu.isa import PORTABLE
 from qrnn.backends.cpu.layer_calls import Flow
@@ -63,12 +63,14 @@ class StepPlan(NamedTuple):
 
 
 class ProductPlan(NamedTuple):
-    """What the vector of a product is copied from; see `qrnn.backends.cpu.operands.GATHER_ARGS`."""
+    """Which operands a product reads; see `qrnn.backends.cpu.conv_products`, and for vectors that are put together `operands.GATHER_ARGS`."""
 
     places: Int64Array
-    """The bytes from a position to each segment, and from the beginning of the vector to where it goes, [segments, 2]."""
+    """The bytes from a position to each word, [words]; or to each segment, and from a vector's beginning to where it goes, [segments, 2]."""
     bytes: int
     """The bytes of a segment."""
+    part: int
+    """The bytes between two parts of operands."""
     chunks: int
     """Products over the groups of channels."""
     chunk_step: int
@@ -83,9 +85,9 @@ class ConvScratch(NamedTuple):
     history: Any
     """Encoded operands of steps, [steps, bytes], with encoded zeros where lines and bands are padded."""
     vectors: Any
-    """Encoded operands of products, [AHEAD, bytes]."""
+    """Encoded operands of products, [AHEAD, bytes]; of no use where they are read from the history."""
     results: Int16Array
-    """Results, padded to whole blocks, [AHEAD, R]."""
+    """Results, padded to whole blocks, [AHEAD, R]; or room for a block of them."""
     positions: Int64Array
     """For each vector, the addresses of its first operand and of its output, and the number of its results that are written, [3, AHEAD]."""
     tails: Int16Array
@@ -122,7 +124,9 @@ class ConvRun(WindowRun):
         return self._conv.places * int(self._conv.matrix.weight.size)
 
     def _call(self, template: str, *values: Any) -> Call:
-        kernel = Kernel(f"{ROWS}.conv", "compiled", (template, self._isa.name, self._blocking.parts))
+        kernel = Kernel(
+            f"{ROWS}.conv", "compiled", (template, self._isa.name, self._blocking.parts, self._blocking.placed)
+        )
         return Call(kernel, *values, isa=self.tasks.isa)
 
     def outputs_call(self, place: Int64Array, share: Share, past: int, arrays: Sequence[Any]) -> Call:
@@ -152,11 +156,14 @@ class ConvRun(WindowRun):
         history = aligned((rows + behind, row), np.uint8)
         for part, zero in enumerate(_zeros(found)):
             history[:, part * part_step : (part + 1) * part_step] = zero
-        of_results = found.blocks * found.parts * isa.lanes
+        vectors, results = (1, 1), (1, isa.lanes)
+        if found.placed is None:
+            vectors = AHEAD, encoded_bytes(isa, found.all_columns, found.byte_parts)
+            results = AHEAD, found.blocks * found.parts * isa.lanes
         return ConvScratch(
             history[:rows],
-            aligned((AHEAD, encoded_bytes(isa, found.all_columns, found.byte_parts)), np.uint8),
-            aligned((AHEAD, of_results), np.int16),
+            aligned(vectors, np.uint8),
+            aligned(results, np.int16),
             np.zeros((3, AHEAD), np.int64),
             aligned((2, isa.units), np.int16),
             np.zeros(self._conv.features, np.int16),
@@ -208,21 +215,22 @@ def _product_plan(found: Blocking, part: int, out_part: int, apart: int) -> Prod
 
     ``part`` and ``out_part`` are the bytes of a part of a step and of a vector; two taps of a window lie ``apart`` steps from each other.
     """
-    layer, size, segment = found.layer, found.operand_bytes, found.padded_segment * found.operand_bytes
-    row, step = part * found.byte_parts, layer.band.dilation * layer.channels * size
-    line, of_line = layer.line.dilation * _line_operands(layer) * size, found.band_segments
-    places = [
-        (
-            number * part + tap * apart * row + k // of_line * line + k % of_line * step,
-            number * out_part + (tap * found.segments + k) * segment,
-        )
-        for number in range(found.byte_parts)
-        for tap in range(layer.time.taps)
-        for k in range(found.segments)
-    ]
+    layer, size = found.layer, found.operand_bytes
+    step, line = layer.band.dilation * layer.channels * size, layer.line.dilation * _line_operands(layer) * size
+    segment = found.padded_segment * size
+    segments = found.places_of(part, apart, step, line)
+    if found.placed is None:
+        places: list[Any] = [
+            (number * part + at, number * out_part + k * segment)
+            for number in range(found.byte_parts)
+            for k, at in enumerate(segments)
+        ]
+    else:
+        words = [at + word for at in segments for word in range(0, 1 if found.placed.own else segment, WORD)]
+        places = words + [0] * (len(words) % 2)  # the weights of a word more are 0
     own = found.groups * (layer.channels // layer.groups) * size
     rows = layer.matrix.weight.shape[0] // found.chunks
-    return ProductPlan(np.array(places, np.int64), segment, found.chunks, own, rows)
+    return ProductPlan(np.array(places, np.int64), segment, part, found.chunks, own, rows)
 
 
 def fits(layer: QuantConv, found: Blocking) -> bool:

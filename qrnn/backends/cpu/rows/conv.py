@@ -2,6 +2,7 @@
 
 The operands of the steps that windows read are encoded into a history, one row for each step, with zeros for the padding of bands. A position
 is the address of the first operand that a vector of a product reads there. `AHEAD` of them are multiplied at once, of whatever sequences.
+Operands are multiplied where they lie (`qrnn.backends.cpu.conv_products`), or put together in vectors for the products that need them in order.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import matrix, operands
 from qrnn.backends.cpu.block_sizes import AMX_LEAST
+from qrnn.backends.cpu.conv_products import Placed, by_channels, emit_placed
 from qrnn.backends.cpu.fused import configure, encode_vectors, input_product, release, shared_parts
 from qrnn.backends.cpu.isa import Isa, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
@@ -34,6 +36,11 @@ def gather(values: Any, count: int) -> None:
 
 def scatter(values: Any, count: int) -> None:
     """`operands.emit_scatter`."""
+    raise NotImplementedError
+
+
+def placed_product(values: Any, count: int, blocks: int) -> None:
+    """`conv_products.emit_placed`."""
     raise NotImplementedError
 
 
@@ -86,7 +93,7 @@ def multiply(filled: int, packed: Any, product: Any, scratch: Any) -> None:
         return
     _, vectors, results, positions, _, _, sums, _ = scratch
     weights, params, groups, byte_parts = packed
-    places, size, chunks, chunk_step, chunk_rows = product
+    places, size, _, chunks, chunk_step, chunk_rows = product
     blocks, of_results, row = params.shape[0] // chunks, 2 * results.shape[1], vectors.shape[1]
     out_block = of_results // blocks
     for chunk in range(chunks):
@@ -100,6 +107,22 @@ def multiply(filled: int, packed: Any, product: Any, scratch: Any) -> None:
         input_product(made, filled, first, first + blocks)
         to = (address(positions[1]), address(positions[2]), 2 * chunk * chunk_rows)
         scatter((*to, address(results), of_results), filled)
+
+
+def multiply_placed(filled: int, packed: Any, product: Any, scratch: Any) -> None:
+    """Do as `multiply`, with operands read where they lie."""
+    if filled == 0:
+        return
+    _, _, results, positions, _, _, _, _ = scratch
+    weights, params, groups, _ = packed
+    places, _, part, chunks, chunk_step, chunk_rows = product
+    blocks = params.shape[0] // chunks
+    for chunk in range(chunks):
+        made = (
+            address(weights), address(params), groups, address(positions), address(positions[1]), address(positions[2]), chunk * chunk_step,
+            2 * chunk * chunk_rows, address(places), places.shape[0], part, address(results), chunk * blocks,
+        )  # fmt: skip
+        placed_product(made, filled, blocks)
 
 
 def convolve(
@@ -243,14 +266,30 @@ def _emit_product(isa: Isa, parts: int, builder: Any, values: Any, vectors: Any,
     matrix.emit_product(builder, isa, parts, values, vectors, first, last, variant=KernelVariant(), dense=True)
 
 
+def _emit_placed(isa: Isa, how: Placed, builder: Any, values: Any, vectors: Any, blocks: Any) -> None:
+    emit_placed(builder, isa, how, values, vectors, blocks)
+
+
 @cache
-def compiled(template: str, isa_name: str, parts: int) -> Any:
-    """`convolve` or `step_streams` for an instruction set, with so many blocks of rows that are multiplied together."""
+def compiled(template: str, isa_name: str, parts: int, placed: Placed | None) -> Any:
+    """`convolve` or `step_streams` for an instruction set, with so many blocks of rows that are multiplied together.
+
+    Operands are read where they lie as ``placed`` says, or put together.
+    """
     isa = isa_named(isa_name)
+    if placed is not None and placed.own:
+        isa = by_channels(isa)
     space = globals() | shared_parts(isa)
-    space["input_product"] = emitted(partial(_emit_product, isa, parts), 4)
     space["narrow"] = emitted(lambda b, *a: operands.emit_narrow(b, isa, *a), 2)
-    space |= {"gather": emitted(operands.emit_gather, 2), "scatter": emitted(operands.emit_scatter, 2)}
-    for part in (multiply, encode_steps, place_products):
-        space[part.__name__] = jit(renamed(part, f"conv_{part.__name__}_{isa_name}_{parts}", space))
-    return jit(renamed(globals()[template], f"conv_{template}_{isa_name}_{parts}", space))
+    product = multiply
+    if placed is None:
+        space["input_product"] = emitted(partial(_emit_product, isa, parts), 4)
+        space |= {"gather": emitted(operands.emit_gather, 2), "scatter": emitted(operands.emit_scatter, 2)}
+    else:
+        space["placed_product"] = emitted(partial(_emit_placed, isa, placed), 3)
+        product = multiply_placed
+    mark = f"{isa_name}_{parts if placed is None else placed.name}"
+    space["multiply"] = jit(renamed(product, f"conv_multiply_{mark}", space))
+    for part in (encode_steps, place_products):
+        space[part.__name__] = jit(renamed(part, f"conv_{part.__name__}_{mark}", space))
+    return jit(renamed(globals()[template], f"conv_{template}_{mark}", space))
