@@ -1,9 +1,10 @@
 """Measure the memory that ``qrnn run`` and ``qrnn compare`` hold at most on files of several sizes, and write the section of a page.
 
-    python tools/measure_memory.py [--sizes 100,1000,4000] [--compare 100,1000] [--folder DIR] [--output docs/large_data.md]
+    python tools/measure_memory.py [--sizes 100,1000,4000] [--features 64] [--folder DIR] [--output docs/large_data.md]
 
-Each file is an .npz archive of random sequences of the bundled digits' shape, and each command a process of its own, whose peak (VmHWM of
-/proc, so Linux alone) is what it held beyond the same command on one megabyte. ``--sizes`` and ``--compare`` are in MB.
+Each file is an .npz archive of random sequences, and each command a process of its own, whose peak is VmHWM of /proc, so Linux alone.
+``--sizes`` are in MB. The model is the bundled digits' GRU with ``--features`` inputs in the place of its 8, whose weights are shared out
+over them: most of the time of ``compare`` goes into the float64 equations of every step, of which a megabyte then has fewer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
 from page_section import MEMORY, with_section
 from provenance import when
 
@@ -24,8 +27,8 @@ import qrnn
 from qrnn.data_files.sinks import open_sink
 from qrnn.examples import digits_model
 
-SEQUENCES, STEPS, FEATURES = 1024, 100, 8
-"""Sequences that are written at a time, and the shape of each."""
+SEQUENCES, STEPS, OWN_FEATURES = 1024, 100, 8
+"""Sequences that are written at a time, the steps of each, and the features of the bundled model."""
 SMALL = "1"
 """The size in MB of the file with which the others are compared."""
 
@@ -43,16 +46,27 @@ print("peak", found[0].split()[1], file=sys.stderr)
 """
 
 
-def sequences() -> npt.NDArray[np.float32]:
+def sequences(features: int) -> npt.NDArray[np.float32]:
     """Return random sequences about as large as the digits' values."""
-    drawn = np.random.default_rng(0).normal(5.0, 6.0, (SEQUENCES, STEPS, FEATURES))
+    drawn = np.random.default_rng(0).normal(5.0, 6.0, (SEQUENCES, STEPS, features))
     return drawn.astype(np.float32)
 
 
-def write_data(path: Path, megabytes: float) -> None:
+def write_model(path: Path, features: int) -> None:
+    """Write the bundled model with so many features, a multiple of its own: each of its weights of the input is shared out over them."""
+    model, copies = onnx.load(digits_model()), features // OWN_FEATURES
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = features
+    (node,) = (node for node in model.graph.node if node.op_type == "GRU")
+    (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
+    shared = np.tile(numpy_helper.to_array(weight) / copies, (1, 1, copies))
+    weight.CopyFrom(numpy_helper.from_array(shared, weight.name))
+    onnx.save(model, path)
+
+
+def write_data(path: Path, megabytes: float, features: int) -> None:
     """Write an .npz file of about so many megabytes of float32, which is not compressed."""
-    size = max(1, int(megabytes * 1e6 / (4 * STEPS * FEATURES)))
-    piece = sequences()
+    size = max(1, int(megabytes * 1e6 / (4 * STEPS * features)))
+    piece = sequences(features)
     plain = path.with_suffix(".npy")
     with open_sink(plain, size) as sink:
         for start in range(0, size, SEQUENCES):
@@ -72,45 +86,44 @@ def main() -> None:
     """Measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="100,1000")
-    parser.add_argument("--compare", default="100")
+    parser.add_argument("--features", type=int, default=OWN_FEATURES)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
+    if given.features < OWN_FEATURES or given.features % OWN_FEATURES:
+        parser.error(f"--features {given.features}: expected a multiple of {OWN_FEATURES}")
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
-        text = _measured(Path(name), given.sizes.split(","), given.compare.split(","))
+        text = _measured(Path(name), given.sizes.split(","), given.features)
     if given.output is None:
         print(text)
     else:
         given.output.write_text(with_section(given.output.read_text("utf-8"), MEMORY, text), "utf-8")
 
 
-def _measured(folder: Path, sizes: list[str], compared: list[str]) -> str:
-    source, model, data, out = digits_model(), folder / "m.qrnn", folder / "x.npz", folder / "y.npy"
-    qrnn.save(qrnn.quantize(qrnn.load_onnx(source), {"x": sequences()[:64]}), model)
-    write_data(data, float(SMALL))
-    peak(
-        "run", str(model), "--input", str(data), "-o", str(out), "--quiet"
-    )  # code is compiled once, and counts in no row
-    peak("compare", str(source), str(model), "--data", str(data), "--quiet")
+def _measured(folder: Path, sizes: list[str], features: int) -> str:
+    source, model, data, out = (folder / name for name in ("m.onnx", "m.qrnn", "x.npz", "y.npy"))
+    write_model(source, features)
+    qrnn.save(qrnn.quantize(qrnn.load_onnx(source), {"x": sequences(features)[:64]}), model)
+    run = ("run", str(model), "--input", str(data), "-o", str(out), "--quiet")
+    compare = ("compare", str(source), str(model), "--data", str(data), "--quiet")
+    write_data(data, float(SMALL), features)
+    peak(*run)  # code is compiled once, and counts in no row
+    peak(*compare)
     rows = []
-    for size in sorted({SMALL, *sizes, *compared}, key=float):
-        write_data(data, float(size))
-        ran = held = 0
-        if size in (SMALL, *sizes):
-            ran = peak("run", str(model), "--input", str(data), "-o", str(out), "--quiet")
-            out.unlink()
-        if size in (SMALL, *compared):
-            held = peak("compare", str(source), str(model), "--data", str(data), "--quiet")
-        rows.append(f"| {float(size):,.0f} MB | {_megabytes(ran)} | {_megabytes(held)} |")
+    for size in sorted({SMALL, *sizes}, key=float):
+        write_data(data, float(size), features)
+        ran = peak(*run)
+        out.unlink()
+        rows.append(f"| {float(size):,.0f} MB | {_megabytes(ran)} | {_megabytes(peak(*compare))} |")
         print(rows[-1], file=sys.stderr, flush=True)
-    command = f"python tools/measure_memory.py --sizes {','.join(sizes)} --compare {','.join(compared)}"
+    command = f"python tools/measure_memory.py --sizes {','.join(sizes)} --features {features}"
     return "\n".join(
         [
             MEMORY,
             "",
             f"Made by `{command}` on {when()}: the most memory that each",
-            f"command held (VmHWM), with all libraries and compiled code, on .npz files of sequences [{STEPS}, {FEATURES}] for the bundled",
-            "digits' GRU; outputs went to an .npy file.",
+            f"command held (VmHWM), with all libraries and compiled code, on .npz files of sequences [{STEPS}, {features}] for the bundled",
+            f"digits' GRU of 32 units, with {features} inputs; outputs went to an .npy file.",
             "",
             "| data | `qrnn run` | `qrnn compare` |",
             "|---|---|---|",
@@ -120,7 +133,7 @@ def _measured(folder: Path, sizes: list[str], compared: list[str]) -> str:
 
 
 def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB" if count else "not measured"
+    return f"{count / 1e6:,.0f} MB"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
-from qrnn.accuracy.float_run import CHUNK
+from qrnn.accuracy.float_run import piece_size
 from qrnn.data_files.opening import DataFile
 from qrnn.model.batch import Batch, as_array, make_batch
 from qrnn.model.float_model import FloatModel
@@ -35,7 +35,7 @@ class ComparedData(Protocol):
     """Whether results of each sequence may be kept."""
 
     def pieces(self) -> Iterator[Compared]:
-        """Return all sequences, at most `CHUNK` at a time."""
+        """Return all sequences, as many at a time as `piece_size` says."""
 
     def features(self) -> Mapping[str, Features]:
         """Return the scales and offsets of graph inputs' features; see `qrnn.quantization.floor`."""
@@ -57,7 +57,7 @@ class _ArrayData:
 
     def pieces(self) -> Iterator[Compared]:
         """See `ComparedData.pieces`."""
-        for start, stop, piece in self.first.chunks(CHUNK):
+        for start, stop, piece in self.first.chunks(piece_size(self._model, self.first)):
             yield Compared(start, stop, piece, None if self.labels is None else self.labels[start:stop])
 
     def features(self) -> Mapping[str, Features]:
@@ -77,7 +77,7 @@ class _FileData:
     def pieces(self) -> Iterator[Compared]:
         """See `ComparedData.pieces`."""
         for start, batch, labels in self._batches():
-            for first, last, piece in batch.chunks(CHUNK):
+            for first, last, piece in batch.chunks(piece_size(self._model, batch)):
                 yield Compared(start + first, start + last, piece, None if labels is None else labels[first:last])
 
     def features(self) -> Mapping[str, Features]:

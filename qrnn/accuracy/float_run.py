@@ -16,8 +16,8 @@ from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.parts import FloatArray
 from qrnn.quantization.floor import FloorWidths
 
-CHUNK = 64
-"""Sequences compared at a time; bounds the memory of traces."""
+LEAST_PIECE, MOST_PIECE, PIECE_BYTES = 64, 1024, 1 << 26
+"""Sequences compared at a time, and the bytes that their quantities take about: the more at a time, the less each step of them costs."""
 
 KEPT_BYTES = 1 << 30
 """The most bytes of results that a `FloatRun` keeps; further pieces are run again whenever they are asked for."""
@@ -63,12 +63,20 @@ class FloatPiece:
 
 @dataclass(frozen=True)
 class FloatRun:
-    """The results for every piece of `CHUNK` sequences; None for pieces that were too large to keep."""
+    """The results for every piece of `piece_size` sequences; None for pieces that were too large to keep."""
 
     pieces: tuple[FloatPiece | None, ...]
     runtime: Runtime
     floors: dict[FloorWidths, dict[str, ErrorSum]] = field(default_factory=dict)
     """The errors of outputs at the floor (`qrnn.quantization.floor`) by the widths of recurrent weights, once they have been measured."""
+
+
+def piece_size(model: FloatModel, batch: Batch) -> int:
+    """Return how many sequences of a batch are compared at a time: as many as have quantities of `PIECE_BYTES`, within bounds."""
+    recurrent = [layer for layer in model.layers if isinstance(layer, Recurrent)]
+    quantities = sum(len(r.directions) * (2 * len(r.gates) + 3) * r.hidden_size for r in recurrent)
+    numbers = batch.steps * (quantities + sum(tensor.features for tensor in model.tensors.values()))
+    return max(LEAST_PIECE, min(MOST_PIECE, PIECE_BYTES // (8 * max(1, numbers))))
 
 
 def run_piece(model: FloatModel, piece: Batch, runtime: Runtime) -> FloatPiece:
@@ -103,7 +111,7 @@ def run_float(
     runtime = Runtime(onnx_path)
     pieces: list[FloatPiece | None] = []
     kept = 0
-    for _, stop, piece in batch.chunks(CHUNK):
+    for _, stop, piece in batch.chunks(piece_size(model, batch)):
         found = run_piece(model, piece, runtime) if kept < KEPT_BYTES else None
         kept += 0 if found is None else found.nbytes
         pieces.append(found if kept < KEPT_BYTES else None)

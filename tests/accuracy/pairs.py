@@ -14,7 +14,7 @@ from qrnn.quantization.scheme import Scheme
 
 RNG = np.random.default_rng(0)
 N, T = 130, 7
-"""More sequences than `qrnn.accuracy.compare.CHUNK`, so that sums run over several pieces."""
+"""More sequences than `qrnn.accuracy.float_run.LEAST_PIECE`."""
 X = RNG.normal(size=(N, T, 3))
 LENGTHS = RNG.integers(1, T - 1, N)
 """Shorter than T, so that no piece is as long as the arrays."""

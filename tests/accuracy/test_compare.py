@@ -18,6 +18,7 @@ from onnx_import.builders import head
 from rich.console import Console
 
 from accuracy.pairs import LENGTHS, MASK, RNG, N, T, X, pair
+from qrnn.accuracy import float_run
 from qrnn.accuracy.compare import compare
 from qrnn.accuracy.comparison import Comparison
 from qrnn.accuracy.confusion import Agreement
@@ -41,6 +42,12 @@ from qrnn.onnx_import import load_onnx
 from qrnn.quantization.gate_tables import gate_function
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
+
+
+@pytest.fixture(autouse=True)
+def _several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sums run over several pieces, of the fewest sequences."""
+    monkeypatch.setattr(float_run, "MOST_PIECE", float_run.LEAST_PIECE)
 
 
 def check(
