@@ -1,6 +1,6 @@
 """Dense layers on the CPU: by plain loops, or by the dot products of the fused steps, of many vectors at once or of one.
 
-For the latter, rows are packed as `qrnn.backends.cpu.packed` packs a cell's: `PARTS` blocks of ``lanes`` rows, which share each load of an
+For the latter, rows are packed as `qrnn.backends.cpu.packed` packs a cell's: `parts_of` blocks of ``lanes`` rows, which share each load of an
 operand, stand where a cell has its gates.
 """
 
@@ -25,16 +25,22 @@ from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.parts import Int16Array, Int64Array, QuantMatrix
 from qrnn.model.quant_model import QuantModel
 
-PARTS = 4
-"""Blocks of rows that are multiplied together: as many as AMX has tiles for sums."""
+MOST_PARTS = 4
+"""The most blocks of rows that are multiplied together: as many as AMX has tiles for sums."""
+
+
+def parts_of(isa: Isa, rows: int) -> int:
+    """Return how many blocks of rows are multiplied together: no more than the rows fill."""
+    return min(MOST_PARTS, -(-rows // isa.lanes))
 
 
 def _in_parts(isa: Isa, values: Any) -> Any:
     """Values of rows, padded with zeros and in the order of (part, block, lane), so that a block's results of all parts are rows in order."""
-    blocks = -(-len(values) // (PARTS * isa.lanes))
-    padded = np.zeros((blocks * PARTS * isa.lanes, *values.shape[1:]), values.dtype)
+    parts = parts_of(isa, len(values))
+    blocks = -(-len(values) // (parts * isa.lanes))
+    padded = np.zeros((blocks * parts * isa.lanes, *values.shape[1:]), values.dtype)
     padded[: len(values)] = values
-    split = padded.reshape(blocks, PARTS, isa.lanes, *values.shape[1:])
+    split = padded.reshape(blocks, parts, isa.lanes, *values.shape[1:])
     return np.ascontiguousarray(split.swapaxes(0, 1)).reshape(padded.shape)
 
 
@@ -63,7 +69,8 @@ class PackedDense:
         )
         ordered = QuantMatrix(weight, bias, multiplier, left_shift, m.operand_limit)
         self._isa, self._columns, self.bits = isa, m.weight.shape[1], bits
-        self.rows = pack_matrix(isa, ordered, pre_shift, (PARTS,), operand, bits)
+        self._parts = parts_of(isa, m.weight.shape[0])
+        self.rows = pack_matrix(isa, ordered, pre_shift, (self._parts,), operand, bits)
         self.fixed = (self.rows, (operand.shift, operand.limit))
 
     def scratch(self) -> DenseScratch:
@@ -71,15 +78,15 @@ class PackedDense:
         _, params, _, byte_parts = self.rows
         return DenseScratch(
             aligned((AHEAD, encoded_bytes(self._isa, self._columns, byte_parts)), np.uint8),
-            aligned((AHEAD, len(params) * PARTS * self._isa.lanes), np.int16),
+            aligned((AHEAD, len(params) * self._parts * self._isa.lanes), np.int16),
             aligned((self._isa.units,), np.int16),
-            aligned((matrix.VECTORS * PARTS * self._isa.lanes,), np.int32),
+            aligned((matrix.VECTORS * self._parts * self._isa.lanes,), np.int32),
             np.array(matrix.tile_config(), np.uint8),
         )
 
     def call(self, place: Any, x: Any, out: Any) -> Call:
         """Rows place[FIRST] … place[LAST] - 1, with a scratch of its own."""
-        kernel = Kernel(f"{ROWS}.dense", "compiled", (self._isa.name, self.bits))
+        kernel = Kernel(f"{ROWS}.dense", "compiled", (self._isa.name, self.bits, self._parts))
         return Call(kernel, place, *self.fixed, x, out, self.scratch(), isa=self._isa)
 
 
@@ -90,9 +97,10 @@ class DenseRun(LayerRun):
         super().__init__(layer, model, tasks)
         self._layer = layer
         self._matrix = plain.pack_matrix(layer.matrix)
-        self._share = (
-            1.0 if tasks.isa is None else listed_share(tasks.isa, _in_parts(tasks.isa, layer.matrix.weight), PARTS)
-        )
+        self._share = 1.0
+        if (isa := tasks.isa) is not None:
+            weight = layer.matrix.weight
+            self._share = listed_share(isa, _in_parts(isa, weight), parts_of(isa, len(weight)))
         self._packed: dict[int, PackedDense] = {}
         if tasks.isa is not None:
             self._packed_as(self._bits(1))

@@ -27,9 +27,17 @@ MANTISSA, RISE, BELOW = 0, 1, 2
 
 @jit
 def weighted(totals: Any, values: Any, begin: int, end: int, first: int, mantissa: int, rise: int, below: int) -> None:
-    """totals[j] = `weighted_sum` of itself and of the value from ``first`` on, times the mantissa, for j = begin … end - 1."""
-    for j in range(begin, end):
-        totals[j] = weighted_sum(totals[j], rise, mantissa * int64(values[first + j - begin]), below)
+    """totals[j] = `weighted_sum` of itself and of the value from ``first`` on, times the mantissa, for j = begin … end - 1.
+
+    One of the shifts is 0 in every step: that of the sums, but where a score is the largest so far.
+    """
+    own, given = totals[begin:end], values[first : first + end - begin]
+    if rise == 0:
+        for j in range(own.shape[0]):
+            own[j] = weighted_sum(own[j], 0, mantissa * int64(given[j]), below)
+    else:
+        for j in range(own.shape[0]):
+            own[j] = weighted_sum(own[j], rise, mantissa * int64(given[j]), 0)
 
 
 @jit

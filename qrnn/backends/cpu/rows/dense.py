@@ -11,7 +11,6 @@ from qrnn.backends.cpu.fused import configure, copy_units, encode_vectors, input
 from qrnn.backends.cpu.isa import Isa, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.kernels import requantized_rows
-from qrnn.backends.cpu.kinds.dense import PARTS
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.memory import address
 from qrnn.backends.cpu.python_calls import FIRST, LAST
@@ -56,14 +55,16 @@ def run(place: Any, rows: Any, formats: Any, x: Any, out: Any, scratch: Any) -> 
     release(0)
 
 
-def _emit_product(isa: Isa, bits: int, builder: Any, values: Any, vectors: Any, first: Any, last: Any) -> None:
-    matrix.emit_product(builder, isa, PARTS, values, vectors, first, last, variant=KernelVariant(bits=bits), dense=True)
+def _emit_product(
+    isa: Isa, bits: int, parts: int, builder: Any, values: Any, vectors: Any, first: Any, last: Any
+) -> None:
+    matrix.emit_product(builder, isa, parts, values, vectors, first, last, variant=KernelVariant(bits=bits), dense=True)
 
 
 @cache
-def compiled(isa_name: str, bits: int) -> Any:
-    """`run` for an instruction set, and for weights packed in so many bits."""
+def compiled(isa_name: str, bits: int, parts: int) -> Any:
+    """`run` for an instruction set, for weights packed in so many bits, and so many blocks of rows that are multiplied together."""
     isa = isa_named(isa_name)
     space = globals() | shared_parts(isa)
-    space["input_product"] = emitted(partial(_emit_product, isa, bits), 4)
-    return jit(renamed(run, f"dense_{isa_name}_{bits}", space))
+    space["input_product"] = emitted(partial(_emit_product, isa, bits, parts), 4)
+    return jit(renamed(run, f"dense_{isa_name}_{bits}_{parts}", space))
