@@ -172,6 +172,22 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "- unknown: " in text
 
 
+def test_models_one_at_a_time(tmp_path: Path) -> None:
+    """Rows of other models are kept, of the same command alone; converted models are read again."""
+    write_model(tmp_path / "one.onnx")
+    write_model(tmp_path / "two.onnx", "Tanh")
+    out, kept = tmp_path / "models.md", tmp_path / "converted"
+    common = [str(tmp_path), "--quick", "--peers", "--keep", "--converted", str(kept), "--output", str(out)]
+    for models in (["two"], ["one"], ["two"]):
+        bench_models.main([*common, "--steps", "6", "--batches", "1", "2", "--models", *models])
+    found = json.loads(out.with_suffix(".json").read_text())
+    assert [(row["model"], row["batch"]) for row in found["rows"]] == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
+    assert sorted(path.name for path in kept.iterdir()) == ["one.qrnn", "two.qrnn"]
+    assert "--steps 6 --batches 1 2 --threads 1 --peers --rounds 9 --quick --models one two`" in out.read_text()
+    with pytest.raises(SystemExit, match=r"command is .*--steps 6.*expected the same with --keep"):
+        bench_models.main([*common, "--steps", "7", "--batches", "1", "--models", "one"])
+
+
 def test_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_model(tmp_path / "tiny.onnx")
     options = bench_models.parse([str(tmp_path)])

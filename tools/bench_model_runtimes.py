@@ -23,6 +23,8 @@ import qrnn
 from qrnn.errors import UnsupportedError
 from qrnn.model.axes import from_graph, to_graph
 from qrnn.model.float_model import FloatModel, GraphInput
+from qrnn.model.quant_model import QuantModel
+from qrnn.model.states import check_same_source
 from qrnn.onnx_import.load import load_onnx
 
 CALIBRATION_SEQUENCES = 8
@@ -43,12 +45,12 @@ class ModelWork:
     steps: int
 
 
-def make_work(path: Path, batch: int, steps: int, data: Path | None = None) -> ModelWork:
+def make_work(path: Path, batch: int, steps: int, data: Path | None = None, converted: Path | None = None) -> ModelWork:
     """Convert a file, and make its inputs; UnsupportedError where the model or a kind of its inputs is not supported.
 
     ``data`` is a folder: a file of the model's name that ends in .npz has arrays [N, T, …] by input name, for calibration and for runs. Without
-    one, inputs are random. A file with a fixed number of steps gets as many. qrnn is checked against the reference, bit for bit, before it
-    is used.
+    one, inputs are random. A file with a fixed number of steps gets as many. The converted model is kept in the folder ``converted``, or read
+    from there. qrnn is checked against the reference, bit for bit, before it is used.
     """
     model = load_onnx(path)
     steps = _fixed_steps(path, model) or steps
@@ -64,10 +66,24 @@ def make_work(path: Path, batch: int, steps: int, data: Path | None = None) -> M
             {i.name: _array(i, size, steps, seed) for i in wanted}
             for size, seed in ((batch, 2), (CALIBRATION_SEQUENCES, 1))
         )
-    quantized = qrnn.quantize(model, calibration)
+    quantized = _converted(model, calibration, None if converted is None else converted / f"{path.stem}.qrnn")
     _check_bits(quantized, {name: x[:1, : min(steps, 8)] for name, x in calibration.items()})
     want = qrnn.run_oracle(model, given).outputs[model.outputs[0].name]
     return ModelWork(path.stem, path, model, quantized, given, calibration, want, batch, steps)
+
+
+def _converted(model: FloatModel, calibration: Mapping[str, Any], kept: Path | None) -> Any:
+    """Return the model that a file keeps, or the default conversion, which is then kept there."""
+    if kept is not None and kept.is_file():
+        quantized = qrnn.load(kept)
+        if isinstance(quantized, QuantModel):
+            check_same_source(model, quantized)
+        return quantized
+    quantized = qrnn.quantize(model, calibration)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        qrnn.save(quantized, kept)
+    return quantized
 
 
 def _first(graph_input: GraphInput, x: Any, batch: int, steps: int) -> Any:

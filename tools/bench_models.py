@@ -6,16 +6,21 @@
 Every ONNX file of the folder is converted and run; what is refused is named with the reason. ``--data`` has inputs, NAME.npz for NAME.onnx with
 arrays [N, T, …] by input name, for calibration and for runs; without them inputs are random. Writes the page, and beside it the figures,
 under the page's name. Peers that are not installed are left out by name.
+
+Models may be measured one at a time: with ``--keep``, rows of others stay what the figures beside the page say, if these were made on the same
+machine, at the same revision and with the same options. ``--converted`` names a folder where converted models are kept, so that a later
+call does not convert them again.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +51,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--rounds", type=positive, default=9)
+    parser.add_argument("--converted", type=Path, help="a folder for converted models, from which they are read again")
+    parser.add_argument("--keep", action="store_true", help="keep the rows of other models that are beside the page")
     parser.add_argument("--quick", action="store_true", help="a trial: short samples, three rounds")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/models.md"))
     options = parser.parse_args(arguments)
@@ -82,7 +89,7 @@ def run(options: argparse.Namespace, every: Sequence[Runtime], command: str) -> 
     for path in options.paths:
         for batch in options.batches:
             try:
-                work = make_work(path, batch, options.steps, options.data)
+                work = make_work(path, batch, options.steps, options.data, options.converted)
             except QrnnError as reason:
                 refused[path.stem] = str(reason)
                 print(f"{path.stem}: {reason}", flush=True)
@@ -95,9 +102,7 @@ def run(options: argparse.Namespace, every: Sequence[Runtime], command: str) -> 
 def as_json(result: ModelResult) -> bytes:
     """Return all figures as JSON, for programs."""
     content: dict[str, Any] = {
-        "made": when(),
-        "command": result.command,
-        "machine": machine(),
+        **about(result),
         "load_before": result.load,
         "absent": list(result.absent),
         "refused": result.refused,
@@ -106,14 +111,52 @@ def as_json(result: ModelResult) -> bytes:
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
+def about(result: ModelResult) -> dict[str, Any]:
+    """Return what the rows of one page have in common."""
+    return {"made": when(), "command": result.command, "machine": machine()}
+
+
+def with_kept(result: ModelResult, path: Path) -> ModelResult:
+    """Return the result with the rows of other models that a JSON file has; SystemExit where they are not of the same kind.
+
+    Rows are in the order of their batches and models, those of the file first.
+    """
+    kept = json.loads(path.read_text("utf-8"))
+    for name, now in about(result).items():
+        if kept[name] != now:
+            raise SystemExit(f"{path}: {name} is {kept[name]!r}, and now {now!r}; expected the same with --keep")
+    fields = [field.name for field in dataclasses.fields(ModelRow)]
+    rows = {(row["model"], row["batch"]): ModelRow(**{name: row[name] for name in fields}) for row in kept["rows"]}
+    measured = {row.model for row in result.rows} | set(result.refused)
+    rows = {key: row for key, row in rows.items() if key[0] not in measured}
+    rows |= {(row.model, row.batch): row for row in result.rows}
+    refused = {name: why for name, why in kept["refused"].items() if name not in measured} | result.refused
+    return replace(result, rows=tuple(rows.values()), refused=refused)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the tool; see the module."""
     options = parse(arguments)
-    result = run(options, runtimes(), shlex.join(["python", "tools/bench_models.py", *arguments]))
-    text = page(result, options.output.stem)
+    result = run(options, runtimes(), command_of(options))
+    figures = options.output.with_suffix(".json")
+    if options.keep and figures.is_file():
+        result = with_kept(result, figures)
+    models = dict.fromkeys([*(row.model for row in result.rows), *result.refused])
+    text = page(
+        replace(result, command=shlex.join([*shlex.split(result.command), "--models", *models])), options.output.stem
+    )
     print(text)
     write_atomically(options.output, text.encode())
-    write_atomically(options.output.with_suffix(".json"), as_json(result))
+    write_atomically(figures, as_json(result))
+
+
+def command_of(options: argparse.Namespace) -> str:
+    """Return the command but for what names models and files of this run."""
+    given = ["python", "tools/bench_models.py", str(options.folder)]
+    given += [] if options.data is None else ["--data", str(options.data)]
+    given += ["--steps", str(options.steps), "--batches", *map(str, options.batches), "--threads", str(options.threads)]
+    given += ["--peers", *options.peers, "--rounds", str(options.rounds), *["--quick"] * options.quick]
+    return shlex.join(given)
 
 
 if __name__ == "__main__":
