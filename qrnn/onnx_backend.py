@@ -117,7 +117,7 @@ class QrnnRep(BackendRep):  # type: ignore[misc]  # onnx is untyped
             from qrnn.running.session import Session  # sessions pull in the compiler, which the oracle does not need
 
             quantized = quantize(bound.model, bound.calibration, self._scheme)
-            outputs = Session(quantized, self.engine).run(bound.data).outputs
+            outputs = Session(quantized, self.engine).run(bound.data, real="float64").outputs
         return self.in_graph_form(bound.model, outputs)
 
     def bind(self, inputs: Any) -> Bound:

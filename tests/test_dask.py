@@ -37,6 +37,9 @@ def test_blocks_of_any_size(chunks: tuple[int, ...], model: qrnn.QuantModel) -> 
     assert (lazy.shape, lazy.dtype) == (want.shape, want.dtype)
     np.testing.assert_array_equal(lazy.compute(scheduler="threads"), want)
     np.testing.assert_array_equal(lazy[3:9].compute(scheduler="synchronous"), want[3:9])
+    exact = qrnn.run_dask(model, da.from_array(X, chunks), real="float64")["logits"]
+    assert exact.dtype == np.float64
+    np.testing.assert_array_equal(exact.compute(scheduler="synchronous"), expected(model, real="float64"))
 
 
 def test_lengths_and_names(model: qrnn.QuantModel) -> None:

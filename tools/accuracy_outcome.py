@@ -101,4 +101,4 @@ class Truth:
     def quantized(self, model: qrnn.QuantModel) -> Outcome:
         """Return the outcome of a quantized model."""
         inputs = {name: value for name, value in self.test.items() if name not in RESERVED}
-        return self.of(qrnn.Session(model).run(inputs, self.test.get("lengths")).outputs[self.output])
+        return self.of(qrnn.Session(model).run(inputs, self.test.get("lengths"), real="float64").outputs[self.output])

@@ -90,7 +90,7 @@ def cases(shared: Path) -> list[Case]:
         magnitude, mask = d["magnitude"][None], d["mask"][None].astype(np.float64)
 
     def mask_error(session: Any) -> str:
-        got = session.run({"input_2": magnitude}).outputs["activation_2"]
+        got = session.run({"input_2": magnitude}, real="float64").outputs["activation_2"]
         return f"mask RMSE {np.sqrt(np.mean((got - mask) ** 2)):.4f}, max {np.abs(got - mask).max():.3f} against its authors' float"
 
     noisy = {"input_2": magnitude[:, :400]}

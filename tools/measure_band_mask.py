@@ -56,7 +56,7 @@ def measure(path: Path, data: Path, backend: str) -> bool:
     x, lengths = calibration_clips(data, CALIBRATION_CLIPS, CALIBRATION_SEED).padded()
     session = qrnn.Session(qrnn.quantize(model, {"x": x, "lengths": lengths}), backend=backend)
     x, lengths = clips.padded()
-    y = session.run({"x": x}, lengths=lengths).outputs[name]
+    y = session.run({"x": x}, lengths=lengths, real="float64").outputs[name]
     whole = [row[:length] for row, length in zip(y, lengths, strict=True)]
     frames = stream_estimates(session, name, clips)
     same = sum(np.array_equal(a, b) for a, b in zip(whole, frames, strict=True))

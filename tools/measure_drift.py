@@ -169,7 +169,7 @@ def measure(model: FloatModel, steps: int) -> Measured:
         ]
 
     def integers(scheme: qrnn.Scheme) -> list[float]:
-        return error(qrnn.Session(qrnn.quantize(model, calibration, scheme)).run(data).outputs)
+        return error(qrnn.Session(qrnn.quantize(model, calibration, scheme)).run(data, real="float64").outputs)
 
     return Measured(
         integers(qrnn.Scheme()),

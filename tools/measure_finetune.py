@@ -176,7 +176,7 @@ def suppressed(one: Experiment, shared: Path, folder: Path) -> Record:
     want = run_oracle_batch(model, make_batch(model.inputs, clip)).outputs["activation_2"][:, SEEN_FRAMES:]
 
     def db(quantized: qrnn.QuantModel) -> float:
-        return sqnr_db(want, qrnn.Session(quantized).run(clip).outputs["activation_2"][:, SEEN_FRAMES:])
+        return sqnr_db(want, qrnn.Session(quantized).run(clip, real="float64").outputs["activation_2"][:, SEEN_FRAMES:])
 
     return {
         "untrained_db": db(qrnn.quantize(model, calibration, scheme)),

@@ -35,7 +35,7 @@ PAGE = """# Where the time of a run goes
 
 Made by `python tools/profile_run.py` on {date}: {processor}, one thread, instruction set {isa}. µs a time step of the batch, sequences of
 100 steps, inputs as many as units, medians of {rounds} rounds. Quantizing reads and
-checks the user's floats, dequantizing writes the user's float64.
+checks the user's floats, dequantizing writes the user's floats.
 
 | cell, H, batch | whole run | quantize | recurrent | dequantize | Python | the multiply-adds alone |
 |---|---|---|---|---|---|---|
@@ -66,10 +66,10 @@ def profile(case: Case) -> list[float]:
     whole = seconds(lambda: session.run(inputs))
     engine = session.engine
     assert isinstance(engine, CpuEngine)
-    rows = engine.sequences(case.batch, case.steps, given.x.dtype)
+    rows = engine.sequences(case.batch, case.steps, given.x.dtype, given.x.dtype)
     assert rows is not None
     rows.read_from("x", given.x)
-    kept = np.zeros(given.want.shape)
+    kept = np.zeros(given.want.shape, given.x.dtype)
     rows.write_to("y", kept)
     (share,) = rows.shares
     assert rows.run(case.batch)

@@ -218,7 +218,7 @@ def main() -> None:
         save(made, options.output)
     for decision in made.provenance.decisions:
         print(f"  {decision}")
-    got = Session(made, options.backend).run({"input": test}).outputs["output"].reshape(len(test), -1)
+    got = Session(made, options.backend).run({"input": test}, real="float64").outputs["output"].reshape(len(test), -1)
     print(figures(want, got))
 
 

@@ -22,6 +22,7 @@ from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.real_types import FLOAT64, as_type
 from qrnn.model.stored_states import StateLayout, StoredStates
 from qrnn.model.time import TimeAxis
 
@@ -103,13 +104,18 @@ class ModelRows(ABC):
     with a number of steps of its own: ``steps_of`` has those of all tensors over time, and ``output_steps`` those of all outputs, 1 for one
     without time; in one time step, that is how many may come out. Any other tensor has a row for each sequence, [size, F].
 
-    ``inputs`` are real values of type ``real``, or tokens [rows] int64; ``outputs`` are float64. ``layers`` has the states, [size, …], before
-    and after a run, which lie in the buffer ``stored``; ``lengths`` says for each output how many steps of each sequence came out. The
-    buffers are for one thread at a time.
+    ``inputs`` are real values of type ``real``, or tokens [rows] int64; ``outputs`` are real values of type ``given``. ``layers`` has the
+    states, [size, …], before and after a run, which lie in the buffer ``stored``; ``lengths`` says for each output how many steps of each
+    sequence came out. The buffers are for one thread at a time.
     """
 
     def __init__(
-        self, model: QuantModel, size: int, steps: int | None = None, real: npt.DTypeLike = np.float64
+        self,
+        model: QuantModel,
+        size: int,
+        steps: int | None = None,
+        real: npt.DTypeLike = np.float64,
+        given: npt.DTypeLike = np.float64,
     ) -> None:
         self.model, self.size, self.steps = model, size, steps
         self.steps_of: Mapping[str, int] = {} if steps is None else steps_of_tensors(model, steps)
@@ -125,7 +131,7 @@ class ModelRows(ABC):
             for o in model.outputs
         }
         self.outputs: dict[str, FloatArray] = {
-            o.name: np.zeros((size * self.output_steps[o.name], o.features)) for o in model.outputs
+            o.name: np.zeros((size * self.output_steps[o.name], o.features), given) for o in model.outputs
         }
         self.state_layout = StateLayout(model, size)
         self.stored = np.zeros(self.state_layout.bytes, np.uint8)
@@ -147,9 +153,18 @@ class StreamRows(ModelRows):
     Their inputs and outputs are in rows [:count]. No state changes where an input is out of its range.
     """
 
-    def __init__(self, model: QuantModel, capacity: int) -> None:
-        super().__init__(model, capacity)
+    def __init__(
+        self, model: QuantModel, capacity: int, real: npt.DTypeLike = np.float64, like: StreamRows | None = None
+    ) -> None:
+        """``real`` is the type of inputs and outputs; states, rows and lengths are those of ``like``, where that is given."""
+        super().__init__(model, capacity, None, real, real)
         self.rows: Int64Array = np.arange(capacity)
+        if like is not None:
+            self.stored, self.layers, self.lengths, self.rows = like.stored, like.layers, like.lengths, like.rows
+
+    @abstractmethod
+    def alike(self, real: npt.DTypeLike) -> StreamRows:
+        """Return buffers of the same streams, in the same states, whose inputs and outputs are of another type."""
 
     def runner(self, count: int) -> Callable[[], Any]:
         """Return a function that runs ``count`` streams at the least cost each time it is called; its value is false when all is well."""
@@ -164,8 +179,8 @@ class SequenceRows(ModelRows):
         """Let the next run read an input's real values from ``values``: contiguous, writable, and of the size and type of ``inputs[name]``."""
 
     @abstractmethod
-    def write_to(self, name: str, values: FloatArray) -> None:
-        """Let the next run write an output to ``values``: contiguous float64 of the size of ``outputs[name]``.
+    def write_to(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Let the next run write an output to ``values``: contiguous, and of the size and type of ``outputs[name]``.
 
         ``values`` must be zeros, unless the output is in ``whole``.
         """
@@ -250,16 +265,19 @@ class Engine(ABC):
         """
         return False
 
-    def streams(self, capacity: int) -> StreamRows | None:
-        """Return buffers for ``capacity`` streams, or None where the backend has no own way to step them.
+    def streams(self, capacity: int, real: npt.DTypeLike = np.float64) -> StreamRows | None:
+        """Return buffers for ``capacity`` streams with reals of type ``real``, or None where the backend has no own way to step them.
 
         It is called for models of which no layer reads backwards, and every layer has memory.
         """
         return None
 
-    def sequences(self, size: int, steps: int, real: npt.DTypeLike) -> SequenceRows | None:
+    def sequences(
+        self, size: int, steps: int, real: npt.DTypeLike, given: npt.DTypeLike = np.float64
+    ) -> SequenceRows | None:
         """Return buffers for ``size`` sequences of ``steps`` steps, or None where the backend has no way to run them at less cost than `run`.
 
+        Inputs are of type ``real``, outputs of type ``given``.
         Such runs carry every state on: a model with a layer without memory is run so in sequences of one step alone.
         """
         return None
@@ -303,6 +321,7 @@ class Engine(ABC):
         begin: Callable[[int, Mapping[str, FloatArray]], Mapping[str, LayerState]],
         one_step: bool,
         end: bool,
+        real: str | None = None,
     ) -> DeviceResult:
         """Run a user's arrays, some of which lie on a device, and leave the results there.
 
@@ -312,6 +331,7 @@ class Engine(ABC):
         begin: gives the states before the first step, for a number of sequences and the graph state inputs among ``inputs``.
         one_step: whether arrays have no time axis.
         end: as for `run`.
+        real: the character of the type of the outputs; None for that of the inputs (`qrnn.model.real_types`).
         """
         raise BackendError(f"backend {self.name!r} reads arrays of the host")
 
@@ -320,8 +340,8 @@ class Engine(ABC):
     ) -> DeviceRows:
         """Return buffers on the device for ``size`` streams whose states begin with ``start``; see `DeviceRows`.
 
-        ``real`` is the type of real inputs; ``lengths`` [size] counts the steps of a call that each stream takes. Raises BackendError where
-        the backend keeps no streams on a device.
+        ``real`` is the type of real inputs and of outputs; ``lengths`` [size] counts the steps of a call that each stream takes. Raises
+        BackendError where the backend keeps no streams on a device.
         """
         raise BackendError(f"backend {self.name!r} keeps no streams on a device; use Session.stream, or backend 'cuda'")
 
@@ -333,9 +353,12 @@ class Engine(ABC):
         """Return real values [..., F] as int16 of a tensor's format; a backend may have a faster way to the same integers."""
         return quantize_array(values, fmt)
 
-    def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
-        """Return (q + offset) · scale, [..., F] float64; a backend may have a faster way to the same numbers."""
-        return dequantize_array(q, fmt)
+    def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat, real: str = FLOAT64) -> FloatArray:
+        """Return (q + offset) · scale, [..., F], the product in float64 and then in the type of character ``real``.
+
+        A backend may have a faster way to the same numbers.
+        """
+        return as_type(dequantize_array(q, fmt), real)
 
     def steps(
         self,

@@ -38,6 +38,10 @@ def run(
     steps: Annotated[
         str, typer.Option(metavar="all|last", help="Of outputs over time write all steps, or each sequence's last one.")
     ] = "all",
+    real: Annotated[
+        str | None,
+        typer.Option(metavar="float32|float64", help="The type of the outputs; without it that of the inputs."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -46,11 +50,13 @@ def run(
     from qrnn.data_files.sinks import check_sink, is_zarr_name, open_sink
     from qrnn.errors import DataError
     from qrnn.hybrid.file import load
+    from qrnn.model.real_types import asked_type
     from qrnn.running.in_pieces import PieceRuns
     from qrnn.running.session import Session
 
     if not is_zarr_name(output):
         output = check_output(output, (model, input))
+    asked_type(real)
     if json and not is_zarr_name(output) and is_stdout(output):
         raise DataError("--output and --json both go to stdout; leave out --json, or give --output the name of a file")
     quantized = load(model)
@@ -62,7 +68,7 @@ def run(
         open_sink(output, data.size) as sink,
         progress("running", shown=not quiet) as report,
     ):
-        runs = PieceRuns(session, steps)
+        runs = PieceRuns(session, steps, real)
         for piece in data.chunks():
             sink.write(runs.outputs(piece.arrays, piece.start))
             report(piece.stop, data.size)

@@ -51,7 +51,7 @@ def compare_parts(
     want = run_whole(path, model, batch)
     arrays = {name: value for name, value in data.items() if name not in ("lengths", "labels")}
     session = Session(model, backend, isa=isa)
-    got = session.run(arrays, data.get("lengths"), progress=progress).outputs
+    got = session.run(arrays, data.get("lengths"), progress=progress, real="float64").outputs
     labels = None if data.get("labels") is None else as_array("labels", data["labels"])
     outputs: dict[str, ErrorSum] = {}
     flat: dict[str, dict[str, FloatArray]] = {}

@@ -19,6 +19,7 @@ from qrnn.hybrid.stream import HybridPool, HybridStream
 from qrnn.model.batch import Batch, as_array, check_mapping, make_batch, with_time_axis, without_time_axis
 from qrnn.model.in_words import port_lines
 from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.model.real_types import FLOAT64, as_type, asked_type, real_names, type_of_inputs
 from qrnn.running.model_states import streams_of
 from qrnn.running.session import Session
 from qrnn.running.state import RunResult, State, checked_steps, last_steps
@@ -50,6 +51,7 @@ class HybridSession(Session):
         self.model = model  # type: ignore[assignment]  # what it describes itself by
         self._no_integers(integers)
         self.integers = False
+        self.reals = real_names(model.inputs)
         self.runtimes: Mapping[str, Runtime] = {p.name: Runtime(p, p.content.tobytes()) for p in model.float_parts}
         self.sessions: Mapping[str, Session] = {
             p.name: Session(p.model, backend, threads, isa, cache, tuning) for p in model.integer_parts
@@ -103,11 +105,13 @@ class HybridSession(Session):
         end: bool = True,
         integers: bool | None = None,
         steps: str = "all",
+        real: str | None = None,
     ) -> RunResult:
         """Run whole sequences, and return their outputs and final state; see `Session.run`."""
         self._no_integers(integers)
-        last = checked_steps(steps)
+        last, kind = checked_steps(steps), asked_type(real)
         check_mapping(inputs)
+        kind = kind or type_of_inputs(self.reals, inputs)
         if state is not None or not end:
             self.check_streamable()
         without = False
@@ -116,7 +120,7 @@ class HybridSession(Session):
         batch = make_batch(self.hybrid.inputs, inputs, lengths)
         if state is not None:
             self.check_state(state, batch.size)
-        result = self._run_parts(batch, state, progress, end)
+        result = self._run_parts(batch, state, progress, end, kind)
         if last:
             return last_steps(self.hybrid.outputs, result)
         if without:
@@ -129,6 +133,7 @@ class HybridSession(Session):
         state: State | None,
         progress: Callable[[int, int], Any] | None,
         end: bool,
+        kind: str,
     ) -> RunResult:
         carried = carried_inputs(self.hybrid.inputs, batch)
         after = {}
@@ -146,7 +151,7 @@ class HybridSession(Session):
         outputs, counted = {}, {}
         for output in self.hybrid.outputs:
             values, counts = carried[output.name]
-            outputs[output.name] = values
+            outputs[output.name] = as_type(values, kind)
             counted[output.name] = np.ones(batch.size, np.int64) if counts is None else counts
         return RunResult(outputs, State(after), counted)
 
@@ -156,21 +161,27 @@ class HybridSession(Session):
         data = part_data(part.inputs, carried, batch)
         lengths: Any = data.pop("lengths", None)
         own = None if state is None else _of_part(part.name, state)
-        return self.sessions[part.name].run(data, lengths, own, end=end)
+        return self.sessions[part.name].run(data, lengths, own, end=end, real="float64")
 
     def check_streamable(self) -> None:
         """Raise DataError where a part cannot be streamed."""
         if (why := self.hybrid.not_streamed) is not None:
             raise DataError(f"model {self.hybrid.name!r} cannot be streamed: {why}; use run with whole sequences")
 
-    def step(self, inputs: Mapping[str, Any], state: State | None = None, integers: bool | None = None) -> RunResult:
+    def step(
+        self,
+        inputs: Mapping[str, Any],
+        state: State | None = None,
+        integers: bool | None = None,
+        real: str | None = None,
+    ) -> RunResult:
         """Take one time step of N streams; see `Session.step`."""
         self._no_integers(integers)
         check_mapping(inputs)
         if self.hybrid.rows:
-            return self.run(inputs)
+            return self.run(inputs, real=real)
         self.check_streamable()
-        result = self.run(self.one_step(inputs), state=state, end=False)
+        result = self.run(self.one_step(inputs), state=state, end=False, real=real)
         timed = {o.name for o in self.hybrid.outputs if o.has_time}
         return replace(result, outputs={k: v[:, 0] if k in timed else v for k, v in result.outputs.items()})
 
@@ -181,12 +192,13 @@ class HybridSession(Session):
         arrays = {name: as_array(f"input {name!r}", value) for name, value in inputs.items()}
         return {name: v[:, None] if name in timed and v.ndim else v for name, v in arrays.items()}
 
-    def finish(self, state: State, integers: bool | None = None) -> RunResult:
+    def finish(self, state: State, integers: bool | None = None, real: str | None = None) -> RunResult:
         """Return what the layers of streams that end in ``state`` still hold back: nothing, since such models have no delays."""
         self._no_integers(integers)
         self.check_streamable()
         self.check_state(state, size := streams_of(state))
-        outputs = {o.name: np.zeros((size, *([0] if o.has_time else []), *o.shape)) for o in self.hybrid.outputs}
+        kind = asked_type(real) or FLOAT64
+        outputs = {o.name: np.zeros((size, *([0] if o.has_time else []), *o.shape), kind) for o in self.hybrid.outputs}
         counted: dict[str, IndexArray] = {o.name: np.zeros(size, np.int64) for o in self.hybrid.outputs}
         return RunResult(outputs, state, counted)
 
@@ -197,19 +209,20 @@ class HybridSession(Session):
         integers: bool | None = None,
         inputs: Mapping[str, Any] | None = None,
         lengths: Any = None,
+        real: str | None = None,
     ) -> HybridStream:
         """Return ``size`` streams that keep their state; see `Session.stream`. Sequences that are given whole are refused."""
         self._no_integers(integers)
         if inputs is not None:
             raise DataError(self.hybrid.refusal("stream with inputs="))
         self.check_streamable()
-        return HybridStream(self, size, state)
+        return HybridStream(self, size, state, real)
 
-    def pool(self, capacity: int = 64, integers: bool | None = None) -> HybridPool:
+    def pool(self, capacity: int = 64, integers: bool | None = None, real: str | None = None) -> HybridPool:
         """Return a pool of streams that open, close and step independently of each other; see `Session.pool`."""
         self._no_integers(integers)
         self.check_streamable()
-        return HybridPool(self, capacity)
+        return HybridPool(self, capacity, real)
 
     def device_stream(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse, since float parts run on the host."""

@@ -14,9 +14,10 @@ from qrnn.hybrid.carried import Carried
 from qrnn.hybrid.inputs import carried_inputs
 from qrnn.hybrid.model import FloatPart, HybridModel
 from qrnn.hybrid.runtime import Runtime
-from qrnn.model.batch import make_batch
+from qrnn.model.batch import check_mapping, make_batch
 from qrnn.model.in_words import port_lines
 from qrnn.model.parts import FloatArray, IndexArray
+from qrnn.model.real_types import FLOAT64, asked_type, type_of_inputs
 from qrnn.running.pool import StreamPool
 from qrnn.running.session import Session
 from qrnn.running.state import RunResult, State
@@ -29,6 +30,8 @@ class PartsSession(Protocol):
     hybrid: HybridModel
     runtimes: Mapping[str, Runtime]
     sessions: Mapping[str, Session]
+    reals: tuple[str, ...]
+    """The names of the graph inputs of real numbers."""
 
     def one_step(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return arrays of one step with the time axis that sequences have."""
@@ -39,7 +42,7 @@ class PartsSession(Protocol):
     def check_state(self, state: State, size: int, on_device: bool = False) -> None:
         """Raise DataError for a state that is not of ``size`` streams of the model."""
 
-    def finish(self, state: State, integers: bool | None = None) -> RunResult:
+    def finish(self, state: State, integers: bool | None = None, real: str | None = None) -> RunResult:
         """Return what is still held back of streams that end in ``state``."""
 
 
@@ -47,9 +50,16 @@ Steps = Callable[[str, Mapping[str, Any]], Mapping[str, FloatArray]]
 """Takes a step of an integer part, by its name, and returns its outputs [size, *shape]."""
 
 
-def take_step(session: PartsSession, inputs: Mapping[str, Any], size: int, steps: Steps) -> dict[str, FloatArray]:
-    """Take one step of ``size`` streams through all parts, and return the outputs of the model, [size, *shape] each."""
+def take_step(
+    session: PartsSession, inputs: Mapping[str, Any], size: int, steps: Steps, kind: str | None
+) -> dict[str, FloatArray]:
+    """Take one step of ``size`` streams through all parts, and return the outputs of the model, [size, *shape] each.
+
+    They are of the type of character ``kind``, or of that of the inputs.
+    """
     model = session.hybrid
+    check_mapping(inputs)
+    kind = kind or type_of_inputs(session.reals, inputs)
     given = session.one_step(inputs)
     for graph_input in model.inputs:
         if graph_input.kind in ("state", "lengths") and graph_input.name in given:
@@ -76,7 +86,7 @@ def take_step(session: PartsSession, inputs: Mapping[str, Any], size: int, steps
             values = made[output.name]
             carried[output.name] = Carried(values[:, None], ones) if output.has_time else Carried(values, None)
     return {
-        o.name: carried[o.name].values[:, 0].copy() if o.has_time else carried[o.name].values.copy()
+        o.name: (carried[o.name].values[:, 0] if o.has_time else carried[o.name].values).astype(kind)
         for o in model.outputs
     }
 
@@ -84,21 +94,24 @@ def take_step(session: PartsSession, inputs: Mapping[str, Any], size: int, steps
 class HybridStream(Stream):
     """``size`` streams that step together and keep their state between calls; see `qrnn.running.streaming.Stream`."""
 
-    def __init__(self, session: PartsSession, size: int = 1, state: State | None = None) -> None:
+    def __init__(
+        self, session: PartsSession, size: int = 1, state: State | None = None, real: str | None = None
+    ) -> None:
         if size < 1:
             raise DataError(f"size={size}, expected at least 1")
-        self.hybrid, self.size = session, size
-        self._streams = {name: own.stream(size) for name, own in session.sessions.items()}
+        self.hybrid, self.size, self._kind, self._asked = session, size, asked_type(real), real
+        kind = self._kind or FLOAT64
+        self._streams = {name: own.stream(size, real="float64") for name, own in session.sessions.items()}
         model = session.hybrid
         self.inputs: Mapping[str, npt.NDArray[Any]] = MappingProxyType(
             {
-                i.name: np.zeros((size, *i.shape), np.int64 if i.kind == "tokens" else np.float64)
+                i.name: np.zeros((size, *i.shape), np.int64 if i.kind == "tokens" else kind)
                 for i in model.inputs
                 if i.kind in ("features", "tokens")
             }
         )
         self.outputs: Mapping[str, npt.NDArray[Any]] = MappingProxyType(
-            {o.name: np.zeros((size, *o.shape)) for o in model.outputs}
+            {o.name: np.zeros((size, *o.shape), kind) for o in model.outputs}
         )
         self.lengths: Mapping[str, IndexArray] = MappingProxyType(
             {o.name: np.ones(size, np.int64) for o in model.outputs}
@@ -115,7 +128,9 @@ class HybridStream(Stream):
         """Take one time step; see `Stream.step`."""
         before = self.state if len(self._streams) > 1 else None
         try:
-            return take_step(self.hybrid, inputs, self.size, lambda name, own: self._streams[name].step(own))
+            return take_step(
+                self.hybrid, inputs, self.size, lambda name, own: self._streams[name].step(own), self._kind
+            )
         except DataError:
             if before is not None:  # an earlier part may have taken the step
                 self.reset(before)
@@ -128,7 +143,7 @@ class HybridStream(Stream):
 
     def finish(self) -> RunResult:
         """Return what the layers still hold back, which is nothing; then begin anew."""
-        result = self.hybrid.finish(self.state)
+        result = self.hybrid.finish(self.state, real=self._asked)
         self.reset()
         return result
 
@@ -150,9 +165,9 @@ class HybridStream(Stream):
 class HybridPool(StreamPool):
     """Any number of independent streams, of which any can take a step together; see `qrnn.running.pool.StreamPool`."""
 
-    def __init__(self, session: PartsSession, capacity: int = 64) -> None:
-        self.hybrid = session
-        self._pools = {name: own.pool(capacity) for name, own in session.sessions.items()}
+    def __init__(self, session: PartsSession, capacity: int = 64, real: str | None = None) -> None:
+        self.hybrid, self._kind, self._asked = session, asked_type(real), real
+        self._pools = {name: own.pool(capacity, real="float64") for name, own in session.sessions.items()}
         self._count = 0
 
     @property
@@ -210,10 +225,13 @@ class HybridPool(StreamPool):
         count = self._first.check_open(streams)
         self._count = count
         if not count:
-            return {o.name: np.zeros((0, *o.shape)) for o in self.hybrid.hybrid.outputs}
+            kind = self._kind or type_of_inputs(self.hybrid.reals, inputs)
+            return {o.name: np.zeros((0, *o.shape), kind) for o in self.hybrid.hybrid.outputs}
         before = [self.state(int(s)) for s in streams] if len(self._pools) > 1 else None
         try:
-            return take_step(self.hybrid, inputs, count, lambda name, own: self._pools[name].step(streams, own))
+            return take_step(
+                self.hybrid, inputs, count, lambda name, own: self._pools[name].step(streams, own), self._kind
+            )
         except DataError:
             if before is not None:
                 for stream, state in zip(streams, before, strict=True):
@@ -234,6 +252,6 @@ class HybridPool(StreamPool):
 
     def finish(self, stream: int) -> RunResult:
         """Return what the layers still hold back of a stream that ends here, which is nothing, and close the stream."""
-        result = self.hybrid.finish(self.state(stream))
+        result = self.hybrid.finish(self.state(stream), real=self._asked)
         self.close(stream)
         return result

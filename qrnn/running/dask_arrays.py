@@ -32,6 +32,7 @@ def run_dask(
     backend: str = DEFAULT_BACKEND,
     threads: int = 1,
     isa: str | None = None,
+    real: str | None = None,
 ) -> dict[str, Any]:
     """Return the outputs of a model for Dask arrays, as Dask arrays that are computed when they are asked for.
 
@@ -42,6 +43,7 @@ def run_dask(
     lengths: a Dask or NumPy array of the lengths [N], where sequences are padded.
     backend, isa: as of `Session`, on the machines that compute.
     threads: the cores that one block uses. Dask computes several blocks side by side.
+    real: "float32" or "float64", the type of the outputs; without it that of the inputs, as for `Session.run`.
 
     The blocks are those of the first array along N; other axes are put into one block. Their bits are those of one run of all sequences.
     Each process makes one session for the model. Raises DataError for arrays that do not fit the model; what their values say is found when
@@ -71,7 +73,7 @@ def run_dask(
         name: array.rechunk((sizes, *((n,) for n in array.shape[1:]))).to_delayed().reshape(-1)
         for name, array in arrays.items()
     }
-    likes = _outputs_of(model, arrays)
+    likes = _outputs_of(model, arrays, real)
     digest = model_digest(model)
     sent = dask.delayed(model, pure=True, traverse=False, name=f"qrnn-model-{digest}")
     compute = dask.delayed(_run_block, pure=True, nout=None)
@@ -79,7 +81,7 @@ def run_dask(
     found: dict[str, list[Any]] = {name: [] for name in likes}
     for number, size in enumerate(sizes):
         own = {name: parts[number] for name, parts in blocks.items()}
-        result = compute(sent, digest, own, int(firsts[number]), backend, threads, isa)
+        result = compute(sent, digest, own, int(firsts[number]), real, backend, threads, isa)
         for name, like in likes.items():
             found[name].append(da.from_delayed(result[name], (size, *like.shape[1:]), like.dtype))
     return {name: da.concatenate(parts) for name, parts in found.items()}
@@ -94,11 +96,11 @@ def _named(graph_inputs: tuple[GraphInput, ...], inputs: Any) -> dict[str, Any]:
     return {wanted[0]: inputs}
 
 
-def _outputs_of(model: QuantModel, arrays: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+def _outputs_of(model: QuantModel, arrays: Mapping[str, Any], real: str | None) -> dict[str, npt.NDArray[Any]]:
     """Return the outputs of one sequence of zeros with the arrays' shapes and types; DataError where they do not fit."""
     zeros = {name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in arrays.items()}
     make_batch(model.inputs, zeros)
-    return PieceRuns(Session(model, "cpu", 1)).outputs(zeros)
+    return PieceRuns(Session(model, "cpu", 1), real=real).outputs(zeros)
 
 
 _sessions: dict[tuple[Any, ...], Session] = {}
@@ -122,9 +124,10 @@ def _run_block(
     digest: str,
     arrays: Mapping[str, Any],
     first: int,
+    real: str | None,
     backend: str,
     threads: int,
     isa: str | None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Run the sequences from ``first`` on, and return their outputs."""
-    return PieceRuns(_session(model, digest, backend, threads, isa)).outputs(arrays, first)
+    return PieceRuns(_session(model, digest, backend, threads, isa), real=real).outputs(arrays, first)

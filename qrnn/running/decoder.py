@@ -21,6 +21,7 @@ from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.recurrent.start import QuantStartPart, with_start
 from qrnn.model.layer import QuantLayer
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.real_types import as_type, real_names, type_of_inputs
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, State
 from qrnn.running.streaming import Stream
@@ -96,11 +97,19 @@ class DecoderStream(Stream):
     """Streams of the part of a model behind sequences that were given whole; `reset` begins with these again."""
 
     def __init__(
-        self, session: Runner, size: int, begin: State, held: Mapping[str, npt.NDArray[Any]], integers: Integers | None
+        self,
+        session: Runner,
+        size: int,
+        begin: State,
+        held: Mapping[str, npt.NDArray[Any]],
+        integers: Integers | None,
+        real: str | None = None,
     ) -> None:
         """Make the streams, which begin with ``begin``; each step reads the vectors ``held``, [size, F] real numbers, or integers."""
         self._begin, self._held = begin, held
-        super().__init__(session, size, None, integers)
+        others = tuple(i for i in session.model.inputs if i.name not in held)
+        self._follows = real_names(others) if integers is None and real is None else None
+        super().__init__(session, size, None, integers, real)
 
     def reset(self, state: State | None = None) -> None:
         """Begin anew, from ``state`` or from what the given sequences end with."""
@@ -111,7 +120,11 @@ class DecoderStream(Stream):
     def step(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Take one time step of the inputs that were not given whole; see `Stream.step`."""
         check_mapping(inputs)
-        return super().step({**inputs, **self._held})
+        outputs = super().step({**inputs, **self._held})
+        if self._follows is None:
+            return outputs
+        kind = type_of_inputs(self._follows, inputs)  # of what the user gives, beside which the held values are float64
+        return {name: as_type(values, kind) for name, values in outputs.items()}
 
 
 def decoder_stream(
@@ -121,6 +134,7 @@ def decoder_stream(
     lengths: Any,
     formats: Callable[[QuantModel], Integers | None],
     reals: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    real: str | None = None,
 ) -> DecoderStream:
     """Return streams of the decoder whose encoder's sequences are ``inputs``; see `qrnn.Session.stream`.
 
@@ -131,6 +145,7 @@ def decoder_stream(
     inputs, lengths: arrays by graph input name, and lengths of their time axes, as for `qrnn.Session.run`.
     formats: the integers that steps of a model take and give; None for real numbers.
     reals: ``inputs`` as real numbers, where they are integers.
+    real: the type of the outputs of steps, as for `qrnn.Session.stream`.
     """
     check_mapping(inputs)
     model = session.model
@@ -151,7 +166,7 @@ def decoder_stream(
         name: tensors[name] if integers is not None else dequantize_array(tensors[name], model.tensors[name])
         for name in cut.held
     }
-    return DecoderStream(rest, batch.size, State(layers), held, integers)
+    return DecoderStream(rest, batch.size, State(layers), held, integers, real)
 
 
 def _computed(runner: Runner, batch: Batch) -> Mapping[str, Any]:

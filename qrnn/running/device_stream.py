@@ -15,7 +15,7 @@ from qrnn.running.state import Runner, State
 from qrnn.running.streaming import check_one_row, check_remembers, check_streamable
 
 DEVICE_REALS = ("float32", "float64")
-"""The types that the real inputs of a `DeviceStream` may have."""
+"""The types that the reals of a `DeviceStream` may have."""
 
 
 class DeviceStream:
@@ -62,7 +62,7 @@ class DeviceStream:
         """Where `advance` reads, by graph input name: [size, *shape], or [size, steps, *shape] of an input over time where ``steps`` are given.
         Of the type ``real``, or int64 tokens. Zero at first."""
         self.outputs: Mapping[str, Any] = MappingProxyType(self._rows.outputs)
-        """Where `advance` writes, by graph output name: [size, *shape] or [size, steps, *shape], float64. The next call writes over them."""
+        """Where `advance` writes, by graph output name: [size, *shape] or [size, steps, *shape], of ``real``. The next call replaces them."""
         if state is not None:
             self.reset(state)
 

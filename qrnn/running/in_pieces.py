@@ -32,9 +32,9 @@ def arrays_of(chunk: Mapping[str, Any] | HasArrays) -> Mapping[str, Any]:
 class PieceRuns:
     """Runs of one session, piece after piece; arrays are as `Session.run` takes them, with lengths and labels beside them."""
 
-    def __init__(self, session: Runner, steps: str = "all") -> None:
-        """``steps`` is that of `Session.run`."""
-        self._session, self._of_steps = session, steps
+    def __init__(self, session: Runner, steps: str = "all", real: str | None = None) -> None:
+        """``steps`` and ``real`` are those of `Session.run`."""
+        self._session, self._of_steps, self._real = session, steps, real
         self.sequences, self.steps = 0, 0
         """How many sequences were run, and their real steps together."""
         self.beyond: tuple[Beyond, ...] = ()
@@ -51,7 +51,7 @@ class PieceRuns:
         model = self._session.model
         batch = make_batch(model.inputs, arrays, first=first, keep_float32=True)
         inputs = {name: value for name, value in arrays.items() if not is_beside(model.inputs, name)}
-        result = self._session.run(inputs, batch.given_lengths, steps=self._of_steps)
+        result = self._session.run(inputs, batch.given_lengths, steps=self._of_steps, real=self._real)
         self.sequences += batch.size
         self.steps += batch.step_count
         if isinstance(model, QuantModel):

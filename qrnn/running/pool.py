@@ -14,6 +14,7 @@ from qrnn.model.choosing import Sampling
 from qrnn.model.feedback import find_scored
 from qrnn.model.in_words import counted, port_lines
 from qrnn.model.parts import IndexArray
+from qrnn.model.real_types import asked_type, real_names, type_of_inputs
 from qrnn.running.choosing import Chooser, check_each_step, checked_blank, checked_draws
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
@@ -30,12 +31,16 @@ class StreamPool(Described):
     spreads its work over the session's ``threads`` by itself. A stream is known by a number that no later stream gets.
     """
 
-    def __init__(self, session: Runner, capacity: int = 64, integers: Integers | None = None) -> None:
-        """Make room for ``capacity`` streams; the room grows as they open. ``integers``: see `Stream`."""
+    def __init__(
+        self, session: Runner, capacity: int = 64, integers: Integers | None = None, real: str | None = None
+    ) -> None:
+        """Make room for ``capacity`` streams; the room grows as they open. ``integers`` and ``real``: see `Stream`."""
         if capacity < 1:
             raise DataError(f"capacity={capacity}, expected at least 1")
+        asked_type(real, integers is not None)
         self._session, self._integers = session, integers
-        self._io = StreamIO(session, capacity)
+        self._real = real if integers is None else "float64"
+        self._io = StreamIO(session, capacity, self._real)
         self._generation = np.zeros(capacity, np.int64)  # odd while the row's stream is open
         self._last_seen = np.zeros(capacity, np.int64)
         self._draws = np.zeros((capacity, 2), np.uint64)  # seeds, and how many draws there were
@@ -97,13 +102,16 @@ class StreamPool(Described):
     def step(self, streams: Sequence[int] | IndexArray, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Take one time step of ``streams``, each at most once: row k of every array, in and out, is that of streams[k].
 
-        `lengths` then says whose outputs are new. DataError for what does not fit; no state is changed then.
+        `lengths` then says whose outputs are new. Outputs are float32 where the real inputs are, unless the pool was made with ``real``.
+        DataError for what does not fit; no state is changed then.
         """
         rows = self._rows(streams)
         count = len(rows)
         integers = self._integers
         if not count:
-            empty = {o.name: np.zeros((0, *self._session.model.step_shape(o))) for o in self._session.model.outputs}
+            model = self._session.model
+            kind = asked_type(self._real) or type_of_inputs(real_names(model.inputs), inputs)
+            empty = {o.name: np.zeros((0, *model.step_shape(o)), kind) for o in model.outputs}
             return empty if integers is None else integers.of_outputs(empty)
         if integers is not None:
             inputs = integers.reals(inputs)
@@ -137,7 +145,7 @@ class StreamPool(Described):
             inputs = self._integers.reals(inputs)
         self._io.streams.rows[: len(rows)] = rows
         self._count = len(rows)
-        values = self._io.step(inputs, len(rows))[chooser.scored.output.name].reshape(len(rows), -1)
+        values = self._io.exact_step(inputs, len(rows))[chooser.scored.output.name].reshape(len(rows), -1)
         tokens = chooser.tokens(values, self._draws, rows)
         if chooser.draws:
             self._draws[rows, 1] += np.uint64(1)
@@ -164,7 +172,8 @@ class StreamPool(Described):
 
     def finish(self, stream: int) -> RunResult:
         """Return what the layers still hold back of a stream that ends here, as `Session.finish` does, and close the stream."""
-        result = self._session.finish(self.state(stream), self._integers is not None)
+        integers = self._integers is not None
+        result = self._session.finish(self.state(stream), integers, None if integers else self._io.real)
         self.close(stream)
         return result
 
@@ -189,7 +198,7 @@ class StreamPool(Described):
 
     def _grow(self) -> None:
         old, size = self._io, self.capacity
-        self._io = StreamIO(self._session, 2 * size)
+        self._io = StreamIO(self._session, 2 * size, self._real)
         for name, arrays in old.streams.layers.items():
             for new, array in zip(self._io.streams.layers[name], arrays, strict=True):
                 new[:size] = array

@@ -36,6 +36,7 @@ from qrnn.model.needed_steps import steps_for
 from qrnn.model.pad_values import is_padded, without_padding
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.real_types import FLOAT64, asked_type, real_names, type_of_inputs
 from qrnn.running.decoder import decoder_stream
 from qrnn.running.device_stream import DeviceStream
 from qrnn.running.generated import Generated
@@ -115,6 +116,7 @@ class Session(Described):
         self._forgetful = frozenset(layer.name for layer in model.recurrent_layers if not layer.memory)
         self._padded = is_padded(model.inputs)
         self._widest = max(fmt.features for fmt in model.tensors.values())
+        self._reals = real_names(model.inputs)
         self._starts = [i.name for i in model.inputs if i.kind in ("state", "lengths")]
         self._timed_input = next((i.name for i in model.inputs if i.has_time and i.kind in ("features", "tokens")), "")
         self._idle: dict[tuple[Any, ...], list[Any]] = {}
@@ -154,7 +156,7 @@ class Session(Described):
             return
         if batch is not None and steps is not None:
             for kind in ("f", "d"):
-                shape = (batch, steps, kind)
+                shape = (batch, steps, kind, kind)
                 if not self._idle.get(shape):
                     self._idle.setdefault(shape, []).append(self._sequences(*shape))
 
@@ -190,6 +192,7 @@ class Session(Described):
         end: bool = True,
         integers: bool | None = None,
         steps: str = "all",
+        real: str | None = None,
     ) -> RunResult:
         """Run whole sequences, and return their outputs and final state.
 
@@ -200,8 +203,9 @@ class Session(Described):
         ``progress`` is called with (done, all) sequences; the batch is then run in more pieces. With ``end`` False the sequences go on in a
         later call, so that a layer with a delay holds back what it cannot give yet. ``integers`` True or False takes and gives integers or
         real numbers, whichever the session does. ``steps`` "last" returns the last real step of each sequence alone of outputs over time,
-        [N, *shape], zero for a sequence without steps; large batches then never have an array of all steps. Raises DataError for what does
-        not fit.
+        [N, *shape], zero for a sequence without steps; large batches then never have an array of all steps. Outputs are float32 where all
+        real inputs are float32 or float16, and float64 otherwise; ``real``, "float32" or "float64", asks for one of the two. A float32 is the
+        float64 of the same output, rounded. Raises DataError for what does not fit.
 
         With backend cuda, arrays that lie on the device (PyTorch's, CuPy's: the CUDA array interface or DLPack) are read where they are,
         and the result's outputs and state lie there too (docs/cuda.md).
@@ -209,8 +213,10 @@ class Session(Described):
         if (formats := self._formats_of(integers)) is not None:
             self._require_lengths(lengths, "integers do not tell it")
             reals = formats.reals(inputs)
-            return formats.of_result(self.run(reals, lengths, state, progress, end, integers=False, steps=steps))
-        last = checked_steps(steps)
+            asked_type(real, integers=True)
+            result = self.run(reals, lengths, state, progress, end, integers=False, steps=steps, real="float64")
+            return formats.of_result(result)
+        last, kind = checked_steps(steps), asked_type(real)
         if type(inputs) is not dict:
             check_mapping(inputs)
         if (self.model.uneven or self.model.waits) and (state is not None or not end):
@@ -221,26 +227,26 @@ class Session(Described):
                 raise DataError(
                     "steps='last' takes arrays of the host; take the last steps of the result on the device"
                 )
-            return self._run_on_device(inputs, lengths, state, one_step=False, end=end)
+            return self._run_on_device(inputs, lengths, state, one_step=False, end=end, kind=kind)
         if self.model.rows:
             inputs, without = with_time_axis(self.model.inputs, inputs)
-            result = self._run(inputs, lengths, state, progress, end)
+            result = self._run(inputs, lengths, state, progress, end, kind=kind)
             without_steps = without or last
             outputs = without_time_axis(self.model.outputs, result.outputs) if without_steps else result.outputs
             return replace(result, outputs=outputs)
-        return self._run(inputs, lengths, state, progress, end, last=last)
+        return self._run(inputs, lengths, state, progress, end, last=last, kind=kind)
 
     def run_chunks(
-        self, chunks: Iterable[Mapping[str, Any] | HasArrays], steps: str = "all"
+        self, chunks: Iterable[Mapping[str, Any] | HasArrays], steps: str = "all", real: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """Run sequences that come in chunks, and return the outputs of each as it is done: memory does not grow with their number.
 
         Each chunk holds arrays as `run` takes them, of any number of sequences, with ``lengths`` (and ``labels``, which are not read) beside
         them where there are any. ``qrnn.open_data(path, model).chunks()`` gives the pieces of a file; these may be given as they are. The
-        outputs are those of `run` of all sequences, cut at the same places; ``steps`` is as there. DataError as from `run`; its places count
-        from the first sequence.
+        outputs are those of `run` of all sequences, cut at the same places; ``steps`` and ``real`` are as there. DataError as from `run`; its
+        places count from the first sequence.
         """
-        runs = PieceRuns(self, steps)
+        runs = PieceRuns(self, steps, real)
         for chunk in chunks:
             yield runs.outputs(arrays_of(chunk), runs.sequences)
 
@@ -253,12 +259,17 @@ class Session(Described):
         end: bool,
         as_step: bool = False,
         last: bool = False,
+        kind: str | None = None,
     ) -> RunResult:
-        """Run arrays of the host with all of their axes; see `run`. With ``as_step`` they are a step of streams, which is never padding."""
+        """Run arrays of the host with all of their axes; see `run`. With ``as_step`` they are a step of streams, which is never padding.
+
+        ``kind`` is the character of the type of the outputs, None for that of the inputs.
+        """
         if state is not None:
             state = self._of_host(state)
         whole = lengths is None and progress is None and (as_step or not self._padded)
-        if whole and (found := self._run_whole(inputs, state, end)) is not None:
+        kind = kind or type_of_inputs(self._reals, inputs)
+        if whole and (found := self._run_whole(inputs, state, end, kind)) is not None:
             return last_steps(self.model.outputs, found) if last else found
         declared = without_padding(self.model.inputs) if as_step else self.model.inputs
         batch = make_batch(declared, inputs, lengths, keep_float32=True)
@@ -271,7 +282,7 @@ class Session(Described):
         pieces = []
         for start, stop, piece in batch.chunks(rows):
             part = None if state is None else state.rows(slice(start, stop))
-            found = self.run_batch(piece, part, steps=batch.steps, end=end)[0]
+            found = self.run_batch(piece, part, steps=batch.steps, end=end, kind=kind)[0]
             pieces.append(last_steps(self.model.outputs, found) if last else found)
             if progress is not None:
                 progress(stop, batch.size)
@@ -280,7 +291,13 @@ class Session(Described):
         return joined(pieces)
 
     def _run_on_device(
-        self, inputs: Mapping[str, Any], lengths: Any, state: State | None, one_step: bool, end: bool
+        self,
+        inputs: Mapping[str, Any],
+        lengths: Any,
+        state: State | None,
+        one_step: bool,
+        end: bool,
+        kind: str | None,
     ) -> RunResult:
         """Run arrays on the backend's device in one piece, as `run` and `step` do."""
         if one_step:
@@ -296,7 +313,7 @@ class Session(Described):
             started.update(state.layers)
             return started
 
-        found = self.engine.run_on_device(inputs, lengths, begin, one_step, end)
+        found = self.engine.run_on_device(inputs, lengths, begin, one_step, end, kind)
         if self._limits:
             self._limits.check(started, found.lengths, self.engine.to_host, end)
         return RunResult(found.outputs, State(found.states), output_lengths(self.model, found.lengths))
@@ -315,7 +332,7 @@ class Session(Described):
         if given:
             raise DataError(f"both state= and the graph state input {next(iter(given))!r} are given; give one")
 
-    def _run_whole(self, inputs: Mapping[str, Any], state: State | None, end: bool) -> RunResult | None:
+    def _run_whole(self, inputs: Mapping[str, Any], state: State | None, end: bool, kind: str) -> RunResult | None:
         """Run sequences of one length by the backend's own way; None where it has none, or an array is not as it wants it.
 
         Where layers skip, merge or delay steps, only a sequence from its beginning to its end has as many steps everywhere as its length says.
@@ -328,7 +345,7 @@ class Session(Described):
         size, steps = x.shape[:2]
         if state is not None:
             self.check_state(state, size)
-        shape = (size, steps, "f" if x.dtype.char == "f" else "d")
+        shape = (size, steps, "f" if x.dtype.char == "f" else "d", kind)
         io = self._take(shape) or self._make(shape, lambda: self._sequences(*shape))
         if io is None:
             return None
@@ -342,10 +359,10 @@ class Session(Described):
             after = {**after, **{name: tuple(array.copy() for array in begin[name]) for name in self._forgetful}}
         return RunResult(outputs, State(after), io.lengths)
 
-    def _sequences(self, size: int, steps: int, kind: str) -> SequenceIO | None:
+    def _sequences(self, size: int, steps: int, taken: str, given: str) -> SequenceIO | None:
         if (self._forgetful and steps > 1) or len(time_axes(self.model.inputs)) != 1:
             return None  # these carry every state on, and have one time axis
-        rows = self.engine.sequences(size, steps, np.dtype(kind))
+        rows = self.engine.sequences(size, steps, np.dtype(taken), np.dtype(given))
         return None if rows is None else SequenceIO(self, rows)
 
     def _take(self, shape: tuple[Any, ...]) -> Any:
@@ -370,30 +387,38 @@ class Session(Described):
             self._idle[shape] = []
         return make()
 
-    def step(self, inputs: Mapping[str, Any], state: State | None = None, integers: bool | None = None) -> RunResult:
+    def step(
+        self,
+        inputs: Mapping[str, Any],
+        state: State | None = None,
+        integers: bool | None = None,
+        real: str | None = None,
+    ) -> RunResult:
         """Take one time step of N streams: arrays are [N, …], in and out; ``state`` is that of the step before, None at the start.
 
         Not every step gives an output where a layer takes several steps for one, or has a delay: ``lengths`` of the result is 1 for the
         streams whose output is new, and 0, with an output of zeros, for the others. `finish` gives what a delay holds back. A model without
-        memory takes N rows, as in `run`; ``integers`` is as there. Raises DataError for what does not fit.
+        memory takes N rows, as in `run`; ``integers`` and ``real`` are as there. Raises DataError for what does not fit.
         """
         check_streamable(self.model)
         if (formats := self._formats_of(integers)) is not None:
-            return formats.of_result(self.step(formats.reals(inputs), state, integers=False))
+            asked_type(real, integers=True)
+            return formats.of_result(self.step(formats.reals(inputs), state, integers=False, real="float64"))
         check_mapping(inputs)
         if self.model.rows:
-            return self.run(inputs, state=state, integers=False)
+            return self.run(inputs, state=state, integers=False, real=real)
         if self.engine.takes_device_arrays and any(map(on_cuda_device, inputs.values())):
-            return self._run_on_device(inputs, None, state, one_step=True, end=False)
+            return self._run_on_device(inputs, None, state, one_step=True, end=False, kind=asked_type(real))
         if state is not None:
             state = self._of_host(state)
         first = next(iter(inputs.values()), None)
         size = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
         if not size or any(name in inputs for name in self._starts):
-            return self._step_as_run(inputs, state)
-        io = self._take((size,)) or self._make((size,), lambda: StreamIO(self, size))
+            return self._step_as_run(inputs, state, real)
+        shape = (size, real)
+        io = self._take(shape) or self._make(shape, lambda: StreamIO(self, size, real))
         if io is None:
-            return self._step_as_run(inputs, state)
+            return self._step_as_run(inputs, state, real)
         if state is None:
             state = self._states.initial(size)
         else:
@@ -402,29 +427,32 @@ class Session(Described):
         io.set_state(rows, state)
         outputs = io.step(inputs, size)
         result = RunResult(outputs, io.state(rows), io.lengths(size))
-        self._idle.setdefault((size,), []).append(io)
+        self._idle.setdefault(shape, []).append(io)
         return result
 
-    def _step_as_run(self, inputs: Mapping[str, Any], state: State | None) -> RunResult:
+    def _step_as_run(self, inputs: Mapping[str, Any], state: State | None, real: str | None) -> RunResult:
         given = one_step(self.model, inputs)
         if self._padded:
-            result = self._run(given, None, state, None, end=False, as_step=True)
+            result = self._run(given, None, state, None, end=False, as_step=True, kind=asked_type(real))
         else:
-            result = self.run(given, state=state, end=False, integers=False)
+            result = self.run(given, state=state, end=False, integers=False, real=real)
         return replace(result, outputs=of_one_step(self.model, result))
 
-    def finish(self, state: State, integers: bool | None = None) -> RunResult:
+    def finish(self, state: State, integers: bool | None = None, real: str | None = None) -> RunResult:
         """Return what the layers of streams that end in ``state`` still hold back: outputs over time are [N, steps, …].
+
+        They are float64, as there are no inputs, unless ``real`` says otherwise; see `run`.
 
         Only a layer with a delay holds something back; for other models there are no steps. The state of the result is of no further use.
         """
         check_streamable(self.model)
         state = self._of_host(state)
         self.check_state(state, size := streams_of(state))
-        result, _ = self.run_batch(no_steps(self.model, size), state)
+        formats = self._formats_of(integers)
+        kind = asked_type(real, formats is not None) or FLOAT64
+        result, _ = self.run_batch(no_steps(self.model, size), state, kind=kind)
         timed = {o.name: int(result.lengths[o.name].max()) for o in self.model.outputs if o.has_time}
         outputs = {name: v[:, : timed[name]] if name in timed else v for name, v in result.outputs.items()}
-        formats = self._formats_of(integers)
         return replace(result, outputs=outputs if formats is None else formats.of_outputs(outputs))
 
     def generate(
@@ -473,15 +501,16 @@ class Session(Described):
         integers: bool | None = None,
         inputs: Mapping[str, Any] | None = None,
         lengths: Any = None,
+        real: str | None = None,
     ) -> Stream:
-        """Return ``size`` streams that keep their state, which take a step at the least cost; ``integers`` is as in `run`.
+        """Return ``size`` streams that keep their state, which take a step at the least cost; ``integers`` and ``real`` are as in `run`.
 
         Of a decoder that an encoder starts, ``inputs`` has the encoder's whole sequences, [N, T, …] by graph input name, with ``lengths``
         as in `run`. The N streams then begin with what these end with, take the other inputs step by step, and give the outputs that depend
         on them. DataError, which names the layer, where a step reads the given sequences otherwise.
         """
         if inputs is None:
-            return Stream(self, size, state, self._formats_of(integers))
+            return Stream(self, size, state, self._formats_of(integers), real)
         if size != 1 or state is not None:
             raise DataError("size and state follow from the sequences that are given; leave them out beside inputs=")
         formats = self._formats_of(integers)
@@ -492,6 +521,7 @@ class Session(Described):
             lengths,
             lambda model: None if formats is None else Integers(model),
             lambda arrays: arrays if formats is None else formats.reals(arrays),
+            real,
         )
 
     def _alike(self, model: QuantModel) -> Session:
@@ -504,16 +534,16 @@ class Session(Described):
         """Return ``size`` streams whose inputs, outputs and state stay on the CUDA device; a call is one launch of a captured CUDA graph.
 
         This needs backend cuda (docs/cuda.md). Each call takes one time step, or ``steps`` of them, and then arrays have a time axis.
-        ``real`` is the type of the real inputs, float32 or float64. Raises DataError for what does not fit, and in a session of integers,
-        BackendError with another backend.
+        ``real`` is the type of the real inputs and of the outputs, float32 or float64. Raises DataError for what does not fit, and in a
+        session of integers, BackendError with another backend.
         """
         if self.integers:
             raise DataError("device_stream takes and gives real numbers; make it of a session without integers=True")
         return DeviceStream(self, size, state, steps, real)
 
-    def pool(self, capacity: int = 64, integers: bool | None = None) -> StreamPool:
-        """Return a pool of streams that open, close and step independently of each other; ``integers`` is as in `run`."""
-        return StreamPool(self, capacity, self._formats_of(integers))
+    def pool(self, capacity: int = 64, integers: bool | None = None, real: str | None = None) -> StreamPool:
+        """Return a pool of streams that open, close and step independently of each other; ``integers`` and ``real`` are as in `run`."""
+        return StreamPool(self, capacity, self._formats_of(integers), real)
 
     def run_batch(
         self,
@@ -522,10 +552,11 @@ class Session(Described):
         trace: Trace | None = None,
         steps: int | None = None,
         end: bool = True,
+        kind: str = FLOAT64,
     ) -> tuple[RunResult, Mapping[str, Int16Array | Int32Array]]:
         """Run a checked batch, and return the result and every integer tensor of the model.
 
-        Outputs are padded to ``steps`` of the batch's axis; ``end`` is that of `run`.
+        Outputs are padded to ``steps`` of the batch's axis, and of the type of character ``kind``; ``end`` is that of `run`.
         """
         model = self.model
         inputs: dict[str, Int16Array | IndexArray] = dict(batch.tokens)
@@ -547,9 +578,9 @@ class Session(Described):
                 )
             whole = self._whole.get(output.name)
             if whole is not None and ran.tensors[whole].shape[: len(lead)] == lead:
-                value = self.engine.dequantize(ran.tensors[whole], model.tensors[whole])
+                value = self.engine.dequantize(ran.tensors[whole], model.tensors[whole], kind)
             else:
-                value = self._gathered(output, ran.tensors, lead)
+                value = self._gathered(output, ran.tensors, lead, kind)
             if output.has_time and shortest(count) < lead[-1]:
                 value[np.arange(lead[-1]) >= count[:, None]] = 0.0
             elif not output.has_time and shortest(count) < 1:
@@ -572,12 +603,12 @@ class Session(Described):
         return replace(batch, steps=steps).along(rule).steps
 
     def _gathered(
-        self, output: GraphOutput, tensors: Mapping[str, Int16Array | Int32Array], lead: tuple[int, ...]
+        self, output: GraphOutput, tensors: Mapping[str, Int16Array | Int32Array], lead: tuple[int, ...], kind: str
     ) -> FloatArray:
         """Return an output put together from its parts, [*lead, F]; it is zero past the steps that they have."""
-        value = np.zeros((*lead, output.features))
+        value = np.zeros((*lead, output.features), kind)
         for name, indices, positions in output.parts:
-            part = self.engine.dequantize(tensors[name], self.model.tensors[name])[..., indices]
+            part = self.engine.dequantize(tensors[name], self.model.tensors[name], kind)[..., indices]
             if output.has_time:
                 part = part[:, : lead[1]]
                 value[:, : part.shape[1], positions] = part

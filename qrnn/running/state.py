@@ -49,7 +49,7 @@ class State(Described):
 class RunResult(Described):
     """Float ``outputs`` by graph output name, [N, T, *shape] or [N, *shape], zero on padded steps; and the final ``state``.
 
-    Where integers were asked for, outputs are int16 or int32 (`qrnn.running.integers`).
+    Outputs are float32 or float64 (see `Session.run`); where integers were asked for, int16 or int32 (`qrnn.running.integers`).
 
     ``lengths`` [N], by graph output name, counts the steps of an output over time that came out; for any other output it is 1, or 0 where
     no step came out from which the output could be computed. After a single step it says which outputs are new.
@@ -133,10 +133,11 @@ class Runner(Protocol):
         end: bool = True,
         integers: bool | None = None,
         steps: str = "all",
+        real: str | None = None,
     ) -> RunResult:
         """Run whole sequences, and return their outputs and final state."""
 
-    def finish(self, state: State, integers: bool | None = None) -> RunResult:
+    def finish(self, state: State, integers: bool | None = None, real: str | None = None) -> RunResult:
         """Return what the layers of streams that end in ``state`` still hold back."""
 
     def run_batch(

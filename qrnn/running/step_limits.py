@@ -85,7 +85,10 @@ class StepLimits:
 
 
 class WatchedStreams:
-    """Counts the steps of `StreamRows`, so that the states are looked at only where one of them may have come to a limit."""
+    """Counts the steps of streams, so that the states are looked at only where one of them may have come to a limit.
+
+    The streams may be in several `StreamRows`, which are `StreamRows.alike`.
+    """
 
     def __init__(self, model: QuantModel, streams: StreamRows) -> None:
         self._limits, self._streams, self._left = StepLimits(model), streams, 0
@@ -94,9 +97,9 @@ class WatchedStreams:
         """Forget what is known of the states, where some were replaced."""
         self._left = 0
 
-    def runner(self, count: int) -> Callable[[], Any]:
-        """Return `StreamRows.runner`, which raises DataError, with no state changed, in the place of a step past a limit."""
-        run = self._streams.runner(count)
+    def runner(self, streams: StreamRows, count: int) -> Callable[[], Any]:
+        """Return ``streams.runner``, which raises DataError, with no state changed, in the place of a step past a limit."""
+        run = streams.runner(count)
         if not self._limits.watches:
             return run
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from qrnn.model.lateness import needs_whole
 from qrnn.model.pad_values import without_padding
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.real_types import FLOAT32, FLOAT64, NARROW, RealType, as_type, asked_type, real_names, type_of_inputs
 from qrnn.model.stored_states import StoredStates
 from qrnn.model.time import TimeAxis
 from qrnn.running.integers import Integers
@@ -30,7 +32,7 @@ from qrnn.running.step_limits import StepLimits, WatchedStreams
 from qrnn.system.brief import Described, array_text
 
 _TOKENS = np.dtype(np.int64).char
-_KINDS = {"d": "efd", "f": "ef", _TOKENS: "bhilqBHI"}
+_KINDS = {FLOAT64: NARROW + FLOAT64, FLOAT32: NARROW, _TOKENS: "bhilqBHI"}
 """NumPy's type characters of arrays that are copied as they are into float64, float32 and int64, which hold all of their values."""
 
 
@@ -62,44 +64,90 @@ def check_remembers(model: QuantModel) -> None:
 
 
 class StreamIO:
-    """Users' arrays on their way into a `StreamRows` and out of it."""
+    """Users' arrays on their way into a `StreamRows` and out of it.
 
-    def __init__(self, session: Runner, capacity: int) -> None:
+    ``real`` names the type of outputs; without it each step gives the type that it is given (`qrnn.model.real_types`).
+    """
+
+    def __init__(self, session: Runner, capacity: int, real: str | None = None) -> None:
         check_streamable(session.model)
         check_remembers(session.model)
         self.model = session.model
+        self._asked, self._reals = asked_type(real), real_names(self.model.inputs)
         plain = len(time_axes(self.model.inputs)) == 1 and all(r.memory for r in self.model.recurrent_layers)
-        own = session.engine.streams(capacity) if plain else None
-        self.streams: StreamRows = own or _SessionStreams(session, capacity)
+        kind = self._asked or FLOAT64
+        own = session.engine.streams(capacity, kind) if plain else None
+        self.streams: StreamRows = own or _SessionStreams(session, capacity, kind)
+        self._of_type = {kind: self.streams}
         self._watched = WatchedStreams(self.model, self.streams)
-        self._views, self._run = _Views(self.streams, 0), self.runner(0)
+        self._bound = self._bind(_Way(kind, kind), 0)
+        self._exact: _Bound | None = None
+
+    @property
+    def real(self) -> RealType:
+        """Return the type of the latest step's outputs."""
+        return "float32" if self._bound.way.gives == FLOAT32 else "float64"
 
     def step(self, inputs: Mapping[str, Any], count: int) -> dict[str, FloatArray]:
         """Take one step of the first ``count`` rows, whose arrays are [count, *shape]; DataError, with no state changed for a misfit."""
-        views = self._views
-        if views.count != count:
-            views = self._views = _Views(self.streams, count)
-            self._run = self.runner(count)
         if type(inputs) is not dict:
             check_mapping(inputs)
-        for name, view, shape, kinds in views.inputs:
+        bound = self._bound
+        if bound.count != count:
+            bound = self._bind(bound.way, count)
+        for name, view, shape, kinds in bound.inputs:
             value = inputs.get(name)
             if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
-                self._put_checked(inputs, views)
+                bound = self._put_slowly(inputs, count)
                 break
             view[...] = value
-        if len(inputs) != len(views.inputs):
-            self._put_checked(inputs, views)  # says what is too much
-        if self._run():
+        if len(inputs) != len(bound.inputs):
+            self._put_checked(inputs, bound)  # says what is too much
+        if bound.run():
             self.refuse(inputs)
         outputs = {}
-        for name, copy in views.copies:  # a comprehension would take 0.1 µs more
+        for name, copy in bound.copies:  # a comprehension would take 0.1 µs more
             outputs[name] = copy()
         return outputs
 
+    def exact_step(self, inputs: Mapping[str, Any], count: int) -> dict[str, FloatArray]:
+        """Take one step as `step` does, with outputs in float64, whatever was asked for."""
+        if self._asked == FLOAT64 or (self._asked is None and not self._reals):
+            return self.step(inputs, count)
+        kept, self._asked = (self._asked, self._bound), FLOAT64
+        try:
+            self._bound = self._exact or self._bind(_Way(FLOAT64, FLOAT64), count)
+            outputs = self.step(inputs, count)
+            self._exact = self._bound
+        finally:
+            self._asked, self._bound = kept
+        return outputs
+
+    def _bind(self, way: _Way, count: int) -> _Bound:
+        """Let the next steps be of the first ``count`` rows, and go ``way``."""
+        streams = self._of_type.get(way.rows)
+        if streams is None:
+            streams = self._of_type[way.rows] = self.streams.alike(way.rows)
+        taken = _KINDS[way.rows] if way.rows == self._asked or way.rows == FLOAT32 else FLOAT64
+        self._bound = _Bound(way, _Views(streams, count), taken, self._watched.runner(streams, count))
+        return self._bound
+
+    def _put_slowly(self, inputs: Mapping[str, Any], count: int) -> _Bound:
+        """Put inputs in place that are not what the step before made likely."""
+        given = type_of_inputs(self._reals, inputs)
+        way = _Way(FLOAT32 if given == FLOAT32 and self._asked != FLOAT64 else FLOAT64, self._asked or given)
+        bound = self._bound if self._bound.way == way else self._bind(way, count)
+        for name, view, shape, _ in bound.inputs:
+            value = inputs.get(name)
+            if type(value) is not ndarray or value.shape != shape or value.dtype.char not in _KINDS[view.dtype.char]:
+                self._put_checked(inputs, bound)
+                break
+            view[...] = value
+        return bound
+
     def runner(self, count: int) -> Callable[[], Any]:
-        """Return what takes a step of the first ``count`` rows; see `StreamRows.runner` and `WatchedStreams.runner`."""
-        return self._watched.runner(count)
+        """Return what takes a step of the first ``count`` rows of `places`; see `StreamRows.runner` and `WatchedStreams.runner`."""
+        return self._watched.runner(self.streams, count)
 
     def refuse(self, inputs: Mapping[str, Any]) -> None:
         """Raise DataError for inputs that `StreamRows.run` did not take."""
@@ -111,11 +159,11 @@ class StreamIO:
         views = _Views(self.streams, count)
         return {name: view for name, view, _, _ in views.inputs}, dict(views.outputs)
 
-    def _put_checked(self, inputs: Mapping[str, Any], views: _Views) -> None:
+    def _put_checked(self, inputs: Mapping[str, Any], bound: _Bound) -> None:
         batch = self._checked(inputs)
-        if batch.size != views.count:
-            raise DataError(f"inputs of {batch.size} streams, expected {views.count}")
-        for name, rows, shape, _ in views.inputs:
+        if batch.size != bound.count:
+            raise DataError(f"inputs of {batch.size} streams, expected {bound.count}")
+        for name, rows, shape, _ in bound.inputs:
             rows[...] = (batch.tokens if name in batch.tokens else batch.features)[name].reshape(shape)
 
     def _checked(self, inputs: Mapping[str, Any]) -> Batch:
@@ -163,8 +211,31 @@ class _Views:
                 shape = (rows.output_steps[output.name], *shape)
             own = rows.outputs[output.name][: count * rows.output_steps[output.name]]
             self.outputs.append((output.name, own.reshape(count, *shape)))
-        self.copies = [(name, view.copy) for name, view in self.outputs]
-        """For each output, what makes a copy for the user to keep."""
+
+
+class _Way(NamedTuple):
+    """The characters of the types of the rows that a step goes through, and of the outputs that it gives."""
+
+    rows: str
+    gives: str
+
+
+class _Bound:
+    """What steps of so many rows, of one type, go through: ``run`` takes the step, and ``copies`` make the arrays for the user to keep.
+
+    Inputs whose type is in ``taken`` can be copied as they are.
+    """
+
+    def __init__(self, way: _Way, views: _Views, taken: str, run: Callable[[], Any]) -> None:
+        self.way, self.count, self.run = way, views.count, run
+        self.inputs = [
+            (name, view, shape, kinds if view.dtype.char == _TOKENS else taken)
+            for name, view, shape, kinds in views.inputs
+        ]
+        self.copies: list[tuple[str, Callable[[], Any]]] = [
+            (name, view.copy if view.dtype.char == way.gives else partial(as_type, view, way.gives))
+            for name, view in views.outputs
+        ]
 
 
 class SequenceIO:
@@ -180,7 +251,8 @@ class SequenceIO:
         self._begin = rows.stored.copy()
         self.lengths = {o.name: np.full(rows.size, rows.output_steps[o.name], np.int64) for o in rows.model.outputs}
         self._made = [
-            (name, view.shape, np.empty if name in rows.whole else np.zeros) for name, view in self._views.outputs
+            (name, view.shape, view.dtype, np.empty if name in rows.whole else np.zeros)
+            for name, view in self._views.outputs
         ]
 
     def begin(self, state: State | None) -> Mapping[str, LayerState]:
@@ -213,8 +285,8 @@ class SequenceIO:
         else:
             self._put_states(state.layers)
         outputs = {}
-        for name, shape, make in self._made:
-            outputs[name] = values = make(shape)
+        for name, shape, dtype, make in self._made:
+            outputs[name] = values = make(shape, dtype)
             rows.write_to(name, values)
         if not rows.run(rows.size):
             return None
@@ -245,11 +317,11 @@ def of_one_step(model: QuantModel, result: RunResult) -> dict[str, FloatArray]:
         value, new = found[output.name], result.lengths[output.name] > 0
         if output.has_time:
             came = value[:, : model.step_rows[output.name]]
-            value = np.zeros((len(value), *model.step_shape(output)))
+            value = np.zeros((len(value), *model.step_shape(output)), value.dtype)
             by_step = value.reshape(len(value), -1, *output.shape)
             by_step[:, : came.shape[1]] = came
         elif not new.all():  # a layer behind a last step that is none makes its bias of that
-            value = np.where(new.reshape(-1, *[1] * len(output.shape)), value, 0.0)
+            value = np.where(new.reshape(-1, *[1] * len(output.shape)), value, value.dtype.type(0))
         found[output.name] = value
     return found
 
@@ -271,9 +343,19 @@ def no_steps(model: QuantModel, size: int) -> Batch:
 class _SessionStreams(StreamRows):
     """Streams of any backend, which takes each step as a batch of one step."""
 
-    def __init__(self, session: Runner, capacity: int) -> None:
-        super().__init__(session.model, capacity)
+    def __init__(
+        self,
+        session: Runner,
+        capacity: int,
+        real: npt.DTypeLike = np.float64,
+        like: StreamRows | None = None,
+    ) -> None:
+        super().__init__(session.model, capacity, real, like)
         self._session = session
+
+    def alike(self, real: npt.DTypeLike) -> StreamRows:
+        """Return buffers of the same streams for reals of another type; see `StreamRows.alike`."""
+        return _SessionStreams(self._session, self.size, real, self)
 
     def run(self, count: int) -> bool:
         """Take one step of the first ``count`` rows; return False, with no state changed, where an input is out of its range."""
@@ -290,7 +372,8 @@ class _SessionStreams(StreamRows):
                 array[rows] = after
         for name, values in of_one_step(self.model, result).items():
             each = self.output_steps[name]
-            self.outputs[name][: count * each] = values.reshape(count * each, -1)
+            own = self.outputs[name]
+            own[: count * each] = as_type(values, own.dtype.char).reshape(count * each, -1)
             self.lengths[name][:count] = result.lengths[name]
         return True
 
@@ -302,25 +385,33 @@ class Stream(Described):
     """
 
     def __init__(
-        self, session: Runner, size: int = 1, state: State | None = None, integers: Integers | None = None
+        self,
+        session: Runner,
+        size: int = 1,
+        state: State | None = None,
+        integers: Integers | None = None,
+        real: str | None = None,
     ) -> None:
         """Make the buffers of ``size`` streams.
 
         ``state``, of as many streams, is from `Session.initial_state`, `Session.run` or another stream; without it they begin with the
-        model's own start. With ``integers``, the formats of the session's model, steps take and give integers.
+        model's own start. With ``integers``, the formats of the session's model, steps take and give integers. ``real`` is the type of
+        ``inputs`` and of all outputs; without it `step` gives the type that it is given, and `advance` goes from float64 to float64.
         """
         if size < 1:
             raise DataError(f"size={size}, expected at least 1")
+        asked_type(real, integers is not None)
         self._session, self.size = session, size
-        self._io = StreamIO(session, size)
+        self._io = StreamIO(session, size, real if integers is None else "float64")
         self._run = self._io.runner(size)
         inputs, outputs = self._real = self._io.places(size)
         self._integers = integers
         if integers is not None:
             inputs, outputs = integers.zeros(size)
         self.inputs: Mapping[str, npt.NDArray[Any]] = MappingProxyType(inputs)
-        """Where `advance` reads: arrays [size, *shape] by graph input name, float64 (tokens int64, integers int16 or int32), that stay the same
-        for as long as the stream. Write into them, as in ``stream.inputs["x"][...] = frame``; another array cannot take their place."""
+        """Where `advance` reads: arrays [size, *shape] by graph input name, float64 or the type that was asked for (tokens int64, integers
+        int16 or int32), that stay the same for as long as the stream. Write into them, as in ``stream.inputs["x"][...] = frame``; another
+        array cannot take their place."""
         self.outputs: Mapping[str, npt.NDArray[Any]] = MappingProxyType(outputs)
         """Where `advance` writes, by graph output name; copy what is to outlive the next step."""
         self.lengths: Mapping[str, IndexArray] = MappingProxyType(self._io.streams.lengths)
@@ -338,6 +429,7 @@ class Stream(Described):
     def step(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Take one time step: float arrays (or integers) [size, *shape] by graph input name in, and by graph output name out.
 
+        Outputs are float32 where the real inputs are, unless the stream was made with ``real``.
         DataError for what does not fit; the state then stays as it was.
         """
         if self._integers is not None:
@@ -365,7 +457,8 @@ class Stream(Described):
 
     def finish(self) -> RunResult:
         """Return what the layers still hold back where the streams end here, as `Session.finish` does; then begin anew."""
-        result = self._session.finish(self.state, self._integers is not None)
+        integers = self._integers is not None
+        result = self._session.finish(self.state, integers, None if integers else self._io.real)
         self.reset()
         return result
 

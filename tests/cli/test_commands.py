@@ -117,12 +117,23 @@ def test_run_writes_what_a_session_gives(place: Workplace, backend: str) -> None
     assert (done.status, done.lines) == (0, [])
     assert f"wrote {out}" in done.out
     data = arrays(place.path("lengths.npz"))
-    expected = Session(load(place.path("gru.qrnn")), "reference").run({"x": data["x"]}, data["lengths"]).outputs
+    session = Session(load(place.path("gru.qrnn")), "reference")
+    expected = session.run({"x": data["x"]}, data["lengths"], real="float64").outputs["logits"]
     got = arrays(out)
     assert list(got) == ["logits"]
-    assert got["logits"].dtype == np.float64
-    np.testing.assert_array_equal(got["logits"], expected["logits"])
+    assert got["logits"].dtype == data["x"].dtype
+    np.testing.assert_array_equal(got["logits"], expected.astype(data["x"].dtype))
     assert np.abs(got["logits"]).max() > 0
+
+
+@pytest.mark.parametrize("real", ["float32", "float64"])
+def test_run_writes_the_type_that_is_asked_for(place: Workplace, real: str) -> None:
+    out = place.path("out.npz")
+    place.cli("run", place.path("gru.qrnn"), "-i", place.path("lengths.npz"), "-o", out, "--real", real)
+    assert arrays(out)["logits"].dtype == real
+    refused = place.cli("run", place.path("gru.qrnn"), "-i", place.path("lengths.npz"), "-o", out, "--real", real[:-1])
+    assert refused.status != 0
+    assert f"real='{real[:-1]}', expected 'float32' or 'float64'" in " ".join(refused.lines)
 
 
 def test_run_json(place: Workplace) -> None:

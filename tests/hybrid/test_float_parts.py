@@ -29,6 +29,22 @@ from qrnn.targets import load_target
 pytest.importorskip("onnxruntime")
 
 
+def check_types(session: Session, x: np.ndarray[Any, Any]) -> None:
+    """Assert that outputs have the type of the inputs, or that which is asked for."""
+    want = session.run({"x": x}, real="float64").outputs
+    for kind, real in (("f", None), ("d", None), ("f", "float64"), ("d", "float32")):
+        own = x.astype(kind)
+        stream, pool = session.stream(len(x), real=real), session.pool(real=real)
+        stepped = [stream.step({"x": own[:, 0]}), pool.step([pool.open() for _ in x], {"x": own[:, 0]})]
+        stepped.append(session.step({"x": own[:, 0]}, real=real).outputs)
+        for name, value in session.run({"x": own}, real=real).outputs.items():
+            assert value.dtype == (real or own.dtype)
+            np.testing.assert_array_equal(value, want[name].astype(value.dtype))
+            for outputs in stepped:
+                assert outputs[name].dtype == value.dtype
+                np.testing.assert_array_equal(outputs[name], value[:, 0])
+
+
 def check_everywhere(model: HybridModel, x: np.ndarray[Any, Any], lengths: Any = None) -> dict[str, Any]:
     """Assert that runs, chunks, steps, streams and pools give the same bits, and return the outputs of the run."""
     session = Session(model)
@@ -40,6 +56,7 @@ def check_everywhere(model: HybridModel, x: np.ndarray[Any, Any], lengths: Any =
             np.testing.assert_array_equal(value[0], whole.outputs[name][n, :steps])
     if lengths is not None:
         return whole.outputs
+    check_types(session, x)
     first = session.run({"x": x[:, :3]}, end=False)
     rest = session.run({"x": x[:, 3:]}, state=session.load_state(session.save_state(first.state)))
     stream, pool = session.stream(len(x)), session.pool(2)

@@ -26,6 +26,7 @@ from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.real_types import FLOAT64
 
 
 class CpuEngine(Engine):
@@ -72,18 +73,18 @@ class CpuEngine(Engine):
         self.tasks.in_tasks((x, out), how, x.shape[1], self.tasks.tuning.boundary_task_values)
         return out.reshape(values.shape)
 
-    def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat) -> FloatArray:
+    def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat, real: str = FLOAT64) -> FloatArray:
         """Return the real values of integers; see `Engine.dequantize`."""
         scales, offsets = fmt.scales_and_offsets
         if len(scales) > 1:
-            return super().dequantize(q, fmt)
+            return super().dequantize(q, fmt, real)
         flat = np.ascontiguousarray(q.reshape(-1, q.shape[-1]))
-        out = np.empty(flat.shape)
+        out = np.empty(flat.shape, real)
 
         def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
             return self.tasks.call("boundary", "dequantize_whole", control, *arrays, scales, offsets)
 
-        how = Reused(("dequantize", fmt.scale, fmt.offset, q.dtype.char), make, 1)
+        how = Reused(("dequantize", fmt.scale, fmt.offset, q.dtype.char, real), make, 1)
         self.tasks.in_tasks((out, flat), how, flat.shape[1], self.tasks.tuning.boundary_task_values)
         return out.reshape(q.shape)
 
@@ -123,11 +124,11 @@ class CpuEngine(Engine):
         self.code.addresses(wanted_by(self, batch, steps, streams))
         return True
 
-    def streams(self, capacity: int) -> CpuStreams | None:
+    def streams(self, capacity: int, real: Any = np.float64) -> CpuStreams | None:
         """Return rows for streams as lists of calls, or None where a layer has none, or joins steps that come apart; see `Engine.streams`."""
-        return CpuStreams(self, capacity) if self._has_calls and flows_of(self.model) is not None else None
+        return CpuStreams(self, capacity, real) if self._has_calls and flows_of(self.model) is not None else None
 
-    def sequences(self, size: int, steps: int, real: Any) -> CpuSequences | None:
+    def sequences(self, size: int, steps: int, real: Any, given: Any = np.float64) -> CpuSequences | None:
         """Return rows for whole sequences as lists of calls, or None where these are too large or a layer has none; see `Engine.sequences`."""
         every = steps_of_tensors(self.model, steps)
         values = max(every.get(name, 1) * fmt.features for name, fmt in self.model.tensors.items())
@@ -135,4 +136,4 @@ class CpuEngine(Engine):
             return None
         work, workers = max((run.most_macs for run in self.layer_runs.values()), default=0), self.tasks.workers
         shares = min(workers, size, max(1, size * steps * work // self.tasks.tuning.fused_task_macs)) if size > 1 else 1
-        return CpuSequences(self, size, steps, real, shares)
+        return CpuSequences(self, size, steps, real, given, shares)

@@ -18,15 +18,15 @@ from qrnn.backends.cpu.layer_calls import USERS, SequenceCalls
 from qrnn.backends.cpu.layer_run import LayerRunner
 from qrnn.backends.cpu.python_calls import address_of
 from qrnn.backends.cpu.threads.pool import shared_pool
-from qrnn.model.parts import FloatArray, Int64Array
+from qrnn.model.parts import Int64Array
 from qrnn.model.quant_model import QuantModel
 
 
 class CpuSequences(SequenceRows):
     """See `SequenceRows`. Sequences are shared out over ``threads``."""
 
-    def __init__(self, engine: LayerRunner, size: int, steps: int, real: Any, threads: int) -> None:
-        super().__init__(engine.model, size, steps, real)
+    def __init__(self, engine: LayerRunner, size: int, steps: int, real: Any, given: Any, threads: int) -> None:
+        super().__init__(engine.model, size, steps, real, given)
         tensors = {
             name: np.zeros((size * self.steps_of.get(name, 1), fmt.features), np.int16)
             for name, fmt in engine.model.tensors.items()
@@ -51,7 +51,7 @@ class CpuSequences(SequenceRows):
         """Let the calls read a graph input from the user's own array; see `SequenceRows.read_from`."""
         _put(self._readers[name], values)
 
-    def write_to(self, name: str, values: FloatArray) -> None:
+    def write_to(self, name: str, values: npt.NDArray[Any]) -> None:
         """Let the calls write a graph output to the user's own array; see `SequenceRows.write_to`."""
         _put(self._writers[name], values)
 

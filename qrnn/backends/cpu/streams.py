@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from qrnn.backends.base import StreamRows
 from qrnn.backends.cpu.calls import CallList
@@ -17,9 +18,11 @@ from qrnn.backends.cpu.threads.pool import shared_pool
 class CpuStreams(StreamRows):
     """See `StreamRows`. Rows are shared out over threads, each with calls and scratch of its own."""
 
-    def __init__(self, engine: LayerRunner, capacity: int) -> None:
-        super().__init__(engine.model, capacity)
-        self._code = engine.code
+    def __init__(
+        self, engine: LayerRunner, capacity: int, real: npt.DTypeLike = np.float64, like: CpuStreams | None = None
+    ) -> None:
+        super().__init__(engine.model, capacity, real, like)
+        self._code, self._engine = engine.code, engine
         self._tensors: dict[str, Any] = {}
         for name, fmt in engine.model.tensors.items():
             self._tensors[name] = np.zeros((capacity, fmt.features), np.int16)
@@ -32,6 +35,10 @@ class CpuStreams(StreamRows):
             engine.tasks.tuning.stream_task_macs,
         )
         self._alone = capacity if len(self._workers) == 1 else 2 * self._task_macs // max(self._macs, 1)
+
+    def alike(self, real: npt.DTypeLike) -> CpuStreams:
+        """Return buffers of the same streams for reals of another type; see `StreamRows.alike`."""
+        return CpuStreams(self._engine, self.size, real, self)
 
     def runner(self, count: int) -> Callable[[], Any]:
         """Return a function that steps the first ``count`` streams; see `StreamRows.runner`."""

@@ -18,7 +18,7 @@ from qrnn.backends.cpu.wanted import Wanted
 from qrnn.model.choosing import ChoiceNumbers, choice_loop
 
 REAL = (np.float32, np.float64)
-"""Types of real values, as a user may give them."""
+"""Types of real values, as a user may give and get them."""
 
 
 def wanted_by(
@@ -37,10 +37,11 @@ def wanted_by(
     if runs:
         for size in (1, GROUP_LEAST) if batch is None or batch >= GROUP_LEAST else (1,):
             for real in REAL:
-                CpuSequences(own, size, 1, np.dtype(real), 1)
+                CpuSequences(own, size, 1, np.dtype(real), np.dtype(real), 1)
         collector.addresses([wanted for call in _padded(own) for wanted in call.wanted])
     if stepped and forward and not engine.model.rows:
-        CpuStreams(own, 1)
+        for real in REAL:
+            CpuStreams(own, 1, real)
         if any(i.kind == "tokens" and i.has_time for i in engine.model.inputs):  # which may be fed what is drawn
             collector.addresses(choice_call(choice_loop(ChoiceNumbers(1), False), engine.tasks).wanted)
     extra = [call for run in engine.layer_runs.values() for call in run.ahead(runs, stepped and forward)]
@@ -58,5 +59,6 @@ def _padded(engine: LayerRunner) -> Iterator[Call]:
             kind = np.int32 if tensor in cells else np.int16
             numbers = fmt.scales_and_offsets
             if len(numbers[0]) == 1:
-                rows = np.zeros((1, fmt.features)), np.zeros((1, fmt.features), kind)
-                yield engine.tasks.call("boundary", "dequantize_whole", place, *rows, *numbers)
+                for real in REAL:
+                    rows = np.zeros((1, fmt.features), real), np.zeros((1, fmt.features), kind)
+                    yield engine.tasks.call("boundary", "dequantize_whole", place, *rows, *numbers)

@@ -1,7 +1,7 @@
 """Users' arrays on the device are read where they lie and checked there, and outputs are left there.
 
 Objects with the CUDA array interface (PyTorch, CuPy, Numba) or DLPack (JAX and others) are taken; arrays of the host among them are copied
-to the device. Outputs are Numba's device arrays, float64 like the host's, which have the CUDA array interface:
+to the device. Outputs are Numba's device arrays, of the type that the host's would have, which have the CUDA array interface:
 `torch.as_tensor(y, device="cuda")` and `cupy.asarray(y)` read them without a copy. All work is on the default stream.
 """
 
@@ -39,6 +39,7 @@ from qrnn.model.batch import (
 )
 from qrnn.model.float_model import GraphInput
 from qrnn.model.parts import FloatArray
+from qrnn.model.real_types import real_names, type_of_inputs
 
 DLPACK_LEGACY_STREAM = 1
 """DLPack's number of the legacy default stream, on which this backend works: the producer's work is awaited there."""
@@ -94,12 +95,16 @@ def run_arrays(
     begin: Callable[[int, Mapping[str, FloatArray]], Mapping[str, LayerState]],
     one_step: bool,
     end: bool,
+    real: str | None = None,
 ) -> DeviceResult:
     """See `qrnn.backends.base.Engine.run_on_device`."""
     graph_inputs = model.model.inputs
     check_names(graph_inputs, inputs)
     inputs, without = with_time_axis(
         graph_inputs, inputs, lambda where, v: on_device(where, v) if on_cuda_device(v) else as_array(where, v)
+    )
+    kind = real or type_of_inputs(
+        real_names(graph_inputs), {name: on_device(name, v) if on_cuda_device(v) else v for name, v in inputs.items()}
     )
     given: dict[str, Any] = {}
     states: dict[str, FloatArray] = {}
@@ -127,7 +132,9 @@ def run_arrays(
     came: Any = {name: found.known().host for name, found in run.lengths.items()}
     ones = {i.name: np.ones(count, np.int64) for i in graph_inputs if not i.has_time}
     final: Any = run.final
-    return DeviceResult(outputs_of(model, run, one_step or without), final, every_length(model.model, ones | came))
+    return DeviceResult(
+        outputs_of(model, run, one_step or without, kind), final, every_length(model.model, ones | came)
+    )
 
 
 def _values(graph_input: GraphInput, value: Any, one_step: bool) -> tuple[Any, tuple[int, ...]]:
@@ -253,14 +260,17 @@ def refusal(model: DeviceModel, given: Iterable[str], counts: Sequence[int]) -> 
     return None
 
 
-def outputs_of(model: DeviceModel, run: Run, one_step: bool) -> dict[str, Any]:
-    """Return graph outputs as float64, on the device; they are zero past a sequence's length, and in one step where nothing came out."""
+def outputs_of(model: DeviceModel, run: Run, one_step: bool, kind: str) -> dict[str, Any]:
+    """Return graph outputs as reals of character ``kind``, on the device.
+
+    They are zero past a sequence's length, and in one step where nothing came out.
+    """
     outputs: dict[str, Any] = {}
     for output in model.model.outputs:
         parts = [run.tensors[name] for name, _, _ in output.parts]
         steps = min(q.shape[1] for q in parts) if output.has_time else 0
         lead = (parts[0].shape[0], steps) if output.has_time else (parts[0].shape[0],)
-        out = zeros((int(np.prod(lead)), output.features), np.float64)
+        out = zeros((int(np.prod(lead)), output.features), kind)
         for number, (name, indices, _) in enumerate(output.parts):
             q = rows(first_steps(parts[number], steps) if output.has_time else parts[number])
             behind = name if output.has_time or one_step else model.empty_without(name)

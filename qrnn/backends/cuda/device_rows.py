@@ -49,7 +49,7 @@ class CapturedRows(DeviceRows):
                 f"layer {varying!r}: how many rows it gives in a call depends on its state, but the outputs of a stream on the device have "
                 "one size; call Session.run with the state of the call before"
             )
-        self._model, self._steps, self._one_step = model, steps or 1, steps is None
+        self._model, self._steps, self._one_step, self._real = model, steps or 1, steps is None, real
         self.inputs: dict[str, Any] = {}
         self._given: dict[str, Any] = {}
         for i in model.model.inputs:
@@ -82,7 +82,7 @@ class CapturedRows(DeviceRows):
         with work.on(stream, self._buffers):
             integers = quantized(self._model, self._given, self._refused)
             run = self._model.run(integers, self._layers, self._lengths, in_place=True, end=False)
-            return outputs_of(self._model, run, self._one_step)
+            return outputs_of(self._model, run, self._one_step, np.dtype(self._real).char)
 
     def advance(self, stream: int) -> None:
         """Launch the graph, or the kernels one by one where there is none, on a CUDA stream."""

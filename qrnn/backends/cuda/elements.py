@@ -166,7 +166,7 @@ def check_tokens(vocabulary: Any, x: Any, out: Any, refused: Any) -> None:
 def write_output(
     q: Any, scale: Any, offset: Any, indices: Any, positions: Any, lengths: Any, steps: Any, out: Any
 ) -> None:
-    """Set out[m, positions[k]] = (q[m, indices[k]] + offset) · scale, float64, and zero past a sequence's length.
+    """Set out[m, positions[k]] = (q[m, indices[k]] + offset) · scale, rounded to its type, and zero past a sequence's length.
 
     ``scale`` and ``offset`` are both [1] or both [F]. ``steps`` is the number of rows of each sequence, 0 without time.
     """

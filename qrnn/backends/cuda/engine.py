@@ -57,9 +57,10 @@ class CudaEngine(Engine):
         begin: Callable[[int, Mapping[str, FloatArray]], Mapping[str, LayerState]],
         one_step: bool,
         end: bool,
+        real: str | None = None,
     ) -> DeviceResult:
         """Run users' arrays, some of which lie on the device; see `Engine.run_on_device`."""
-        return run_arrays(self.on_device, inputs, lengths, begin, one_step, end)
+        return run_arrays(self.on_device, inputs, lengths, begin, one_step, end, real)
 
     def device_rows(
         self, size: int, steps: int | None, real: str, start: Mapping[str, LayerState], lengths: IndexArray
