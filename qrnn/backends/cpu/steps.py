@@ -165,13 +165,15 @@ class Step:
     ) -> list[Any]:
         """Emit `dots` over one part of the operands; the number of groups is even, or there are lists of tiles.
 
-        Few accumulators have two sets, for even and odd groups, as their sums would else wait for each other; those of four-bit weights do not.
+        Few accumulators have two sets, for even and odd groups, as their sums would else wait for each other.
         """
         if isinstance(self.layout, ListLayout):
             return self.layout.sums(self.builder, self.args["weights"], half_blocks[0], operands, starts)
         b, groups, vectors = self.builder, self.args["groups"], len(operands)
-        layout: ByteLayout | FourBitLayout | PairedProducts = self.layout
-        if self.isa.pair_dot is not None and self.layout.bits == 8 and vectors % 2 == 0:
+        if isinstance(self.layout, FourBitLayout):
+            return self.layout.sums(b, groups, operands, half_blocks, count, starts)
+        layout: ByteLayout | PairedProducts = self.layout
+        if self.isa.pair_dot is not None and vectors % 2 == 0:
             layout = PairedProducts(self.isa)
             starts = layout.enter(b, starts, vectors)
         unit = layout.unit

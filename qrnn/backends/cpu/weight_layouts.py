@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
-from qrnn.backends.cpu.isa import Isa, const, load
-from qrnn.backends.cpu.parts import constant, vector_type
+from qrnn.backends.cpu.isa import Isa, const, load, store
+from qrnn.backends.cpu.parts import I64, constant, for_range, vector_type
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Matrix, QuantMatrix4
 
 _VECTORS = 4
 """Vectors of packed weights for a gate's rows of a half block in one group of `SCALE_COLUMNS`."""
+
+_LOW_RAISED = 8
+"""What is added to a weight in the low half of a byte."""
 
 
 def _rows(isa: Isa, values: Int8Array, gates: int, columns: int) -> Int8Array:
@@ -179,10 +182,11 @@ class FourBitLayout:
     For each group of `SCALE_COLUMNS` and each gate there are `_VECTORS` vectors. Each of their words holds the weights of as many groups of
     columns as fit, the first in the lowest bits. After all weights of a half block come its scales, a byte for each row.
 
-    A word is as wide as an operand. Shifted into its highest four bits a weight is multiplied as it is, 16 · q in a byte, or shifted down
-    again where the products would not fit. The 32 products of one group sum to less than 2^20 (bytes of operands, 0…255 or -128…127, times
-    16 · q, so a multiple of 16) or 2^23 (int16 times q); times a scale of at most 15 they are the int8 weights' products, whose sums may
-    wrap: `blocks`.
+    A word is as wide as an operand. Of a byte, one mask leaves the weight of its high four bits, 16 · q, and another that of its low ones,
+    which are stored as q + 8, so that they need no sign. Their products have a sum each: that of the high ones is shifted down, and that of
+    the low ones begins with -8 times the operands' sum, which all rows share. A word of 16 bits is shifted up and down again, to q. The 32
+    products of one group sum to less than 2^20 (bytes of operands, 0…255 or -128…127, times 16 · q) or 2^23 (int16 times q); times a
+    scale of at most 15 they are the int8 weights' products, whose sums may wrap: `blocks`.
     """
 
     bits = 4
@@ -191,6 +195,7 @@ class FourBitLayout:
         self.isa = isa
         self.unit = SCALE_COLUMNS // isa.group
         self.per_word = isa.operand_bits // 4
+        self._has_halves = isa.operand_bits == 8
 
     def groups(self, columns: int) -> int:
         """Whole groups of `SCALE_COLUMNS`, which are whole blocks of units."""
@@ -206,7 +211,8 @@ class FourBitLayout:
         q = q.reshape(*q.shape[:4], units, _VECTORS, self.per_word, isa.group)
         words = np.zeros((*q.shape[:6], isa.group), np.uint16)
         for k in range(self.per_word):
-            words |= (q[..., k, :].astype(np.uint16) & 15) << 4 * k
+            raised = _LOW_RAISED if self._has_halves and k == 0 else 0
+            words |= (q[..., k, :].astype(np.uint16) + raised & 15) << 4 * k
         words = words.astype(f"<u{isa.operand_bits // 8}").transpose(1, 2, 4, 0, 5, 3, 6)
         scale = _rows(isa, matrix.scale, gates, units).transpose(1, 2, 4, 0, 3)
         return _by_phase([words, scale], phases)
@@ -220,52 +226,87 @@ class FourBitLayout:
     def _unit_bytes(self) -> int:
         return self.isa.lanes * SCALE_COLUMNS // 2
 
-    def products(
+    def sums(
         self,
         builder: Any,
-        accs: Sequence[Any],
+        groups: Any,
         operands: Sequence[Any],
         half_blocks: Sequence[Any],
         count: int,
-        place: tuple[Any, Any],
+        starts: Sequence[Any],
     ) -> list[Any]:
-        """See `ByteLayout.products`."""
-        b, isa, width = builder, self.isa, len(half_blocks) * count
-        here, units = (b.sdiv(groups, const(self.unit)) for groups in place)
-        bases = [b.add(w, b.mul(here, const(self._unit_bytes * count))) for w in half_blocks]
-        scales = [b.add(w, b.mul(units, const(self._unit_bytes * count))) for w in half_blocks]
-        scales = [b.add(s, b.mul(here, const(isa.lanes * count))) for s in scales]
-        xs = [b.add(x, b.mul(place[0], const(isa.operand_size))) for x in operands]
-        sums = list(accs)
-        for gate in range(count):
-            for half_block, (base, row_scales) in enumerate(zip(bases, scales, strict=True)):
-                ws = self._expanded(b, b.add(base, const(self._unit_bytes * gate)))
-                narrow = load(b, b.add(row_scales, const(isa.lanes * gate)), vector_type(isa.lanes, 8))
-                scale = b.sext(narrow, vector_type(isa.lanes, 32))
-                for j, x in zip(range(gate * len(half_blocks) + half_block, len(sums), width), xs, strict=True):
-                    sums[j] = b.add(sums[j], b.mul(self._group_sum(b, x, ws), scale))
-        return sums
+        """Return ``starts``, the accumulators [vector, gate, half block], flat, plus the products of all ``groups``.
+
+        ``operands`` and ``half_blocks`` are as for `ByteLayout.products`. Sums lie in memory, and the gates of a group of `SCALE_COLUMNS` are a
+        loop: LLVM orders the products of all of them as if there were more registers than there are.
+        """
+        b, isa = builder, self.isa
+        width = len(half_blocks) * count
+        size, kind = 4 * isa.lanes, vector_type(isa.lanes, 32)
+        with b.goto_entry_block():
+            room = b.alloca(kind, len(starts))
+            room.align = 64
+        places = b.ptrtoint(room, I64)
+        for k, start in enumerate(starts):
+            store(b, start, b.add(places, const(size * k)), size)
+        units = b.sdiv(groups, const(self.unit))
+        # Gates as a number that LLVM does not know, or it would make no loop of them.
+        gates = b.add(const(count), b.lshr(half_blocks[0], const(63)))
+        with for_range(b, const(0), units) as here:
+            at = b.mul(here, const(isa.operand_size * self.unit))
+            xs = [self._operands(b, b.add(x, at)) for x in operands]
+            firsts = [self._start(b, x) for x in xs]
+            rows = [b.add(w, b.mul(here, const(self._unit_bytes * count))) for w in half_blocks]
+            scales = [b.add(w, b.mul(units, const(self._unit_bytes * count))) for w in half_blocks]
+            scales = [b.add(s, b.mul(here, const(isa.lanes * count))) for s in scales]
+            with for_range(b, const(0), gates) as gate:
+                for half, (row, row_scales) in enumerate(zip(rows, scales, strict=True)):
+                    ws = self._expanded(b, b.add(row, b.mul(gate, const(self._unit_bytes))))
+                    narrow = load(b, b.add(row_scales, b.mul(gate, const(isa.lanes))), vector_type(isa.lanes, 8))
+                    scale = b.sext(narrow, kind)
+                    own = b.add(places, b.mul(gate, const(size * len(half_blocks))))
+                    for vector, x in enumerate(xs):
+                        place = b.add(own, const(size * (vector * width + half)))
+                        total = b.mul(self._group_sum(b, firsts[vector], x, ws), scale)
+                        store(b, b.add(load(b, place, kind, size), total), place, size)
+        return [load(b, b.add(places, const(size * k)), kind, size) for k in range(len(starts))]
+
+    def _operands(self, builder: Any, address: Any) -> list[Any]:
+        """The operands of ``unit`` groups of columns."""
+        size = self.isa.operand_size
+        return [self.isa.operands(builder, builder.add(address, const(size * k))) for k in range(self.unit)]
+
+    def _start(self, builder: Any, operands: Sequence[Any]) -> Any:
+        """What the sum of the low halves' products begins with: it takes off what those weights are raised by."""
+        isa = self.isa
+        start = constant(vector_type(isa.lanes, 32), 0)
+        if self._has_halves:
+            raised = constant(vector_type(isa.lanes * isa.group, 8), -_LOW_RAISED)
+            for k in range(0, self.unit, self.per_word):
+                start = isa.dot(builder, start, operands[k], raised)
+        return start
 
     def _expanded(self, builder: Any, address: Any) -> list[Any]:
-        """The weights of ``unit`` groups of columns as `Isa.dot` takes them, 16 times as large where operands are bytes."""
+        """The weights of ``unit`` groups of columns as `Isa.dot` takes them; of bytes the odd ones 16 times as large, the even ones raised."""
         b, isa = builder, self.isa
         kind = vector_type(isa.lanes * isa.group, isa.operand_bits)
         found = []
         size = kind.count * isa.operand_bits // 8
         for vector in range(_VECTORS):
             packed = load(b, b.add(address, const(size * vector)), kind)
+            if self._has_halves:
+                found += [b.and_(packed, constant(kind, mask)) for mask in (0x0F, 0xF0)]
+                continue
             for k in range(self.per_word):
                 top = b.shl(packed, constant(kind, isa.operand_bits - 4 - 4 * k))
-                found.append(
-                    b.and_(top, constant(kind, 0xF0)) if isa.operand_bits == 8 else b.ashr(top, constant(kind, 12))
-                )
+                found.append(b.ashr(top, constant(kind, 12)))
         return found
 
-    def _group_sum(self, builder: Any, operands: Any, ws: Sequence[Any]) -> Any:
+    def _group_sum(self, builder: Any, start: Any, operands: Sequence[Any], ws: Sequence[Any]) -> Any:
         """Σ q · operand over one group of `SCALE_COLUMNS`."""
         b, isa = builder, self.isa
-        kind = vector_type(isa.lanes, 32)
-        total = constant(kind, 0)
-        for k, w in enumerate(ws):
-            total = isa.dot(b, total, isa.operands(b, b.add(operands, const(isa.operand_size * k))), w)
-        return b.ashr(total, constant(kind, 4)) if isa.operand_bits == 8 else total
+        totals = [start, constant(start.type, 0)]
+        for k, (x, w) in enumerate(zip(operands, ws, strict=True)):
+            which = k % 2 if self._has_halves else 0
+            totals[which] = isa.dot(b, totals[which], x, w)
+        return b.add(totals[0], b.ashr(totals[1], constant(start.type, 4))) if self._has_halves else totals[0]
