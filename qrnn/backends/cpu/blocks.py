@@ -13,6 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from qrnn.arithmetic import cells, fixedpoint
+from qrnn.backends.cpu.beside import Tiles
 from qrnn.backends.cpu.isa import Isa, const, copy_int16, load, store
 from qrnn.backends.cpu.parts import I32, for_range, vector_type
 from qrnn.backends.cpu.steps import (
@@ -233,14 +234,20 @@ def emit_step(
     first: Any,
     last: Any,
     back: Any,
+    tiles: Tiles | None = None,
 ) -> None:
-    """Blocks first … last - 1 of one time step of cell ``name``, in this order or, with ``back``, in the opposite one."""
+    """Blocks first … last - 1 of one time step of cell ``name``, in this order or, with ``back``, in the opposite one.
+
+    Each block computes one of ``tiles`` beside its own products, as far as there are so many.
+    """
     phase = PHASES[name]
     step = Step(builder, isa, dict(zip(STEP_ARGS, values, strict=True)), phase.gates, variant)
     step.read_ahead(phase.roles)
     back = builder.icmp_signed("!=", back, const(0))
     mirror = builder.sub(builder.add(first, last), const(1))
     with for_range(builder, first, last) as block:
+        if tiles is not None:
+            step.first_products = tiles.products_beside(step, builder.sub(block, first))
         phase.block(step, builder.select(back, builder.sub(mirror, block), block))
 
 

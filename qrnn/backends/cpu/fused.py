@@ -17,6 +17,7 @@ import numpy as np
 
 from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import blocks, matrix
+from qrnn.backends.cpu.beside import Tiles
 from qrnn.backends.cpu.isa import Isa, copy_int16, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.matrix import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD, VECTORS
@@ -45,6 +46,11 @@ def encode(x: Any, first: int, shift: int, limit: int, out: Any, wide: bool, byt
 
 def step_blocks(values: Any, first: int, last: int, back: int) -> None:
     """`blocks.emit_step` of the first phase."""
+    raise NotImplementedError
+
+
+def step_beside(values: Any, tiles: Any, first: int, last: int, back: int) -> None:
+    """The same with `beside.Tiles`."""
     raise NotImplementedError
 
 
@@ -124,6 +130,15 @@ def copy_units(values: Any) -> None:
     raise NotImplementedError
 
 
+BESIDE_STEPS = 16
+"""The steps whose input products are computed in one go in the course of as many steps before them."""
+
+BESIDE_BYTES = 1 << 16
+"""The bytes of a thread's weights of h from which on its steps wait for them."""
+
+GATES = 1
+"""Gates that have rows."""
+
 PIECE = 1
 """Vectors of a product that a thread computes while it waits for others."""
 
@@ -132,6 +147,9 @@ UNITS = 1
 
 TWO_PHASES = False
 """Whether a step has a second phase."""
+
+BESIDE = 0
+"""Vectors of the tiles of the inputs' products that steps compute beside their own; 0 where they compute none."""
 
 
 def run(
@@ -151,7 +169,7 @@ def run(
     H, last = h.shape[1], h_now.shape[0] // UNITS
     first_block, last_block = me * last // threads, (me + 1) * last // threads
     u0, u1 = first_block * UNITS, min(last_block * UNITS, H)
-    own_xs, own_operands, buffers = xs[me], x_operands[me], min(threads, 2)
+    own_xs, own_operands = xs[me], x_operands[me]
     fixed = (address(hh_weights), address(hh_params), address(functions), address(formats))
     places = (address(reset), address(z))
     at_xs, xs_step, at_h = address(own_xs), 4 * own_xs.shape[1], address(h_now)
@@ -163,6 +181,9 @@ def run(
     )  # fmt: skip
     x_step = -x.strides[1] if reverse else x.strides[1]
     epoch = 0
+    # Weights of h that are read from beyond the first-level cache leave time for the inputs' part of later steps.
+    beside = BESIDE > 0 and ih[3] == 1 and hh_weights.shape[0] * (last_block - first_block) >= last * BESIDE_BYTES
+    steps_ahead, buffers = (BESIDE_STEPS, 2) if beside else (AHEAD, min(threads, 2))
     configure(address(config))
     for n in range(n0, n1):
         length = lengths[n]
@@ -174,25 +195,32 @@ def run(
         now, following = address(operands[0]), address(operands[1])
         epoch += 1
         wait_for_all(flags, me, threads, epoch)
-        product, count, pieces = joined(inputs, at_xs, made), 0, 0
+        product, count, pieces, tiles = joined(inputs, at_xs, made), 0, 0, 0
         for step in range(length):
-            slot = step % AHEAD
+            slot = step % steps_ahead
             if slot == 0:
-                # A thread alone computes the inputs' part of these steps; a worker of a team that of the next ones, while it waits for others.
-                begin = step + AHEAD if threads > 1 and step > 0 else step
-                for ahead in range(begin, step + (buffers - 1) * AHEAD + 1, AHEAD):
-                    count = max(0, min(AHEAD, length - ahead))
+                # With one buffer the inputs' part of these steps is computed here, with two that of the next ones in the course of these.
+                begin = step + steps_ahead if buffers > 1 and step > 0 else step
+                for ahead in range(begin, step + (buffers - 1) * steps_ahead + 1, steps_ahead):
+                    count = max(0, min(steps_ahead, length - ahead))
                     at_x = address(x) + n * x.strides[0] + (length - 1 - ahead if reverse else ahead) * x.strides[1]
                     encode_vectors((at_x, x_step, *x_format), count)
-                    product = joined(inputs, at_xs + ahead // AHEAD % buffers * xs_buffer, made)
+                    product = joined(inputs, at_xs + ahead // steps_ahead % buffers * xs_buffer, made)
                     pieces = (last_block - first_block) * (-(-count // PIECE))
                     if ahead == step:
-                        product_pieces(product, count, AHEAD, first_block, 0, last_block - first_block)
+                        product_pieces(product, count, steps_ahead, first_block, 0, last_block - first_block)
                         pieces = 0
-            xs_now = at_xs + step // AHEAD % buffers * xs_buffer + slot * xs_step
+                if beside:
+                    tiles, pieces = (last_block - first_block) * GATES * (-(-count // max(1, BESIDE))), 0
+            xs_now = at_xs + step // steps_ahead % buffers * xs_buffer + slot * xs_step
             states = (xs_now, xs_block, at_h, address(c_now), groups, byte_parts)
-            step_blocks((*fixed, now, following, *places, *states), first_block, last_block, step & 1)
-            first, end = pieces * slot // AHEAD, pieces * (slot + 1) // AHEAD
+            values = (*fixed, now, following, *places, *states)
+            if BESIDE > 0:
+                numbers = (count, first_block, tiles * slot // steps_ahead, tiles * (slot + 1) // steps_ahead)
+                step_beside(values, (*product[:8], *numbers), first_block, last_block, step & 1)
+            else:
+                step_blocks(values, first_block, last_block, step & 1)
+            first, end = pieces * slot // steps_ahead, pieces * (slot + 1) // steps_ahead
             if TWO_PHASES:
                 epoch += 1
                 arrive(flags, me, threads, epoch)
@@ -366,6 +394,13 @@ def shared_parts(isa: Isa) -> dict[str, Any]:
     }
 
 
+def _step_beside(
+    builder: Any, isa: Isa, name: str, ih: KernelVariant, hh: KernelVariant, values: Any, product: Any, *blocks_of: Any
+) -> None:
+    tiles = Tiles(builder, isa, product, blocks.PHASES[name].gates, ih)
+    blocks.emit_step(builder, isa, name, hh, values, *blocks_of, tiles)
+
+
 @cache
 def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVariant, hh: KernelVariant) -> Any:
     """`run`, `run_group` or `step_streams` for one cell and instruction set: the same code, with the emitted functions put in place.
@@ -378,6 +413,9 @@ def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVa
     space = globals() | shared_parts(isa)
     step, group = blocks.emit_step, matrix.emit_group_step
     space["step_blocks"] = emitted(lambda b, *a: step(b, isa, first, hh, *a), 4)
+    if isa.beside and ih.bits == hh.bits == 8 and isa.halves == 2:
+        space["step_beside"] = emitted(lambda b, *a: _step_beside(b, isa, first, ih, hh, *a), 5)
+        space["BESIDE"] = isa.beside
     space["second_phase"] = emitted(lambda b, *a: step(b, isa, second, hh, *a), 4)
     space["group_step"] = emitted(lambda b, *a: group(b, isa, first, hh, *a), 5)
     space["group_second_phase"] = emitted(lambda b, *a: group(b, isa, second, hh, *a), 5)
@@ -386,6 +424,6 @@ def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVa
     gates = blocks.PHASES[first].gates
     space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, gates, *a, variant=ih), 4)
     piece = VECTORS if isa.amx else matrix.TILE
-    space |= {"UNITS": isa.units, "TWO_PHASES": len(phases) == 2, "PIECE": piece}
+    space |= {"UNITS": isa.units, "GATES": gates, "TWO_PHASES": len(phases) == 2, "PIECE": piece}
     space["product_pieces"] = jit(renamed(product_pieces, f"product_{first}_{isa_name}_{ih.name}", space))
     return jit(renamed(globals()[template], f"{template}_{first}_{isa_name}_{hh.name}_{ih.name}", space))

@@ -56,6 +56,8 @@ class Isa:
     """The dot product with half as many lanes, where lists of tiles of half as many rows go by it (`qrnn.backends.cpu.block_lists`)."""
     pair_dot: Dot | None = None
     """The product of eight columns of two operand vectors and two rows, where it has one (`qrnn.backends.cpu.weight_layouts`)."""
+    beside: int = 0
+    """Operand vectors whose products of the inputs go beside a step's products (`qrnn.backends.cpu.beside`); 0 where there is no room."""
     emulated: bool = False
     """Whether its instructions are functions of plain operations (`qrnn.backends.cpu.emulation`), which any processor runs."""
 
@@ -190,7 +192,7 @@ ISAS = (
         int16_lanes=True,
         half_dot=_vpdpbusd(8),
     ),
-    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), int16_lanes=True, half_dot=_vpdpbusd(8)),
+    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), int16_lanes=True, half_dot=_vpdpbusd(8), beside=8),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
     Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd),
     # low bytes are unsigned, the operands of sdot and smmla are not

@@ -277,7 +277,7 @@ def scratch(
         z=aligned((padded,), np.int32),
         h=aligned((padded,), np.int16),
         c=aligned((padded,), np.int32),
-        input_products=aligned((workers, AHEAD * min(workers, 2), gates * padded), np.int32),
+        input_products=aligned((workers, AHEAD * (2 if isa.beside else min(workers, 2)), gates * padded), np.int32),
         input_operands=aligned((workers, AHEAD, x_bytes), np.uint8),
         tails=aligned((workers, isa.units), np.int16),
         sums=aligned((workers, matrix_products.VECTORS * gates * isa.units), np.int32),

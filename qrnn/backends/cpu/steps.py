@@ -6,7 +6,7 @@ A block is ``units`` hidden units of the `Isa`. Addresses are byte addresses in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,10 @@ class KernelVariant:
         return 1 + (PEEPHOLE_SHIFT if self.peephole else ODD_MULTIPLIER)
 
 
+FirstProducts = Callable[[Sequence[Any], Sequence[Any], int, Sequence[Any]], tuple[Any, list[Any]]]
+"""first_products(half blocks, operands, gates, starts) → the group of columns from which on products are left, and the sums so far."""
+
+
 class Step:
     """What the cells share: where a step's data lie, and how a block's parts are read."""
 
@@ -89,6 +93,8 @@ class Step:
         self.simple, self.layout = variant.simple, layout_of(isa, variant.bits)
         self.accumulators: Any = None
         """Address of a block's accumulators where they are computed for several sequences at once; else each block computes its own."""
+        self.first_products: FirstProducts | None = None
+        """What emits the first products of a block, where something else is to be computed beside them."""
         self._formats: dict[int, Any] = {}
         self._functions: dict[int, Function] = {}
 
@@ -156,12 +162,20 @@ class Step:
                 phi.add_incoming(one, before)
                 phi.add_incoming(two, after)
             sums, operands = merged, low
-        sums = self._dots(half_blocks, operands, count, sums)
+        first = None
+        if self.first_products is not None:
+            first, sums = self.first_products(half_blocks, operands, count, sums)
+        sums = self._dots(half_blocks, operands, count, sums, first)
         width = len(starts)
         return [sums[k * width : (k + 1) * width] for k in range(len(operands))]
 
     def _dots(
-        self, half_blocks: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]
+        self,
+        half_blocks: Sequence[Any],
+        operands: Sequence[Any],
+        count: int,
+        starts: Sequence[Any],
+        first: Any = None,
     ) -> list[Any]:
         """Emit `dots` over one part of the operands; the number of groups is even, or there are lists of tiles.
 
@@ -179,27 +193,27 @@ class Step:
         unit = layout.unit
         unroll = 2 if len(starts) < DOTS_IN_FLIGHT and unit == 1 else 1
         entry = b.basic_block
-        loop, done = (b.append_basic_block(n) for n in ("dot", "dots"))
+        loop, body, done = (b.append_basic_block(n) for n in ("dot", "dot.body", "dots"))
         b.branch(loop)
 
         b.position_at_end(loop)
         i = b.phi(I64)
         sets = [[b.phi(v.type) for v in starts] for _ in range(unroll)]
-        new = []
+        b.cbranch(b.icmp_signed("<", i, groups), body, done)
+
+        b.position_at_end(body)
         for k, phis in enumerate(sets):
             group = b.add(i, const(k))
-            new.append(layout.products(b, phis, operands, half_blocks, count, (group, groups)))
-        following = b.add(i, const(unroll * unit))
-        i.add_incoming(const(0), entry)
-        i.add_incoming(following, loop)
-        for k, phis in enumerate(sets):
-            for phi, start, value in zip(phis, starts, new[k], strict=True):
+            new = layout.products(b, phis, operands, half_blocks, count, (group, groups))
+            for phi, start, value in zip(phis, starts, new, strict=True):
                 phi.add_incoming(ir.Constant(phi.type, None) if k else start, entry)
-                phi.add_incoming(value, loop)
-        b.cbranch(b.icmp_signed("<", following, groups), loop, done)
+                phi.add_incoming(value, body)
+        i.add_incoming(const(0) if first is None else first, entry)
+        i.add_incoming(b.add(i, const(unroll * unit)), body)
+        b.branch(loop)
 
         b.position_at_end(done)
-        sums = new[0] if unroll == 1 else [b.add(u, v) for u, v in zip(*new, strict=True)]
+        sums = sets[0] if unroll == 1 else [b.add(u, v) for u, v in zip(*sets, strict=True)]
         return layout.leave(b, sums, vectors) if isinstance(layout, PairedProducts) else sums
 
     def row_address(self, params: Any, gate: int, which: int, half: int = 0) -> Any:
