@@ -26,17 +26,15 @@ TILE_ARGS = (
     "out_stride",
     "out_block",
     "groups",
-    "vectors",
     "first_block",
     "first_tile",
     "last_tile",
 )
-"""What `Tiles` takes by name: as in `matrix.PRODUCT_ARGS`; then how many vectors there are, the first block of the product, and which tiles are
-computed, the last excluded."""
+"""What `Tiles` takes by name: as in `matrix.PRODUCT_ARGS`; then the first block of the product, and which tiles are computed, the last excluded."""
 
 
 class Tiles:
-    """The tiles of a product, numbered from 0: block after block, of a block gate after gate, of a gate its vectors.
+    """The tiles of a product of `Isa.beside` vectors, numbered from 0: block after block, of a block gate after gate.
 
     Operands are bytes in one part.
     """
@@ -84,18 +82,13 @@ class Tiles:
     def _tile(self, number: Any) -> Tile:
         b, isa, step = self.step.builder, self.step.isa, self.step
         args, gates = step.args, const(step.gates)
-        at_once = const(isa.beside)
-        of_gate = b.sdiv(b.add(args["vectors"], const(isa.beside - 1)), at_once)
-        vector = b.mul(b.srem(number, of_gate), at_once)
-        row = b.sdiv(number, of_gate)
-        gate, block = b.srem(row, gates), b.add(args["first_block"], b.sdiv(row, gates))
+        gate, block = b.srem(number, gates), b.add(args["first_block"], b.sdiv(number, gates))
         row_bytes = const(isa.lanes * isa.group)
         weights = [b.add(w, b.mul(gate, row_bytes)) for w in half_blocks(step, block, 0, step.gates)]
-        of_units = b.mul(gate, const(4 * isa.units))
-        operands = b.add(args["operands"], b.mul(vector, args["stride"]))
-        out = b.add(args["out"], b.add(b.mul(vector, args["out_stride"]), b.mul(block, args["out_block"])))
-        params = b.add(block_params(step, block), of_units)
-        return Tile(step, weights, [b.add(operands, b.mul(const(k), args["stride"])) for k in range(isa.beside)], params, b.add(out, of_units))
+        of_gate = b.mul(gate, const(4 * isa.units))
+        operands = [b.add(args["operands"], b.mul(const(k), args["stride"])) for k in range(isa.beside)]
+        out = b.add(b.add(args["out"], b.mul(block, args["out_block"])), of_gate)
+        return Tile(step, weights, operands, b.add(block_params(step, block), of_gate), out)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from qrnn.backends.cpu import blocks, matrix
 from qrnn.backends.cpu.beside import Tiles
 from qrnn.backends.cpu.isa import Isa, copy_int16, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
-from qrnn.backends.cpu.matrix import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD, VECTORS
+from qrnn.backends.cpu.matrix import AHEAD, GROUP_LEAST, ROWS_AHEAD, VECTORS
 from qrnn.backends.cpu.memory import address
+from qrnn.backends.cpu.pages import CACHE_LINE
 from qrnn.backends.cpu.python_calls import FIRST, LAST
 from qrnn.backends.cpu.steps import KernelVariant
 from qrnn.backends.cpu.threads.atomics import fetch
@@ -130,9 +131,6 @@ def copy_units(values: Any) -> None:
     raise NotImplementedError
 
 
-BESIDE_STEPS = 16
-"""The steps whose input products are computed in one go in the course of as many steps before them."""
-
 BESIDE_BYTES = 1 << 16
 """The bytes of a thread's weights of h from which on its steps wait for them."""
 
@@ -149,7 +147,7 @@ TWO_PHASES = False
 """Whether a step has a second phase."""
 
 BESIDE = 0
-"""Vectors of the tiles of the inputs' products that steps compute beside their own; 0 where they compute none."""
+"""Steps whose inputs' products are computed beside those of as many steps before them; 0 where none are."""
 
 
 def run(
@@ -183,7 +181,7 @@ def run(
     epoch = 0
     # Weights of h that are read from beyond the first-level cache leave time for the inputs' part of later steps.
     beside = BESIDE > 0 and ih[3] == 1 and hh_weights.shape[0] * (last_block - first_block) >= last * BESIDE_BYTES
-    steps_ahead, buffers = (BESIDE_STEPS, 2) if beside else (AHEAD, min(threads, 2))
+    steps_ahead, buffers = (BESIDE, 2) if beside else (AHEAD, min(threads, 2))
     configure(address(config))
     for n in range(n0, n1):
         length = lengths[n]
@@ -211,12 +209,12 @@ def run(
                         product_pieces(product, count, steps_ahead, first_block, 0, last_block - first_block)
                         pieces = 0
                 if beside:
-                    tiles, pieces = (last_block - first_block) * GATES * (-(-count // max(1, BESIDE))), 0
+                    tiles, pieces = (last_block - first_block) * GATES if count > 0 else 0, 0
             xs_now = at_xs + step // steps_ahead % buffers * xs_buffer + slot * xs_step
             states = (xs_now, xs_block, at_h, address(c_now), groups, byte_parts)
             values = (*fixed, now, following, *places, *states)
             if BESIDE > 0:
-                numbers = (count, first_block, tiles * slot // steps_ahead, tiles * (slot + 1) // steps_ahead)
+                numbers = (first_block, tiles * slot // steps_ahead, tiles * (slot + 1) // steps_ahead)
                 step_beside(values, (*product[:8], *numbers), first_block, last_block, step & 1)
             else:
                 step_blocks(values, first_block, last_block, step & 1)

@@ -47,8 +47,6 @@ ROWS_AHEAD = 64
 """The most steps times sequences whose input products a group computes ahead in one go. A larger number means fewer passes over the input
 weights, a smaller one less memory."""
 
-CACHE_LINE = 64
-
 _I8 = ir.IntType(8)
 _OPERANDS, _TILES = 4, 8
 """Tile registers; 0 to 3 are accumulators, then come those of operands, then those of weights."""

@@ -16,8 +16,9 @@ from qrnn.backends.cpu.blocks import phases_of
 from qrnn.backends.cpu.calls import Call, ReusedCalls
 from qrnn.backends.cpu.functions import GATE_FIELDS, TABLE_AT, lookup_of, pack_function, variant_of
 from qrnn.backends.cpu.isa import Isa
-from qrnn.backends.cpu.matrix import AHEAD, CACHE_LINE, GROUP_LEAST, ROWS_AHEAD
+from qrnn.backends.cpu.matrix import AHEAD, GROUP_LEAST, ROWS_AHEAD
 from qrnn.backends.cpu.native import DEFAULT, Code
+from qrnn.backends.cpu.pages import CACHE_LINE, aligned
 from qrnn.backends.cpu.table import Lookup
 from qrnn.backends.cpu.threads.team import Spins, TeamCall, barrier_flags
 from qrnn.backends.cpu.tuning import Tuning
@@ -95,15 +96,6 @@ class GroupScratch(NamedTuple):
     tile_config: npt.NDArray[Any]
     order: Int64Array
     """The sequences of the group by falling length, [VECTORS]."""
-
-
-def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-    """Zeros that begin at a cache line."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.zeros(size + CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
-    found: npt.NDArray[Any] = raw[start : start + size].view(dtype).reshape(shape)
-    return found
 
 
 def byte_parts_of(isa: Isa, operand: Operand) -> int:

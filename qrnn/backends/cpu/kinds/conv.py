@@ -15,7 +15,8 @@ from qrnn.backends.cpu.isa import PORTABLE
 from qrnn.backends.cpu.layer_calls import Flow
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import AHEAD
-from qrnn.backends.cpu.packed import aligned, encoded_bytes, pack_matrix
+from qrnn.backends.cpu.packed import encoded_bytes, pack_matrix
+from qrnn.backends.cpu.pages import aligned
 from qrnn.backends.cpu.tasks import ROWS, Tasks
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.backends.cpu.window_run import Share, WindowRun

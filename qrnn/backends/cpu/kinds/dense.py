@@ -18,7 +18,8 @@ from qrnn.backends.cpu.isa import Isa
 from qrnn.backends.cpu.layer_calls import LayerCalls
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import AHEAD
-from qrnn.backends.cpu.packed import aligned, encoded_bytes, pack_matrix
+from qrnn.backends.cpu.packed import encoded_bytes, pack_matrix
+from qrnn.backends.cpu.pages import aligned
 from qrnn.backends.cpu.tasks import ROWS, Reused, Tasks
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.kinds.dense import QuantDense
