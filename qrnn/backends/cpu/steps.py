@@ -301,7 +301,8 @@ def half_blocks(step: Step, block: Any, first: int, count: int) -> list[Any]:
         return [step.layout.lists(b, step.args["weights"], b.add(b.mul(block, const(step.gates)), const(first)))]
     of_gate = step.layout.gate_bytes(b, step.args["groups"])
     weights = b.add(step.args["weights"], b.mul(block, b.mul(of_gate, const(step.gates * isa.halves))))
-    return [b.add(weights, b.mul(of_gate, const(first * isa.halves + count * half))) for half in range(isa.halves)]
+    halves = 1 if isinstance(step.layout, FourBitLayout) and step.layout.together else isa.halves
+    return [b.add(weights, b.mul(of_gate, const(first * isa.halves + count * half))) for half in range(halves)]
 
 
 def block_params(step: Step, block: Any) -> Any:

@@ -196,6 +196,8 @@ class FourBitLayout:
         self.unit = SCALE_COLUMNS // isa.group
         self.per_word = isa.operand_bits // 4
         self._has_halves = isa.operand_bits == 8
+        self.together = self._has_halves and isa.halves == 2
+        """Whether a byte holds the weights of a row of each half block, instead of two columns of a row."""
 
     def groups(self, columns: int) -> int:
         """Whole groups of `SCALE_COLUMNS`, which are whole blocks of units."""
@@ -208,14 +210,19 @@ class FourBitLayout:
         isa, gates = self.isa, sum(phases)
         units = self.groups(matrix.columns) // self.unit
         q = _rows(isa, matrix.q, gates, units * SCALE_COLUMNS)
+        scale = _rows(isa, matrix.scale, gates, units)
+        if self.together:
+            q = q.reshape(*q.shape[:4], units, self.unit, isa.group)
+            words = (q[:, :, 0] + _LOW_RAISED & 15 | q[:, :, 1] << 4).astype(np.int8)
+            words = words.transpose(1, 3, 0, 4, 2, 5)[:, None]
+            return _by_phase([words, scale.transpose(1, 4, 0, 2, 3)[:, None]], phases)
         q = q.reshape(*q.shape[:4], units, _VECTORS, self.per_word, isa.group)
         words = np.zeros((*q.shape[:6], isa.group), np.uint16)
         for k in range(self.per_word):
             raised = _LOW_RAISED if self._has_halves and k == 0 else 0
             words |= (q[..., k, :].astype(np.uint16) + raised & 15) << 4 * k
         words = words.astype(f"<u{isa.operand_bits // 8}").transpose(1, 2, 4, 0, 5, 3, 6)
-        scale = _rows(isa, matrix.scale, gates, units).transpose(1, 2, 4, 0, 3)
-        return _by_phase([words, scale], phases)
+        return _by_phase([words, scale.transpose(1, 2, 4, 0, 3)], phases)
 
     def gate_bytes(self, builder: Any, groups: Any) -> Any:
         """Bytes of one gate's rows in a half block, scales included."""
@@ -241,8 +248,10 @@ class FourBitLayout:
         loop: LLVM orders the products of all of them as if there were more registers than there are.
         """
         b, isa = builder, self.isa
-        width = len(half_blocks) * count
+        width = len(starts) // len(operands)
         size, kind = 4 * isa.lanes, vector_type(isa.lanes, 32)
+        rows_of_gate = 2 if self.together else 1
+        unit_bytes, scale_bytes = self._unit_bytes * rows_of_gate, isa.lanes * rows_of_gate
         with b.goto_entry_block():
             room = b.alloca(kind, len(starts))
             room.align = 64
@@ -256,19 +265,23 @@ class FourBitLayout:
             at = b.mul(here, const(isa.operand_size * self.unit))
             xs = [self._operands(b, b.add(x, at)) for x in operands]
             firsts = [self._start(b, x) for x in xs]
-            rows = [b.add(w, b.mul(here, const(self._unit_bytes * count))) for w in half_blocks]
-            scales = [b.add(w, b.mul(units, const(self._unit_bytes * count))) for w in half_blocks]
-            scales = [b.add(s, b.mul(here, const(isa.lanes * count))) for s in scales]
+            rows = [b.add(w, b.mul(here, const(unit_bytes * count))) for w in half_blocks]
+            scales = [b.add(w, b.mul(units, const(unit_bytes * count))) for w in half_blocks]
+            scales = [b.add(s, b.mul(here, const(scale_bytes * count))) for s in scales]
             with for_range(b, const(0), gates) as gate:
+                own = b.add(places, b.mul(gate, const(size * width // count)))
                 for half, (row, row_scales) in enumerate(zip(rows, scales, strict=True)):
-                    ws = self._expanded(b, b.add(row, b.mul(gate, const(self._unit_bytes))))
-                    narrow = load(b, b.add(row_scales, b.mul(gate, const(isa.lanes))), vector_type(isa.lanes, 8))
-                    scale = b.sext(narrow, kind)
-                    own = b.add(places, b.mul(gate, const(size * len(half_blocks))))
+                    ws = self._expanded(b, b.add(row, b.mul(gate, const(unit_bytes))))
+                    at = b.add(row_scales, b.mul(gate, const(scale_bytes)))
+                    factors = [
+                        b.sext(load(b, b.add(at, const(isa.lanes * k)), vector_type(isa.lanes, 8)), kind)
+                        for k in range(rows_of_gate)
+                    ]
                     for vector, x in enumerate(xs):
-                        place = b.add(own, const(size * (vector * width + half)))
-                        total = b.mul(self._group_sum(b, firsts[vector], x, ws), scale)
-                        store(b, b.add(load(b, place, kind, size), total), place, size)
+                        totals = self._group_sums(b, firsts[vector], x, ws)
+                        for k, (total, factor) in enumerate(zip(totals, factors, strict=True)):
+                            place = b.add(own, const(size * (vector * width + half + k)))
+                            store(b, b.add(load(b, place, kind, size), b.mul(total, factor)), place, size)
         return [load(b, b.add(places, const(size * k)), kind, size) for k in range(len(starts))]
 
     def _operands(self, builder: Any, address: Any) -> list[Any]:
@@ -282,8 +295,11 @@ class FourBitLayout:
         start = constant(vector_type(isa.lanes, 32), 0)
         if self._has_halves:
             raised = constant(vector_type(isa.lanes * isa.group, 8), -_LOW_RAISED)
-            for k in range(0, self.unit, self.per_word):
-                start = isa.dot(builder, start, operands[k], raised)
+            parts = [start, start]
+            step = 1 if self.together else self.per_word
+            for number, k in enumerate(range(0, self.unit, step)):
+                parts[number % 2] = isa.dot(builder, parts[number % 2], operands[k], raised)
+            start = builder.add(*parts)
         return start
 
     def _expanded(self, builder: Any, address: Any) -> list[Any]:
@@ -292,8 +308,11 @@ class FourBitLayout:
         kind = vector_type(isa.lanes * isa.group, isa.operand_bits)
         found = []
         size = kind.count * isa.operand_bits // 8
-        for vector in range(_VECTORS):
+        for vector in range(_VECTORS * (2 if self.together else 1)):
             packed = load(b, b.add(address, const(size * vector)), kind)
+            if self.together:
+                found += [b.and_(packed, constant(kind, 0x0F)), packed]
+                continue
             if self._has_halves:
                 found += [b.and_(packed, constant(kind, mask)) for mask in (0x0F, 0xF0)]
                 continue
@@ -302,11 +321,18 @@ class FourBitLayout:
                 found.append(b.ashr(top, constant(kind, 12)))
         return found
 
-    def _group_sum(self, builder: Any, start: Any, operands: Sequence[Any], ws: Sequence[Any]) -> Any:
+    def _group_sums(self, builder: Any, start: Any, operands: Sequence[Any], ws: Sequence[Any]) -> list[Any]:
         """Σ q · operand over one group of `SCALE_COLUMNS`."""
         b, isa = builder, self.isa
-        totals = [start, constant(start.type, 0)]
+        zero = constant(start.type, 0)
+        if self.together:
+            totals = [start, start, zero, zero]
+            for k, w in enumerate(ws):
+                totals[k % 4] = isa.dot(b, totals[k % 4], operands[k // 2], w)
+            low, both = b.add(totals[0], totals[2]), b.add(totals[1], totals[3])
+            return [low, b.ashr(b.sub(both, low), constant(start.type, 4))]
+        totals = [start, zero]
         for k, (x, w) in enumerate(zip(operands, ws, strict=True)):
             which = k % 2 if self._has_halves else 0
             totals[which] = isa.dot(b, totals[which], x, w)
-        return b.add(totals[0], b.ashr(totals[1], constant(start.type, 4))) if self._has_halves else totals[0]
+        return [b.add(totals[0], b.ashr(totals[1], constant(start.type, 4))) if self._has_halves else totals[0]]
