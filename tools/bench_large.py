@@ -84,7 +84,9 @@ def expanded(model: QuantModel) -> QuantModel:
 
     layer = model.recurrent_layers[0]
     d = layer.directions[0]
-    return replace(model, layers=(replace(layer, directions=(replace(d, ih=bytes_of(d.ih), hh=bytes_of(d.matrix_hh)),)),))
+    return replace(
+        model, layers=(replace(layer, directions=(replace(d, ih=bytes_of(d.ih), hh=bytes_of(d.matrix_hh)),)),)
+    )
 
 
 def four_bits(given: Work) -> Work:
@@ -159,8 +161,7 @@ def page(rows: Sequence[Row], command: str) -> str:
     lines = [
         "# Large layers at batch 1: eight and four bits, beside ONNX Runtime and the limit",
         "",
-        f"Made by `{command}` on {when()}; {processor()}, {core_count()} cores, "
-        f"{', '.join(about['caches'])}.",
+        f"Made by `{command}` on {when()}; {processor()}, {core_count()} cores, {', '.join(about['caches'])}.",
         f"Other processes used at most {busy:.2f} cores while a row was measured.",
         "",
         "| " + " | ".join(HEAD) + " |",

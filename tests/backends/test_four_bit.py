@@ -95,12 +95,12 @@ def test_the_form_that_is_chosen() -> None:
         return made.choose(*how).bits
 
     many = FEW_STEPS
-    small, large, part = variants(4, 8192, 1 << 20), variants(4, 1 << 20, 1 << 10), variants(4, 1 << 20, 1 << 14)
+    small, large, part = variants(4, 8192, 1 << 20), variants(4, 1 << 20, 1 << 10), variants(4, 1 << 20, 1 << 16)
     assert chosen(small, 1, many, 1) == chosen(small, 1, 1, 1) == (8, 8)
     assert chosen(large, 1, many, 1) == chosen(large, GROUP_LEAST - 1, many, 1) == (8, 4)
     assert chosen(large, 1, many - 1, 1) == chosen(large, 1, 1, 1) == (4, 4)
     assert chosen(large, GROUP_LEAST, many, 1) == chosen(large, GROUP_LEAST, 1, 1) == (8, 8)
-    assert chosen(large, 1, many, 16) == (8, 8), "each thread has a cache"
+    assert chosen(large, 1, many, 64) == (8, 8), "each thread has a cache"
     assert (chosen(part, 1, many, 1), chosen(part, 1, 1, 1)) == ((8, 8), (4, 4))
     assert part.choose(1, 1, 1) is part.choose(1, 2, 1)
     eight = variants(8, 1 << 20, 0)
@@ -124,19 +124,26 @@ def test_packed_nibbles(isa: Any, phases: tuple[int, ...], hidden: int, columns:
     assert groups * isa.group == 32 * units
     assert weights.size == blocks * isa.units * gates * units * 17
     per_block, start = weights.view(np.uint8).reshape(blocks, -1), 0
+    together = isa.halves if word == 1 else 1
+    """Half blocks whose rows share bytes; else a word has several columns of a row."""
+    panels_of, lanes = isa.halves // together, isa.lanes
     q, scale = [], []
     for count in phases:
         size = isa.lanes * count * units
-        panels = per_block[:, start : start + 17 * size * isa.halves].reshape(blocks, isa.halves, -1)
+        panels = per_block[:, start : start + 17 * size * isa.halves].reshape(blocks, panels_of, -1)
         start += 17 * size * isa.halves
-        nibbles = panels[:, :, : 16 * size].copy().view(f"<u{word}").astype(np.int64)
-        nibbles = nibbles.reshape(blocks, isa.halves, units, count, 4, isa.lanes, isa.group)
+        nibbles = panels[:, :, : 16 * size * together].copy().view(f"<u{word}").astype(np.int64)
+        nibbles = nibbles.reshape(blocks, panels_of, units, count, 4 * together, lanes, isa.group)
+        if word == 1:
+            nibbles ^= 8  # the low half is raised by eight
         split = np.stack([(nibbles >> 4 * k) & 15 for k in range(2 * word)], axis=5)  # … vector, k, lane, within
         split = (split ^ 8) - 8
-        rows = split.transpose(3, 0, 1, 6, 2, 4, 5, 7).reshape(count, blocks, isa.units, 32 * units)
+        row_and_columns = (3, 0, 1, 5, 6, 2, 4, 7) if together == 2 else (3, 0, 1, 6, 2, 4, 5, 7)
+        rows = split.transpose(row_and_columns).reshape(count, blocks, isa.units, 32 * units)
         q.append(rows[:, :, order].reshape(count, blocks * isa.units, 32 * units))
-        scales = panels[:, :, 16 * size :].copy().view(np.int8).reshape(blocks, isa.halves, units, count, isa.lanes)
-        rows = scales.transpose(3, 0, 1, 4, 2).reshape(count, blocks, isa.units, units)
+        scales = panels[:, :, 16 * size * together :].copy().view(np.int8)
+        scales = scales.reshape(blocks, panels_of, units, count, together, lanes)
+        rows = scales.transpose(3, 0, 1, 4, 5, 2).reshape(count, blocks, isa.units, units)
         scale.append(rows[:, :, order].reshape(count, blocks * isa.units, units))
     whole, scales = np.concatenate(q), np.concatenate(scale)
     np.testing.assert_array_equal(whole[:, :hidden, :columns].reshape(matrix.q.shape), matrix.q)

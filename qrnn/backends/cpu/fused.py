@@ -131,9 +131,6 @@ def copy_units(values: Any) -> None:
     raise NotImplementedError
 
 
-BESIDE_BYTES = 1 << 16
-"""The bytes of a thread's weights of h from which on its steps wait for them."""
-
 GATES = 1
 """Gates that have rows."""
 
@@ -154,13 +151,13 @@ def run(
     place: Any, team: Any, reverse: bool, coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, x: Any, lengths: Any, h: Any, c: Any,
     y: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Sequences place[FIRST] … place[LAST] - 1 of one direction, as thread team[0] of team[1].
+    """Sequences place[FIRST] … place[LAST] - 1 of one direction, as thread team[0] of team[1]; team[2]: `Tuning.beside_bytes`.
 
     coding: `packed.OperandCoding`; ih, hh: `packed.PackedMatrix`; functions, formats: packed; x [N, T, I] int16; h [N, H],
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `packed.TeamScratch`.
     """
     n0, n1 = place[FIRST], place[LAST]
-    me, threads = team
+    me, threads, beside_bytes = team
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, flags = scratch
     wide, offsets = coding
     hh_weights, hh_params, groups, byte_parts = hh
@@ -180,7 +177,7 @@ def run(
     x_step = -x.strides[1] if reverse else x.strides[1]
     epoch = 0
     # Weights of h that are read from beyond the first-level cache leave time for the inputs' part of later steps.
-    beside = BESIDE > 0 and ih[3] == 1 and hh_weights.shape[0] * (last_block - first_block) >= last * BESIDE_BYTES
+    beside = BESIDE > 0 and ih[3] == 1 and hh_weights.shape[0] * (last_block - first_block) >= last * beside_bytes
     steps_ahead, buffers = (BESIDE, 2) if beside else (AHEAD, min(threads, 2))
     configure(address(config))
     for n in range(n0, n1):

@@ -353,13 +353,16 @@ class FusedRun:
     def _again(self, kind: tuple[Any, ...], data: Sequence[Any], n0: int, n1: int, make: Any) -> None:
         self._reused.run(kind, lambda *a: make(*a, *kind), data, len(self._parts) + DATA_FROM, n0, n1)
 
+    def _place(self, me: int, threads: int) -> tuple[int, int, int]:
+        return me, threads, self._tuning.beside_bytes
+
     def _whole(self, control: Any, data: Sequence[Any], template: str) -> Call:
         own: GroupScratch | TeamScratch = (
             group_scratch(self.isa, self.layer, self.bits)
             if template == "run_group"
             else scratch(self.isa, self.layer, 1, self._tuning, self.bits)
         )
-        return self._call(template, control, (0, 1), self.direction.reverse, *self._parts, *data, own)
+        return self._call(template, control, self._place(0, 1), self.direction.reverse, *self._parts, *data, own)
 
     def whole_call(self, control: Any, x: Any, lengths: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.run` or `fused.run_group` of sequences control[FIRST] … control[LAST] - 1 by one thread, with a scratch of its own."""
@@ -371,8 +374,8 @@ class FusedRun:
         own = scratch(self.isa, self.layer, threads, self._tuning, self.bits)
         fixed = (self.direction.reverse, *self._parts, *data, own)
         one = np.array([0, 1, 0])
-        workers = [self._call("run", one, (me, threads), *fixed) for me in range(threads)]
-        alone = self._call("run", one, (0, 1), *fixed)
+        workers = [self._call("run", one, self._place(me, threads), *fixed) for me in range(threads)]
+        alone = self._call("run", one, self._place(0, 1), *fixed)
         return TeamCall(workers, alone, own.flags, Spins.of(self._tuning, wake_spins))
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:

@@ -130,6 +130,7 @@ class Tuning:
     few_steps: int = _default("few_steps")
     byte_cache_share: float = _default("byte_cache_share")
     word_cache_share: float = _default("word_cache_share")
+    beside_bytes: int = _default("beside_bytes")
     byte_list_share: float = _default("byte_list_share")
     word_list_share: float = _default("word_list_share")
     cache_bytes: int | None = _default("cache_bytes")
