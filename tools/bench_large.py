@@ -4,9 +4,9 @@
     python tools/bench_large.py [--cells lstm gru] [--sizes 512 1024] [--threads 1 2] [--streaming] [--output docs/benchmarks/large.md]
 
 Each model is one layer with as many inputs as units, the same for all (`bench_workloads`). A row is µs a step of one sequence of 100 steps by
-`Session.run`, which reads the weights of h at every step; with ``--streaming`` of steps by `Stream.step`, which read all weights. ONNX Runtime's
-dynamic int8 has no GRU: its 32-bit floats stand there. Before anything is timed, four bits must give the bits of the same weights stored in
-bytes, and outputs are verified as by tools/bench_peers.py. Rounds are interleaved; figures are medians.
+`Session.run`, which reads the weights of h at every step; with ``--streaming`` of steps by `Stream.step`, which read all weights. The
+dynamic int8 of ONNX Runtime has no GRU: its 32-bit floats stand there. Before anything is timed, four bits must give the bits of the same
+weights stored in bytes, and outputs are verified as by tools/bench_peers.py. Rounds are interleaved; figures are medians.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def four_bits(given: Work) -> Work:
     calibration = inputs(given.case.hidden, CALIBRATION_SEQUENCES, CALIBRATION_STEPS, seed=1)
     model = qrnn.quantize(given.network.model, {"x": calibration}, FOUR_BITS, progress=False)
     found = [qrnn.Session(m, "cpu", 1).run({"x": given.x}).outputs["y"] for m in (model, expanded(model))]
-    if not np.array_equal(*found):
+    if not np.array_equal(found[0], found[1]):
         raise SystemExit(f"{given.case.name}: weights of four bits give other results than as bytes; nothing is timed")
     return replace(given, network=replace(given.network, quantized=model))
 
@@ -168,11 +168,12 @@ def page(rows: Sequence[Row], command: str) -> str:
         "|" + "---|" * len(HEAD),
         *("| " + " | ".join(row.cells(bits)) + " |" for row in rows for bits in (8, 4)),
         "",
-        "µs are those of a step. MiB a step: the weights that are read anew at every step, as they are stored: those of h in a sequence, all in a step",
-        "a call. *Reading*: the time to load as many bytes over and over, each thread its share, measured in the same run. *Arithmetic*: all",
-        f"multiply-adds at the best rate (1 thread: {peak(1).rate / 1e9:.0f} GMAC/s by {peak(1).how}). The limit is the longer of the two; gates, states and",
-        "conversions are not in it. *Times as fast*: ONNX Runtime's time over qrnn's with as many threads, with its dynamic int8, or where that has no such",
-        "cell (GRU) with 32-bit floats. Models of four bits were compared with the same weights stored in bytes: the same bits.",
+        "µs are those of a step. MiB a step: the weights that are read anew at every step, as they are stored: those of h in a",
+        "sequence, all in a step a call. *Reading*: the time to load as many bytes over and over, each thread its share, measured in",
+        f"the same run. *Arithmetic*: all multiply-adds at the best rate (1 thread: {peak(1).rate / 1e9:.0f} GMAC/s by",
+        f"{peak(1).how}). The limit is the longer of the two; gates, states and conversions are not in it.",
+        "*Times as fast*: ONNX Runtime's time over qrnn's with as many threads, with its dynamic int8, or where that has no such cell",
+        "(GRU) with 32-bit floats. Models of four bits were compared with the same weights stored in bytes: the same bits.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,8 @@
 
 The weights of h are read anew at every step. Once they outgrow the first-level cache, their products take as long as that reading, and
 half of a core's dot products are left over. A tile of the inputs' products takes those: one gate's rows of a block of units times
-`Isa.beside` operand vectors, of steps that come later. It reads a tenth of the bytes that as many products of h read.
+`Isa.beside` operand vectors, of steps that come later. It reads a sixth of the bytes that as many
+products of h read.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ TILE_ARGS = (
     "first_tile",
     "last_tile",
 )
-"""What `Tiles` takes by name: as in `matrix.PRODUCT_ARGS`; then the first block of the product, and which tiles are computed, the last excluded."""
+"""What `Tiles` takes by name: as in `matrix.PRODUCT_ARGS`; then the first block of the product, and which tiles are computed, the last one
+excluded."""
 
 
 class Tiles:
@@ -43,7 +45,7 @@ class Tiles:
         self.step = Step(builder, isa, dict(zip(TILE_ARGS, values, strict=True)), gate_count, variant)
 
     def products_beside(self, step: Step, turn: Any) -> FirstProducts:
-        """Return what computes a tile beside the products of a block of ``step``, the block of turn ``turn``, if there is a tile left for it."""
+        """Return what computes a tile beside the products of the block of turn ``turn`` of ``step``, if there is a tile left for it."""
         b = step.builder
         number = b.add(self.step.args["first_tile"], turn)
         return partial(self._beside, step, number, b.icmp_signed("<", number, self.step.args["last_tile"]))

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from qrnn.backends.cpu.block_sizes import AMX_LEAST
+from qrnn.backends.cpu.four_bits import FourBitLayout
 from qrnn.backends.cpu.isa import Isa, const, load, store
 from qrnn.backends.cpu.parts import I32, I64, constant, for_range, vector_type
 from qrnn.backends.cpu.tuning import Tuning
-from qrnn.backends.cpu.weight_layouts import ByteLayout, FourBitLayout
+from qrnn.backends.cpu.weight_layouts import ByteLayout
 from qrnn.model.parts import Int8Array, Matrix
 
 COLUMNS = 4

@@ -390,10 +390,11 @@ def shared_parts(isa: Isa) -> dict[str, Any]:
 
 
 def _step_beside(
-    builder: Any, isa: Isa, name: str, ih: KernelVariant, hh: KernelVariant, values: Any, product: Any, *blocks_of: Any
+    builder: Any, isa: Isa, name: str, ih: KernelVariant, hh: KernelVariant, values: Any, product: Any, *rest: Any
 ) -> None:
+    first, last, back = rest
     tiles = Tiles(builder, isa, product, blocks.PHASES[name].gates, ih)
-    blocks.emit_step(builder, isa, name, hh, values, *blocks_of, tiles)
+    blocks.emit_step(builder, isa, name, hh, values, first, last, back, tiles)
 
 
 @cache

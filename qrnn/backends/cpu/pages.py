@@ -7,6 +7,7 @@ its lines are spread evenly over the sets of a cache.
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,6 @@ def _huge(size: int) -> npt.NDArray[Any] | None:
         return None
     found = np.frombuffer(memory, np.uint8)
     start = -found.ctypes.data % HUGE_PAGE
-    try:
+    with suppress(OSError):
         memory.madvise(advice, start, whole)
-    except OSError:
-        pass
     return found[start : start + size]

@@ -14,6 +14,7 @@ from llvmlite import ir
 
 from qrnn.arithmetic import fixedpoint
 from qrnn.backends.cpu.block_lists import ListLayout, layout_of
+from qrnn.backends.cpu.four_bits import FourBitLayout
 from qrnn.backends.cpu.functions import GATE_FIELDS, PLAIN, Function
 from qrnn.backends.cpu.isa import Isa, const, load, store
 from qrnn.backends.cpu.parts import (
@@ -27,7 +28,7 @@ from qrnn.backends.cpu.parts import (
 )
 from qrnn.backends.cpu.table import Lookup
 from qrnn.backends.cpu.vector import Vec, lift
-from qrnn.backends.cpu.weight_layouts import ByteLayout, FourBitLayout, PairedProducts
+from qrnn.backends.cpu.weight_layouts import ByteLayout, PairedProducts
 from qrnn.model.cell_formats import FORMATS, H_LIMIT, H_SHIFT
 
 BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER, PEEPHOLE, PEEPHOLE_SHIFT = range(7)
@@ -295,14 +296,17 @@ class Step:
 
 
 def half_blocks(step: Step, block: Any, first: int, count: int) -> list[Any]:
-    """Addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its half blocks; or that of its lists of tiles."""
+    """Addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its half blocks; or that of its lists of tiles.
+
+    Half blocks that lie together have one address.
+    """
     b, isa = step.builder, step.isa
     if isinstance(step.layout, ListLayout):
         return [step.layout.lists(b, step.args["weights"], b.add(b.mul(block, const(step.gates)), const(first)))]
     of_gate = step.layout.gate_bytes(b, step.args["groups"])
     weights = b.add(step.args["weights"], b.mul(block, b.mul(of_gate, const(step.gates * isa.halves))))
-    halves = 1 if isinstance(step.layout, FourBitLayout) and step.layout.together else isa.halves
-    return [b.add(weights, b.mul(of_gate, const(first * isa.halves + count * half))) for half in range(halves)]
+    addresses = range(0, isa.halves, step.layout.together)
+    return [b.add(weights, b.mul(of_gate, const(first * isa.halves + count * half))) for half in addresses]
 
 
 def block_params(step: Step, block: Any) -> Any:
