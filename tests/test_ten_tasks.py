@@ -44,7 +44,7 @@ def test_the_table_has_every_task() -> None:
 
 
 def test_the_section() -> None:
-    made = section({"Set-up": 60.0, "1. First": 30.0}, {"2. Second": "node"})
+    made = section({"Set-up": 60.0, "1. First": 30.0}, {"2. Second": "node"}, load=1.5)
     assert "| Set-up | 1.0 |\n| 1. First | 0.5 |\n| 2. Second | not done here: no node |\n| together | 1.5 |" in made
 
 

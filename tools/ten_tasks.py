@@ -60,7 +60,7 @@ def run_task(task: Task, folder: Path, environment: Mapping[str, str]) -> None:
         subprocess.run([program, *call[1:]], cwd=folder, env=dict(environment), check=True)
 
 
-def section(times: Mapping[str, float], missing: Mapping[str, str]) -> str:
+def section(times: Mapping[str, float], missing: Mapping[str, str], load: float) -> str:
     """Return the section of the times, seconds by task; ``missing`` are the programs without which a task was left out."""
     rows = [f"| {name} | {seconds / 60:.1f} |" for name, seconds in times.items()]
     rows += [f"| {name} | not done here: no {program} |" for name, program in missing.items()]
@@ -68,7 +68,7 @@ def section(times: Mapping[str, float], missing: Mapping[str, str]) -> str:
         MINUTES,
         "",
         f"Made by `python tools/ten_tasks.py` on {when()}: {os.cpu_count()} cores, Python {platform.python_version()}, a new virtual",
-        "environment, nothing compiled before. Downloads are in it, from a near mirror.",
+        f"environment, nothing compiled before; downloads from a near mirror are in it. On average {load:.1f} processes were at work.",
         "",
         "| task | minutes |",
         "|---|---|",
@@ -97,6 +97,7 @@ def main() -> None:
     }
     times: dict[str, float] = {}
     missing: dict[str, str] = {}
+    loads: list[float] = []
     try:
         (base / "qrnn").symlink_to(ROOT)
         for task in tasks(page):
@@ -111,13 +112,14 @@ def main() -> None:
             began = time.perf_counter()
             run_task(task, base / "work" if task.number else base, environment)
             times[name] = time.perf_counter() - began
+            loads.append(os.getloadavg()[0])
             print(f"-- {times[name]:.1f} s", flush=True)
     except subprocess.CalledProcessError as error:
         sys.exit(f"error: a block ended with status {error.returncode}:\n{error.cmd[-1]}")
     finally:
         if options.keep is None:
             shutil.rmtree(base)
-    text = section(times, missing)
+    text = section(times, missing, sum(loads) / len(loads))
     print(text)
     if not options.numbers:
         write_atomically(options.output, with_section(page, MINUTES, text).encode())
