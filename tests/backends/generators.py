@@ -273,9 +273,16 @@ def eager(cores: int, **fields: Any) -> Tuning:
             "fused_team_step_macs",
             "task_macs",
             "fused_task_macs",
+            "share_macs",
             "dense_macs",
         ),
         1,
     )
-    patient = {"flag_read_macs": 0, "macs_per_wake_spin": 0, "wake_spins": 1 << 26, "expected_spins": 1 << 24}
+    patient = {
+        "flag_read_macs": 0,
+        "wake_macs": 0,
+        "macs_per_wake_spin": 0,
+        "wake_spins": 1 << 26,
+        "expected_spins": 1 << 24,
+    }
     return Tuning(**{"cores": cores, **sizes, **patient, **fields})  # type: ignore[arg-type]

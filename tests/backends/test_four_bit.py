@@ -14,7 +14,9 @@ from qrnn.backends.cpu import packed
 from qrnn.backends.cpu.fused_variants import FusedVariants
 from qrnn.backends.cpu.isa import ISAS
 from qrnn.backends.cpu.matrix import GROUP_LEAST
+from qrnn.backends.cpu.native import DEFAULT
 from qrnn.backends.cpu.packed import FusedRun
+from qrnn.backends.cpu.tasks import Tasks
 from qrnn.backends.cpu.threads import team
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.model.kinds.recurrent.definition import CellKind
@@ -72,7 +74,8 @@ def test_groups_by_four_bits(isa: Any) -> None:
         want = run_raw(model, (h, c), x, lengths, "reference")
         y = np.zeros((sequences, steps, 50), np.int16)
         h_n, c_n = h[:, 0].copy(), c[:, 0].copy()
-        FusedRun(isa, layer, layer.directions[0], (4, 4)).run(x, lengths, h_n, c_n, y, 0, sequences)
+        how = FusedRun(isa, layer, layer.directions[0], (4, 4)).reused(sequences)
+        Tasks(1, isa, DEFAULT).in_parts((x, lengths, h_n, c_n, y), how, 1, 0)
         np.testing.assert_array_equal(y, want["y"])
         np.testing.assert_array_equal(h_n, want["h"][:, 0])
         np.testing.assert_array_equal(c_n, want["c"][:, 0])

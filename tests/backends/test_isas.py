@@ -56,17 +56,17 @@ SEEN: Counter[str] = Counter()
 def watched(model: QuantModel, runs: int = 1) -> Iterator[None]:
     """``runs`` runs in here, by one thread each, use fused steps for the directions that `can_fuse` names, and for no others."""
     seen: Counter[str] = Counter()
-    plain_call, run_fused = RecurrentRun.plain_call, packed.FusedRun.run
+    plain_call, reused = RecurrentRun.plain_call, packed.FusedRun.reused
 
     def spy(*arguments: Any) -> Any:
         seen["kernels"] += 1
         return plain_call(*arguments)
 
-    def spy_fused(*arguments: Any) -> None:
+    def spy_fused(*arguments: Any) -> Any:
         seen["fused"] += 1
-        run_fused(*arguments)
+        return reused(*arguments)
 
-    with mock.patch.object(RecurrentRun, "plain_call", spy), mock.patch.object(packed.FusedRun, "run", spy_fused):
+    with mock.patch.object(RecurrentRun, "plain_call", spy), mock.patch.object(packed.FusedRun, "reused", spy_fused):
         yield
     want = Counter(
         "fused" if packed.can_fuse(d) else "kernels" for layer in model.recurrent_layers for d in layer.directions

@@ -126,6 +126,16 @@ class CallList:
             waker()
 
     @property
+    def words(self) -> tuple[int, int, int]:
+        """Where the control and the calls lie, and how many calls there are, for code that makes them; see `addresses`."""
+        return address_of(self._control), address_of(self._addresses), len(self._addresses)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a call said, when the calls were made last, that it had to be the last."""
+        return bool(self._control[STATUS] != 0)
+
+    @property
     def addresses(self) -> Int64Array:
         """The compiled function and the words of each call, [calls, 2].
 
@@ -171,11 +181,16 @@ class ReusedCalls:
         try:
             made = idle.pop()
         except IndexError:
-            like = [np.empty((1,) * array.ndim, array.dtype) for array in arrays]  # calls keep what they are made with
-            control = np.zeros(3, np.int64)
-            call = make(control, like)
-            made = call, CallList((call,), control, self._code)
+            made = reused_call(make, arrays, self._code)
         made[0].put_all(number, arrays)
         made[1].wake()
         made[1].run(first, last)
         idle.append(made)
+
+
+def reused_call(make: Callable[..., Call], arrays: Sequence[npt.NDArray[Any]], code: Code) -> tuple[Call, CallList]:
+    """Lay out the call that ``make(control, arrays)`` returns for arrays of these types, alone in a list."""
+    like = [np.empty((1,) * array.ndim, array.dtype) for array in arrays]  # calls keep what they are made with
+    control = np.zeros(3, np.int64)
+    call = make(control, like)
+    return call, CallList((call,), control, code)

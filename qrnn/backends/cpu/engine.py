@@ -135,5 +135,6 @@ class CpuEngine(Engine):
         if not self._has_calls or 0 in every.values() or size * values > self.tasks.tuning.sequence_values:
             return None
         work, workers = max((run.most_macs for run in self.layer_runs.values()), default=0), self.tasks.workers
-        shares = min(workers, size, max(1, size * steps * work // self.tasks.tuning.fused_task_macs)) if size > 1 else 1
-        return CpuSequences(self, size, steps, real, given, shares)
+        macs = size * steps * work
+        shares = min(workers, size, max(1, macs // self.tasks.tuning.share_macs)) if size > 1 else 1
+        return CpuSequences(self, size, steps, real, given, shares, macs)

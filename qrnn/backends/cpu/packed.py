@@ -20,6 +20,7 @@ from qrnn.backends.cpu.matrix import AHEAD, GROUP_LEAST, ROWS_AHEAD
 from qrnn.backends.cpu.native import DEFAULT, Code
 from qrnn.backends.cpu.pages import CACHE_LINE, aligned
 from qrnn.backends.cpu.table import Lookup
+from qrnn.backends.cpu.tasks import Reused
 from qrnn.backends.cpu.threads.team import Spins, TeamCall, barrier_flags
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.wanted import Kernel
@@ -314,7 +315,7 @@ def _places(isa: Isa, padded: int) -> Int64Array:
 
 
 class FusedRun:
-    """One direction, packed: `run` is `fused.run` or `fused.run_group` with everything but the sequences filled in.
+    """One direction, packed: calls of `fused.run`, `fused.run_group` and `fused.step_streams` with everything but the sequences filled in.
 
     ``bits``: in which the weights of ih and hh are packed; 4 for a `QuantMatrix4` alone.
     """
@@ -342,13 +343,18 @@ class FusedRun:
         kernel = Kernel("qrnn.backends.cpu.fused", "compiled", (template, *self._key))
         return Call(kernel, *values, isa=self._compiled_for)
 
-    def run(self, x: Any, lengths: Any, h: Any, c: Any, y: Any, n0: int, n1: int) -> None:
-        """Sequences n0 … n1 - 1, by one thread; many threads may call."""
-        self._again(("run" if n1 - n0 < GROUP_LEAST else "run_group",), (x, lengths, h, c, y), n0, n1, self._whole)
+    def reused(self, most: int) -> Reused:
+        """Return the kind of call for padded batches, (x, lengths, h, c, y), of which a thread gets ``most`` sequences or one fewer."""
+        template = "run" if most < GROUP_LEAST else "run_group"
 
-    def run_shared(self, data: Sequence[Any], threads: int, wake_spins: int) -> None:
+        def make(control: Int64Array, data: Sequence[Any]) -> Call:
+            return self._whole(control, data, template)
+
+        return Reused((self, template), make, len(self._parts) + DATA_FROM)
+
+    def run_shared(self, data: Sequence[Any], threads: int, macs: int) -> None:
         """`shared_call` at once."""
-        self._again((threads, wake_spins), data, 0, 1, self.shared_call)
+        self._again((threads, macs), data, 0, 1, self.shared_call)
 
     def _again(self, kind: tuple[Any, ...], data: Sequence[Any], n0: int, n1: int, make: Any) -> None:
         self._reused.run(kind, lambda *a: make(*a, *kind), data, len(self._parts) + DATA_FROM, n0, n1)
@@ -369,14 +375,14 @@ class FusedRun:
         template = "run" if len(lengths) < GROUP_LEAST else "run_group"
         return self._whole(control, (x, lengths, h, c, y), template)
 
-    def shared_call(self, _control: Any, data: Sequence[Any], threads: int, wake_spins: int) -> TeamCall:
-        """`fused.run` of one sequence, (x, lengths, h, c, y), by a team of so many workers, worth waiting for ``wake_spins`` pauses."""
+    def shared_call(self, _control: Any, data: Sequence[Any], threads: int, macs: int) -> TeamCall:
+        """`fused.run` of one sequence, (x, lengths, h, c, y), of so many multiply-adds, by a team of so many workers."""
         own = scratch(self.isa, self.layer, threads, self._tuning, self.bits)
         fixed = (self.direction.reverse, *self._parts, *data, own)
         one = np.array([0, 1, 0])
         workers = [self._call("run", one, self._place(me, threads), *fixed) for me in range(threads)]
         alone = self._call("run", one, self._place(0, 1), *fixed)
-        return TeamCall(workers, alone, own.flags, Spins.of(self._tuning, wake_spins))
+        return TeamCall(workers, alone, own.flags, Spins.of(self._tuning, macs))
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.step_streams` with these arguments and a scratch of its own."""

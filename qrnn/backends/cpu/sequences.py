@@ -18,14 +18,17 @@ from qrnn.backends.cpu.layer_calls import USERS, SequenceCalls
 from qrnn.backends.cpu.layer_run import LayerRunner
 from qrnn.backends.cpu.python_calls import address_of
 from qrnn.backends.cpu.threads.pool import shared_pool
+from qrnn.backends.cpu.threads.team import ListsCall, most_workers
 from qrnn.model.parts import Int64Array
 from qrnn.model.quant_model import QuantModel
 
 
 class CpuSequences(SequenceRows):
-    """See `SequenceRows`. Sequences are shared out over ``threads``."""
+    """See `SequenceRows`. Sequences, of so many multiply-adds together, are shared out over ``threads``."""
 
-    def __init__(self, engine: LayerRunner, size: int, steps: int, real: Any, given: Any, threads: int) -> None:
+    def __init__(
+        self, engine: LayerRunner, size: int, steps: int, real: Any, given: Any, threads: int, macs: int = 0
+    ) -> None:
         super().__init__(engine.model, size, steps, real, given)
         tensors = {
             name: np.zeros((size * self.steps_of.get(name, 1), fmt.features), np.int16)
@@ -38,6 +41,14 @@ class CpuSequences(SequenceRows):
         bounds = [size * k // threads for k in range(threads + 1)]
         spans = [span for span in pairwise(bounds) if span[0] < span[1]]
         self.shares = [_Share(engine, self, tensors, span, teams=len(spans) == 1) for span in spans]
+        self._together: CallList | None = None
+        tuning = engine.tasks.tuning
+        if len(spans) > 1 and most_workers(tuning) > 1:
+            helpers = min(len(spans), most_workers(tuning)) - 1
+            shared = ListsCall([share.calls for share in self.shares], helpers, tuning)
+            shared.share([share.span for share in self.shares], macs)
+            self._together = CallList((shared,), np.zeros(3, np.int64), engine.code)
+            self._run = self._together.runner(0, 0)
         self.whole = frozenset(
             o.name
             for o in engine.model.outputs
@@ -57,6 +68,12 @@ class CpuSequences(SequenceRows):
 
     def run(self, count: int) -> bool:
         """Run the first ``count`` sequences or streams; see `ModelRows.run`."""
+        if self._together is not None:
+            for share in self.shares:
+                share.prepare()
+            self._together.wake()
+            self._run()
+            return not any(share.failed for share in self.shares)
         if len(self.shares) == 1:
             self.shares[0].calls.wake()
             return self.shares[0].run()
@@ -102,7 +119,8 @@ class _Share:
         self._writing = {name: calls.output_calls(name) for name in rows.outputs}
         writing = [call for part in self._writing.values() for call in part]
         self.calls = CallList([*self._reading.values(), *work, *writing], calls.place(True), engine.code)
-        self._run = self.calls.runner(0, (last - first) * (rows.steps or 1))
+        self.span = 0, (last - first) * (rows.steps or 1)
+        self._run = self.calls.runner(*self.span)
         self._first, self._of_all = first, rows
 
     def _offset(self, array: npt.NDArray[Any]) -> int:
@@ -118,12 +136,20 @@ class _Share:
         offset = self._offset(self._of_all.outputs[name])
         return [(*call.frame.place(USERS), offset) for call in self._writing[name]]
 
+    def prepare(self) -> None:
+        """Forget what an earlier run said of the inputs without time."""
+        if self._checks_without_time:
+            self._without_time[STATUS] = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last run found an input out of its range."""
+        return self.calls.failed or (self._checks_without_time and bool(self._without_time[STATUS] != 0))
+
     def run(self) -> bool:
         """False where an input is out of its range."""
-        if not self._checks_without_time:
-            return self._run() == 0
-        self._without_time[STATUS] = 0
-        return self._run() == 0 and bool(self._without_time[STATUS] == 0)
+        self.prepare()
+        return self._run() == 0 and not self.failed
 
 
 def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:

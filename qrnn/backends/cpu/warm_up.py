@@ -14,6 +14,7 @@ from qrnn.backends.cpu.matrix import GROUP_LEAST
 from qrnn.backends.cpu.native import Collector
 from qrnn.backends.cpu.sequences import CpuSequences
 from qrnn.backends.cpu.streams import CpuStreams
+from qrnn.backends.cpu.threads.team import ListsCall, most_workers
 from qrnn.backends.cpu.wanted import Wanted
 from qrnn.model.choosing import ChoiceNumbers, choice_loop
 
@@ -38,6 +39,8 @@ def wanted_by(
         for size in (1, GROUP_LEAST) if batch is None or batch >= GROUP_LEAST else (1,):
             for real in REAL:
                 CpuSequences(own, size, 1, np.dtype(real), np.dtype(real), 1)
+        if most_workers(engine.tasks.tuning) > 1:
+            collector.addresses(ListsCall((), 1, engine.tasks.tuning).wanted)
         collector.addresses([wanted for call in _padded(own) for wanted in call.wanted])
     if stepped and forward and not engine.model.rows:
         for real in REAL:

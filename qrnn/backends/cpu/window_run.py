@@ -17,7 +17,7 @@ from qrnn.backends.cpu.layer_calls import Flow, SequenceCalls, StreamCalls
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.tasks import Reused, Tasks
 from qrnn.backends.cpu.threads.pool import shared_pool
-from qrnn.backends.cpu.threads.team import Spins, TeamCall, barrier_flags, most_workers, worth_waiting
+from qrnn.backends.cpu.threads.team import Spins, TeamCall, barrier_flags, most_workers
 from qrnn.model.layer import QuantLayer
 from qrnn.model.parts import IndexArray, Int16Array, Int64Array
 from qrnn.model.quant_model import QuantModel
@@ -83,7 +83,7 @@ class WindowRun(LayerRun):
             return alone
         tuning = self.tasks.tuning
         calls = [self.outputs_call(place, (me, workers), past, arrays) for me in range(workers)]
-        return TeamCall(calls, alone, barrier_flags(workers, tuning), Spins.of(tuning, worth_waiting(macs, tuning)))
+        return TeamCall(calls, alone, barrier_flags(workers, tuning), Spins.of(tuning, macs))
 
     def steps(
         self, inputs: Sequence[Int16Array], states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int

@@ -149,7 +149,7 @@ class DenseRun(LayerRun):
         if packed is None:
             self.tasks.in_tasks((x, out), how, R * K, self.tasks.tuning.task_macs)
         else:
-            self.tasks.in_tasks((x, out), how, R * K, self.tasks.tuning.fused_task_macs, AHEAD)
+            self.tasks.in_tasks((x, out), how, R * K, self.tasks.tuning.share_macs, AHEAD)
         return out
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:

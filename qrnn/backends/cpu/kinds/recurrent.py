@@ -23,7 +23,7 @@ from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import VECTORS
 from qrnn.backends.cpu.packed import can_fuse
 from qrnn.backends.cpu.tasks import Tasks
-from qrnn.backends.cpu.threads.team import Spins, TeamCall, most_workers, worth_waiting
+from qrnn.backends.cpu.threads.team import Spins, TeamCall, most_workers
 from qrnn.model.batch import shortest
 from qrnn.model.cell_codes import CODES, codes_of
 from qrnn.model.kinds.recurrent import QuantRecurrent
@@ -32,6 +32,9 @@ from qrnn.model.kinds.recurrent.start import limits
 from qrnn.model.layer_facts import StateArray
 from qrnn.model.parts import CELL_MAX, STATE_MAX, IndexArray, Int16Array, Int32Array, Int64Array
 from qrnn.model.quant_model import QuantModel
+
+PLAIN_TIMES = 10
+"""How many times as long plain loops take as fused steps, about."""
 
 SequenceData = tuple[Int16Array, IndexArray, Int16Array, Int32Array, Int16Array]
 """x, lengths, h, c, y."""
@@ -178,7 +181,7 @@ class RecurrentRun(LayerRun):
         fused = variants.choose(N, T, workers)
         if workers == 1:
             return fused.whole_call(place, *data)
-        return fused.shared_call(place, data, workers, worth_waiting(T * _macs(d), self.tasks.tuning))
+        return fused.shared_call(place, data, workers, T * _macs(d))
 
     def plain_call(self, number: int, place: Int64Array, data: SequenceData, workers: int, traces: Any = None) -> Call:
         """One direction by the plain loops; ``traces``: `plain.traces_of`, of no steps without it."""
@@ -192,7 +195,8 @@ class RecurrentRun(LayerRun):
             return whole(place, (0, 1), *fixed)
         one = np.array([0, 1, 0])
         calls = [whole(one, (me, workers), *fixed) for me in range(workers)]
-        return TeamCall(calls, whole(one, (0, 1), *fixed), own.flags, Spins.of(tuning, tuning.wake_spins))
+        as_fused = PLAIN_TIMES * data[0].shape[1] * _macs(d)
+        return TeamCall(calls, whole(one, (0, 1), *fixed), own.flags, Spins.of(tuning, as_fused))
 
     # --- padded batches ---------------------------------------------------------------------------------------------------------------
 
@@ -231,16 +235,16 @@ class RecurrentRun(LayerRun):
         data = (x, np.ascontiguousarray(lengths), h, c, y)
         workers = self._team_size(d, N, T, variants is not None)
         if workers > 1 and variants is not None:
-            variants.choose(N, T, workers).run_shared(data, workers, worth_waiting(T * _macs(d), self.tasks.tuning))
+            variants.choose(N, T, workers).run_shared(data, workers, T * _macs(d))
         elif workers > 1 and T * _macs(d) >= tasks.tuning.team_call_macs:
             control = np.zeros(3, np.int64)
             calls = CallList((self.plain_call(number, control, data, workers, traces),), control, tasks.code)
             calls.wake()
             calls.run(0, 1)
         elif variants is not None:
-            tasks.spread(
-                partial(variants.choose(N, T, 1).run, *data), N, T * _macs(d), tasks.tuning.fused_task_macs, VECTORS
-            )
+            macs, least = T * _macs(d), tasks.tuning.share_macs
+            parts = tasks.parts(N, macs, least, VECTORS)
+            tasks.in_parts(data, variants.choose(N, T, 1).reused(-(-N // parts)), parts, N * macs)
         else:
 
             def once(first: int, last: int) -> None:
@@ -248,7 +252,7 @@ class RecurrentRun(LayerRun):
                 call = self.plain_call(number, control, data, 1, traces)
                 CallList((call,), control, tasks.code).run(first, last)
 
-            tasks.spread(once, N, T * _macs(d), tasks.tuning.task_macs)
+            tasks.spread(once, N, tasks.parts(N, T * _macs(d), tasks.tuning.task_macs))
         if trace is not None:
             key = f"{layer.name}[{number}]"
             trace.arrays.update({f"{key}.pre": traces[0], f"{key}.h": y, f"{key}.c": traces[1]})

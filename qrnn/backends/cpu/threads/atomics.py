@@ -37,6 +37,29 @@ def store_release(_context: Any, array: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def word_at(_context: Any, address: Any, index: Any) -> Any:
+    """The int64 number ``index`` of those at an address."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        words = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.load(builder.gep(words, [args[1]]))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def put_word(_context: Any, address: Any, index: Any, value: Any) -> Any:
+    """Let the int64 number ``index`` of those at an address be ``value``."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        words = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        builder.store(args[2], builder.gep(words, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
 def yield_processor(_context: Any) -> Any:
     """sched_yield(): give way when the other threads are not running, as on a busy machine."""
 
@@ -46,6 +69,21 @@ def yield_processor(_context: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@intrinsic
+def read_byte(_context: Any, pipe: Any, into: Any) -> Any:
+    """read() of one byte from a pipe, by its number, to into[0]: the thread sleeps until another one writes it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if SUPPORTED:
+            number, word = ir.IntType(32), ir.IntType(64)
+            place = context.make_array(signature.args[1])(context, builder, args[1]).data
+            function = function_of(builder.module, "read", word, [number, place.type, word])
+            builder.call(function, [builder.trunc(args[0], number), place, ir.Constant(word, 1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, into), codegen
 
 
 @intrinsic

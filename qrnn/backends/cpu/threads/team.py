@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy.typing as npt
 
 from qrnn.backends.cpu.calls import Call, CallList
 from qrnn.backends.cpu.native import Code
+from qrnn.backends.cpu.threads.placement import Placement
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.wanted import Kernel, Wanted
 from qrnn.model.parts import Int64Array
@@ -34,9 +37,9 @@ STRIDE = 16
 EPOCH, BARRIER_SPINS = 0, 1
 """The words of a worker's flags: how often it has arrived at the barrier, and `Tuning.barrier_spins`."""
 
-LOCK, TEAM_WORKERS = 0, 1
-"""The words of the first mailbox, which is nobody's: whether there is a team (`FREE` or `TAKEN`), and the sum of the workers of all calls that
-teams have made."""
+LOCK, TEAM_WORKERS, LISTS_BY_HELPERS = 0, 1, 2
+"""The words of the first mailbox, which is nobody's: whether there is a team (`FREE` or `TAKEN`), the sum of the workers of all calls that
+teams have made, and how many lists of calls helper threads have made."""
 
 FREE, TAKEN = 0, 1
 
@@ -44,30 +47,36 @@ STATE, ENTRY, ARGUMENTS, BEGIN, IDLE_SPINS, EXPECTED_SPINS, YIELD_SPINS = range(
 """The words of a helper's mailbox: its state, the addresses of the function that it calls and of the arguments, the state in
 which it wakes up, and `Spins` without the last."""
 
-ASLEEP, READY, EXPECTED, HELD, GIVEN = 0, 1, 2, 3, 4
+ASLEEP, READY, EXPECTED, HELD, GIVEN, OFFERED = 0, 1, 2, 3, 4, 5
 """The states of a helper. It spins from `READY` on: longer where it is `EXPECTED` by a thread that will wait for it, and without an end where
-it is `HELD` for a team that is not yet complete. `GIVEN` a call, it makes the call."""
+it is `HELD` for a team that is not yet complete. `GIVEN` a call, it makes the call. `OFFERED` one, it may also be asleep: it takes the call
+when it looks into its mailbox, unless the offer has been taken back."""
 
 
 class Spins(NamedTuple):
-    """How long threads outside the barrier wait, in pauses: fields of `Tuning`, and at last how long a team waits until it is complete."""
+    """How long threads outside the barrier wait, in pauses: fields of `Tuning`, then how long a team waits until it is complete."""
 
     idle: int
     expected: int
     between_yields: int
     wake: int
+    again_us: int
+    """Helper threads that sleep are woken for a call only where one like it was made less than so many µs before; 0 wakes them always."""
 
     @classmethod
-    def of(cls, tuning: Tuning, wake: int) -> Spins:
-        """Return the spins of a team that is worth waiting for ``wake`` pauses."""
-        return cls(tuning.idle_spins, tuning.expected_spins, tuning.yield_spins, min(wake, tuning.wake_spins))
+    def of(cls, tuning: Tuning, macs: int) -> Spins:
+        """Return the spins of a call of so many multiply-adds by dot products, or of work that takes as long."""
+        again = 0 if macs >= tuning.wake_macs else tuning.again_us
+        return cls(tuning.idle_spins, tuning.expected_spins, tuning.yield_spins, worth_waiting(macs, tuning), again)
 
 
 def worth_waiting(macs: int, tuning: Tuning) -> int:
     """Return the pauses that a call of so many multiply-adds by dot products is worth waiting for helper threads; 0 for a short one."""
     if macs < tuning.fused_task_macs:
         return 0
-    return max(1, macs // tuning.macs_per_wake_spin) if tuning.macs_per_wake_spin else tuning.wake_spins
+    return min(
+        tuning.wake_spins, max(1, macs // tuning.macs_per_wake_spin) if tuning.macs_per_wake_spin else tuning.wake_spins
+    )
 
 
 def most_workers(tuning: Tuning) -> int:
@@ -82,8 +91,28 @@ def barrier_flags(workers: int, tuning: Tuning) -> Int64Array:
     return flags
 
 
+class _Helper:
+    """Helper thread ``me``, which begins asleep."""
+
+    def __init__(self, me: int) -> None:
+        self._ends = os.pipe()
+        thread = threading.Thread(target=_help, args=(me, self._ends[0]), name=f"qrnn-helper-{me}", daemon=True)
+        thread.start()
+        self._placement = Placement(thread.native_id or 0)
+
+    def wake(self) -> None:
+        """Wake the thread, on another core than this one."""
+        self._placement.keep_off_this_core()
+        os.write(self._ends[1], b"\0")
+
+    def forget(self) -> None:
+        """Close the ends of the pipe, in a process that does not have the thread."""
+        for end in self._ends:
+            os.close(end)
+
+
 _MAILBOXES: Int64Array = np.zeros(MOST * STRIDE, np.int64)
-_helpers: list[threading.Event] = []
+_helpers: list[_Helper] = []
 _starting = threading.Lock()
 
 
@@ -91,6 +120,8 @@ def _forget_helpers() -> None:
     """Begin anew in a forked child, which has none of its parent's threads. Calls that the parent laid out still know these mailboxes."""
     global _starting
     _starting = threading.Lock()
+    for helper in _helpers:
+        helper.forget()
     _helpers.clear()
     _MAILBOXES[:] = 0
 
@@ -99,8 +130,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_helpers)
 
 
-_WATCH, _EXPECT, _SHARE = (
-    Kernel("qrnn.backends.cpu.threads.team_loops", name) for name in ("watch", "expect", "share")
+_WATCH, _EXPECT, _SHARE, _MAKE_LISTS, _HELP = (
+    Kernel("qrnn.backends.cpu.threads.team_loops", name)
+    for name in ("watch", "expect", "share", "make_lists", "help_with_lists")
 )
 
 
@@ -108,23 +140,26 @@ def _control() -> Int64Array:
     return np.zeros(3, np.int64)
 
 
-def _help(me: int, wanted: threading.Event) -> None:
+def _watching(me: int, pipe: int) -> Call:
+    return Call(_WATCH, _MAILBOXES, me, pipe, np.zeros(1, np.uint8))
+
+
+def _help(me: int, pipe: int) -> None:
     """Run helper thread ``me``."""
-    watching = CallList((Call(_WATCH, _MAILBOXES, me),), _control())
-    while True:
-        wanted.wait()
-        wanted.clear()
-        watching.run(0, 0)
+    CallList((_watching(me, pipe),), _control()).run(0, 0)
 
 
-def _helper(me: int) -> threading.Event:
-    """Start helper thread ``me`` if it does not exist, and return the event that wakes it."""
+def _helper(me: int) -> _Helper:
+    """Return helper thread ``me``, which is started if it does not exist."""
     with _starting:
         while len(_helpers) < me:
-            _helpers.append(threading.Event())
-            place = (len(_helpers), _helpers[-1])
-            threading.Thread(target=_help, args=place, name=f"qrnn-helper-{place[0]}", daemon=True).start()
+            _helpers.append(_Helper(len(_helpers) + 1))
     return _helpers[me - 1]
+
+
+def lists_by_helpers() -> int:
+    """Return how many lists of calls the helper threads of this process have made; see `ListsCall`."""
+    return int(_MAILBOXES[LISTS_BY_HELPERS])
 
 
 def team_workers() -> int:
@@ -140,14 +175,23 @@ class Summons:
         self.calls = [Call(_EXPECT, place, _MAILBOXES, me, state, tuple(spins)) for me, place in enumerate(places, 1)]
         self._places = places
         self._lists: list[CallList] = []
+        self._expect: list[Callable[[], int]] = []
+        self.again_us = spins.again_us
+        self._last = -inf
 
     def wake(self) -> None:
-        """Wake the helper threads that sleep, and tell the others to spin for longer."""
+        """Wake the helper threads that sleep, and tell the others to spin for longer; see `Spins.again_us`."""
+        if self.again_us:
+            now = perf_counter()
+            soon, self._last = now - self._last < 1e-6 * self.again_us, now
+            if not soon:
+                return
         if not self._lists:
             self._lists = [CallList((call,), place) for call, place in zip(self.calls, self._places, strict=True)]
-        for me, calls in enumerate(self._lists, 1):
-            if calls.run(0, 0):
-                _helper(me).set()
+            self._expect = [calls.runner(0, 0) for calls in self._lists]
+        for me, expect in enumerate(self._expect, 1):
+            if expect():
+                _helper(me).wake()
 
 
 class TeamCall(Call):
@@ -171,7 +215,7 @@ class TeamCall(Call):
     @property
     def wanted(self) -> tuple[Wanted, ...]:
         """The kernels of this call, of the workers' calls, and of the helper threads."""
-        parts = (*self._calls, *self._summons.calls, Call(_WATCH, _MAILBOXES, 1))
+        parts = (*self._calls, *self._summons.calls, _watching(1, 0))
         return (*super().wanted, *(wanted for call in parts for wanted in call.wanted))
 
     def link(self, code: Code) -> tuple[int, int]:
@@ -183,6 +227,49 @@ class TeamCall(Call):
         """Put the arrays into the calls of all workers; see `Call.put_all`."""
         for call in self._calls:
             call.put_all(number, arrays)
+
+    def wake(self) -> None:
+        """Wake the helper threads, before a list with this call is run."""
+        self._summons.wake()
+
+
+class ListsCall(Call):
+    """Lists of calls that have nothing in common, made by the calling thread and by ``helpers`` helper threads, which have to be woken before.
+
+    The calling thread begins at once, and makes those that no helper thread has taken when it comes to them: it waits for none that sleeps.
+
+    Parameters
+    ----------
+    lists: what each of them works on is said by `share`.
+    """
+
+    def __init__(self, lists: Sequence[CallList], helpers: int, tuning: Tuning) -> None:
+        self._tuning, self._lists = tuning, tuple(lists)
+        spins = Spins.of(tuning, 0)._replace(wake=0)  # the calling thread does not wait
+        self._summons = Summons(helpers, spins)
+        taken = np.zeros(2 * STRIDE, np.int64)[STRIDE:]
+        self._words = np.array([(*made.words, 0, 0) for made in lists], np.int64).reshape(-1, 5)
+        self._help = Call(_HELP, self._words, taken)
+        self._helping = np.zeros((1, 2), np.int64)
+        super().__init__(_MAKE_LISTS, _MAILBOXES, self._helping, self._words, taken, helpers, spins.between_yields)
+
+    def share(self, spans: Sequence[tuple[int, int]], macs: int) -> None:
+        """Let the lists work on these, `FIRST` and `LAST` of each, in all so many multiply-adds."""
+        self._words[:, 3:] = spans
+        self._summons.again_us = Spins.of(
+            self._tuning, 2 * macs
+        ).again_us  # as nobody waits, half the work pays for waking
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The kernels of this call and of the helper threads; the lists have theirs already."""
+        parts = (self._help, *self._summons.calls, _watching(1, 0))
+        return (*super().wanted, *(wanted for call in parts for wanted in call.wanted))
+
+    def link(self, code: Code) -> tuple[int, int]:
+        """Link what the helper threads call, then this call; see `Call.link`."""
+        self._helping[:] = self._help.link(code)
+        return super().link(code)
 
     def wake(self) -> None:
         """Wake the helper threads, before a list with this call is run."""

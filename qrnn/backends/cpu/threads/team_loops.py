@@ -9,8 +9,17 @@ from typing import Any
 
 from qrnn.backends.cpu.jit import jit
 from qrnn.backends.cpu.memory import call_at
-from qrnn.backends.cpu.python_calls import STATUS
-from qrnn.backends.cpu.threads.atomics import exchange_if, load_acquire, pause, store_release, yield_processor
+from qrnn.backends.cpu.python_calls import FIRST, LAST, STATUS
+from qrnn.backends.cpu.threads.atomics import (
+    exchange_if,
+    load_acquire,
+    pause,
+    put_word,
+    read_byte,
+    store_release,
+    word_at,
+    yield_processor,
+)
 from qrnn.backends.cpu.threads.team import (
     ARGUMENTS,
     ASLEEP,
@@ -23,7 +32,9 @@ from qrnn.backends.cpu.threads.team import (
     GIVEN,
     HELD,
     IDLE_SPINS,
+    LISTS_BY_HELPERS,
     LOCK,
+    OFFERED,
     READY,
     STATE,
     STRIDE,
@@ -34,13 +45,23 @@ from qrnn.backends.cpu.threads.team import (
 
 
 @jit
-def watch(mailboxes: Any, me: int) -> None:
-    """Make the calls that helper thread ``me`` is given, until none has come for a while."""
+def watch(mailboxes: Any, me: int, pipe: int, byte: Any) -> None:
+    """Make the calls that helper thread ``me`` is given; sleep where none has come for a while, until a byte comes through ``pipe``."""
+    while True:
+        read_byte(pipe, byte)
+        _until_asleep(mailboxes, me)
+
+
+@jit
+def _until_asleep(mailboxes: Any, me: int) -> None:
+    """Make the calls that come, until none has come for a while."""
     own, waited, since_yield = me * STRIDE, 0, 0
-    store_release(mailboxes, own + STATE, mailboxes[own + BEGIN])
     while True:
         state = load_acquire(mailboxes, own + STATE)
-        if state == GIVEN:
+        if state == ASLEEP:  # at first, and where an offer was taken back
+            exchange_if(mailboxes, own + STATE, ASLEEP, mailboxes[own + BEGIN])
+            continue
+        if state == GIVEN or (state == OFFERED and exchange_if(mailboxes, own + STATE, OFFERED, GIVEN)):
             call_at(mailboxes[own + ENTRY], mailboxes[own + ARGUMENTS])
             store_release(mailboxes, own + STATE, READY)
             waited = 0
@@ -144,3 +165,63 @@ def wait_for_all(flags: Any, me: int, workers: int, epoch: int) -> None:
     """Arrive at the barrier, then wait for the others."""
     arrive(flags, me, workers, epoch)
     wait(flags, workers, epoch)
+
+
+@jit
+def _make_lists(lists: Any, taken: Any) -> int:
+    """Make the lists of calls that no other thread has taken, and return how many these were; taken[0] counts those that are."""
+    made = 0
+    while True:
+        k = load_acquire(taken, 0)
+        if k >= lists.shape[0]:
+            return made
+        if not exchange_if(taken, 0, k, k + 1):
+            continue
+        control, calls = lists[k, 0], lists[k, 1]
+        put_word(control, FIRST, lists[k, 3])
+        put_word(control, LAST, lists[k, 4])
+        put_word(control, STATUS, 0)
+        for call in range(lists[k, 2]):
+            call_at(word_at(calls, 2 * call), word_at(calls, 2 * call + 1))
+            if word_at(control, STATUS) != 0:
+                break
+        made += 1
+
+
+@jit
+def help_with_lists(lists: Any, taken: Any) -> None:
+    """Make lists of calls as a helper thread; see `make_lists`."""
+    _make_lists(lists, taken)
+
+
+@jit
+def make_lists(mailboxes: Any, helping: Any, lists: Any, taken: Any, helpers: int, yield_spins: int) -> None:
+    """Make lists of calls that have nothing in common, by this thread and those of helper threads 1 … ``helpers`` that come in time.
+
+    ``lists`` [lists, 5]: of each, the addresses of its control and of its calls, their number, and the control's `FIRST` and `LAST`; see
+    `qrnn.backends.cpu.calls.CallList`. ``helping`` [1, 2]: the call of `help_with_lists`. A helper thread that sleeps is offered it as well,
+    and the offer is taken back where all lists are made before it wakes up. This thread makes all lists where another team is at work.
+    """
+    mine = exchange_if(mailboxes, LOCK, FREE, TAKEN)
+    store_release(taken, 0, 0)
+    if mine:
+        for k in range(1, helpers + 1):
+            own = k * STRIDE
+            mailboxes[own + ENTRY] = helping[0, 0]
+            mailboxes[own + ARGUMENTS] = helping[0, 1]
+            while not exchange_if(mailboxes, own + STATE, load_acquire(mailboxes, own + STATE), OFFERED):
+                pause()
+    made = _make_lists(lists, taken)
+    if mine:
+        for k in range(1, helpers + 1):
+            if exchange_if(mailboxes, k * STRIDE + STATE, OFFERED, ASLEEP):
+                continue
+            since_yield = 0
+            while load_acquire(mailboxes, k * STRIDE + STATE) == GIVEN:
+                pause()
+                since_yield += 1
+                if since_yield >= yield_spins:
+                    yield_processor()
+                    since_yield = 0
+        mailboxes[LISTS_BY_HELPERS] += lists.shape[0] - made
+        store_release(mailboxes, LOCK, FREE)
