@@ -3,7 +3,8 @@
     python tools/bench_scaling.py [--cells lstm gru] [--sizes 64 128] [--batches 1 8] [--threads 2] [--output PAGE]
 
 Every round times every row once with one thread and once with several, one after the other, and so the loops. What other users of a
-machine do meets both sides of a ratio alike. A figure is the lower quartile of its rounds, since what disturbs a round takes time and never gives any.
+machine do meets both sides of a ratio alike. A figure is the lower quartile of its rounds, since what disturbs a round takes time and never
+gives any.
 """
 
 from __future__ import annotations

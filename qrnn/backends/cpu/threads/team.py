@@ -256,9 +256,7 @@ class ListsCall(Call):
     def share(self, spans: Sequence[tuple[int, int]], macs: int) -> None:
         """Let the lists work on these, `FIRST` and `LAST` of each, in all so many multiply-adds."""
         self._words[:, 3:] = spans
-        self._summons.again_us = Spins.of(
-            self._tuning, 2 * macs
-        ).again_us  # as nobody waits, half the work pays for waking
+        self._summons.again_us = Spins.of(self._tuning, macs).again_us
 
     @property
     def wanted(self) -> tuple[Wanted, ...]:
