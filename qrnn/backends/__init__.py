@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_BACKEND = "cpu"
 
 
+@cache
 def backend_names() -> tuple[str, ...]:
     """Return the names that `create_engine` takes, in alphabetical order."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"))

@@ -50,9 +50,10 @@ def check_array(
     owner: str, name: str, array: npt.NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]
 ) -> None:
     """Raise ModelFileError unless ``array`` has exactly this type and shape."""
-    require(
-        array.dtype == dtype and array.shape == shape,
-        f"{owner}.{name} is {array.dtype}{list(array.shape)}, expected {np.dtype(dtype)}{list(shape)}; convert the model again",
+    if array.dtype == dtype and array.shape == shape:
+        return
+    raise ModelFileError(
+        f"{owner}.{name} is {array.dtype}{list(array.shape)}, expected {np.dtype(dtype)}{list(shape)}; convert the model again"
     )
 
 

@@ -1,7 +1,6 @@
-"""Backpropagation through time by compiled loops (`qrnn.qat.kernels`), for LSTM, GRU and RNN without a projection.
+"""Backpropagation through time by a compiled loop (`qrnn.qat.kernels`), for all cells but those with layer normalization inside.
 
-It gives what `qrnn.qat.recurrent.steps_back` gives, at the arguments of the gates that the forward pass had. All products with weights but
-R^T · dz are made at once for all steps.
+It gives what `qrnn.qat.recurrent.steps_back` gives, at the arguments of the gates that the forward pass had.
 """
 
 from __future__ import annotations
@@ -13,114 +12,98 @@ import numpy as np
 
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.direction import Direction
-from qrnn.model.parts import FloatArray
+from qrnn.qat import loop_numbers as loop
 from qrnn.qat.passes import DirectionGradients, DirectionPass
-from qrnn.qat.spreading import spread
+from qrnn.qat.spreading import spread_parts
 
 Fast = Callable[[DirectionPass], DirectionGradients]
+
+_CELLS = frozenset({"lstm", "gru", "rnn", "indrnn", "min_gru"})
+
+_PLACES = {"i": 0, "f": 1, "g": 2, "o": 3, "r": 0, "z": 1, "n": 2, "h": 0}
+"""Where the loop keeps the numbers of a gate; see `qrnn.qat.kernels`."""
 
 
 def fast_of(layer: Recurrent, d: Direction) -> Fast | None:
     """Return the compiled way for a direction; None where there is none."""
-    if d.projection is not None or not layer.memory:
+    if layer.cell not in _CELLS or (d.projection is not None and d.projection.function is not None):
         return None
-    return {"lstm": _lstm, "gru": _gru, "rnn": _rnn}.get(layer.cell)
+    return _back
 
 
-class _Arrays:
-    """The arrays that all loops have in common, of one type."""
+def _back(made: DirectionPass) -> DirectionGradients:
+    """Go back through time by the compiled loop, a part of the sequences on each core."""
+    from qrnn.qat import kernels
 
-    def __init__(self, made: DirectionPass) -> None:
-        self.made, self.real = made, made.values.real
-        passed = made.values.gates(made.layer, made.number, made.steps.arguments)
-        self.gates, self.slopes = self.of(passed.values), self.of(passed.slope)
-        (self.N, self.T, _), self.H = self.gates.shape, made.layer.hidden_size
-        h_0, _ = made.before
-        self.before = np.concatenate([self.of(h_0)[:, None], self.of(made.steps.h)[:, :-1]], axis=1)
-        read = made.values.recurrent_operand(made.layer, made.number, self.before)
-        self.read, self.r_live = self.of(read.values), self.live(read.slope)
-        h_clamped, c_clamped = made.values.clamped(made.layer, made.number, made.steps)
-        self.h_live, self.c_live = self.live(h_clamped), self.live(c_clamped)
-        self.of_h, self.dh, self.R = self.of(made.of_h), self.of(made.of_last).copy(), self.of(made.d.matrix_hh)
-        self.sums = np.zeros(self.gates.shape, self.real)
-        self.lengths = np.ascontiguousarray(made.lengths)
+    given, N, real, d = _given(made, kernels), len(made.of_h), made.values.real, made.d
+    h, c = made.of_last.astype(real), made.of_cell.astype(real)
+    begun_h, begun_c = np.zeros_like(h), np.zeros_like(c)
+    of_x = np.zeros(given.x.shape if made.wants_x else (0, 0, 0), real)
+    shapes = {
+        "weight_ih": d.weight_ih.shape,
+        "bias_ih": d.bias_ih.shape,
+        "weight_hh": given.R.shape,
+        "bias_hh": d.bias_hh.shape if len(given.R) else (0,),
+        "diagonal": given.diagonal.shape,
+        "peephole": given.peephole.shape,
+        "projection.weight": given.projection.weight.shape,
+        "projection.bias": given.projection.weight.shape[:1],
+    }
 
-    def of(self, array: Any) -> Any:
-        """Return an array of the type that all have, in one piece."""
-        return np.ascontiguousarray(array, self.real)
+    def part(first: int, last: int) -> dict[str, Any]:
+        sums = {name: np.zeros(shape, real) for name, shape in shapes.items()}
+        kernels.back(first, last, given, loop.Wanted(h, c, begun_h, begun_c, of_x, *sums.values()))
+        return sums
 
-    def live(self, slope: Any) -> Any:
-        """Return a derivative that is 0 or 1, [N, T, H] uint8."""
-        return np.ascontiguousarray(np.broadcast_to(np.asarray(slope, np.uint8), (self.N, self.T, self.H)))
-
-    def run(self, loop: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
-        """Run a loop over all rows, each thread with its own array for products."""
-
-        def part(first: int, last: int) -> None:
-            loop(first, last, *before, np.empty((8, self.H), self.real), *after)
-
-        spread(part, self.N)
-
-    def recurrent(self, products: Any, read: Any = None) -> FloatArray:
-        """Return the gradient of rows of R, for the gradient of what R gives, [N, T, …]."""
-        read = self.read if read is None else read
-        flat = products.reshape(-1, products.shape[-1])
-        made: FloatArray = flat.T @ read.reshape(len(flat), -1)
-        return made
+    found = spread_parts(part, N, kernels.BLOCK)
+    arrays = {name: sum(own[name] for own in found) for name, shape in shapes.items() if shape[0]}
+    if "bias_hh" not in arrays:  # b of R·h + b is there where R is not
+        arrays["bias_hh"] = arrays["bias_ih"]
+    if made.layer.memory:
+        begun_h, begun_c = h, c
+    return DirectionGradients(of_x if made.wants_x else None, begun_h, begun_c, arrays)
 
 
-def _lstm(made: DirectionPass) -> DirectionGradients:
-    from qrnn.qat.kernels import lstm_back
+def _given(made: DirectionPass, kernels: Any) -> loop.Given:
+    """Return what the loop reads."""
+    layer, d, values, steps = made.layer, made.d, made.values, made.steps
+    real, H, P = values.real, made.layer.hidden_size, made.of_h.shape[2]
 
-    a, d, H = _Arrays(made), made.d, made.layer.hidden_size
-    c = a.of(made.steps.c)
-    before = np.concatenate([a.of(made.before[1])[:, None], c[:, :-1]], axis=1)
-    output = made.values.output(made.layer, made.number, c)
-    peephole = a.of(np.zeros(a.gates.shape[2]) if d.peephole is None else d.peephole)
-    dc, forget = a.of(made.of_cell).copy(), made.layer.forget
-    fixed = (
-        forget == "gate", forget == "coupled", a.lengths, a.gates, a.slopes, a.of(output.values), a.of(output.slope), before, a.R, peephole,
-        a.of_h, a.h_live, a.c_live, a.r_live, a.dh, dc,
-    )  # fmt: skip
-    a.run(lstm_back, fixed, (a.sums,))
-    arrays = {"weight_hh": a.recurrent(a.sums), "bias_hh": a.sums.sum(axis=(0, 1))}
-    if d.peephole is not None:
-        own = (a.sums[:, :, :-H].reshape(a.N, a.T, -1, H) * before[:, :, None]).sum(axis=(0, 1))
-        own[-1] = 0.0  # of the candidate, which reads no c
-        arrays["peephole"] = np.concatenate([own.ravel(), (a.sums[:, :, -H:] * c).sum(axis=(0, 1))])
-    return DirectionGradients(a.sums, a.dh, dc, arrays)
+    def of(array: Any) -> Any:
+        return np.require(array, real, "CW")  # the loop is compiled once for all, so that types have to be the same
 
+    def state(after: Any, before: Any, unit: float, most: float) -> Any:
+        raw = np.round(before / unit) if unit != 1.0 else before
+        arrays = np.require(after, None, "CW"), np.require(raw, after.dtype, "CW")
+        return loop.States(*arrays, of([unit]), most)
 
-def _gru(made: DirectionPass) -> DirectionGradients:
-    from qrnn.qat.kernels import gru_back
-
-    a, d, after, H = _Arrays(made), made.d, made.layer.linear_before_reset, made.layer.hidden_size
-    turned = not made.layer.update_keeps
-    if turned:  # h' = (1 - z)·h + z·n: the loop takes 1 - z for z
-        a.gates[:, :, H : 2 * H] = 1 - a.gates[:, :, H : 2 * H]
-        a.slopes[:, :, H : 2 * H] *= -1
-    of_n, reset, reset_live = a.read, a.read, a.r_live
-    if after:
-        of_n = a.of(a.read.reshape(-1, H) @ a.R[2 * H :].T + d.bias_hh[2 * H :]).reshape(a.before.shape)
-    else:
-        passed = made.values.operand(f"{made.key}.h", a.gates[:, :, :H] * a.before)
-        reset, reset_live = a.of(passed.values), a.live(passed.slope)
-    products = np.zeros_like(a.sums)
-    fixed = (after, a.lengths, a.gates, a.slopes, a.before, of_n, a.R, a.of_h, a.h_live, a.r_live, reset_live, a.dh)
-    a.run(gru_back, fixed, (a.sums, products))
-    weight = (
-        a.recurrent(products)
-        if after
-        else np.concatenate([a.recurrent(products[:, :, : 2 * H]), a.recurrent(products[:, :, 2 * H :], reset)])
+    none = np.zeros((0, 0), real)
+    family = {"lstm": kernels.LSTM, "gru": kernels.GRU, "min_gru": kernels.GRU}.get(layer.cell, kernels.RNN)
+    is_gru = layer.cell == "gru"
+    after = is_gru and layer.linear_before_reset
+    R = none.reshape(0, P) if d.weight_hh is None else of(d.weight_hh)
+    h_most, c_most = values.ends(layer, made.number)
+    reading, p, own = values.reading(layer, made.number), d.projection, values.projected(layer, made.number)
+    return loop.Given(
+        cell=loop.Cell(family, layer.forget == "gate", layer.forget == "coupled", is_gru, after, layer.memory),
+        H=H,
+        places=np.array([_PLACES[gate] for gate in layer.gates]),
+        lengths=np.require(made.lengths, np.int64, "CW"),
+        gates=loop.Functions(
+            *(np.require(a, None, "CW") for a in values.looked_up(layer, made.number, steps.arguments))
+        ),
+        output=loop.Functions(*(np.require(a, None, "CW") for a in values.output(layer, made.number, steps.c))),
+        shift=reading.cell_shift,
+        h=state(steps.h, made.before[0], steps.h_unit, h_most),
+        c=state(steps.c, made.before[1], steps.c_unit, c_most),
+        operand=loop.Operand(reading.shift, reading.limit, of([reading.unit]), reading.step),
+        x=of(made.x),
+        weight_ih=of(d.weight_ih) if made.wants_x else none,
+        R=R,
+        turned=of(R[2 * H :].T) if after else none,
+        bias=of(d.bias_hh[2 * H :]) if after else none[0:0].reshape(0),
+        diagonal=of([] if d.diagonal is None else d.diagonal),
+        peephole=of([] if d.peephole is None else d.peephole),
+        projection=loop.Projection(none.reshape(0, H) if p is None else of(p.weight), *own),
+        of_h=of(made.of_h),
     )
-    arrays = {"weight_hh": weight, "bias_hh": products.sum(axis=(0, 1))}
-    return DirectionGradients(a.sums, a.dh, np.zeros((a.N, 0)), arrays)
-
-
-def _rnn(made: DirectionPass) -> DirectionGradients:
-    from qrnn.qat.kernels import rnn_back
-
-    a = _Arrays(made)
-    a.run(rnn_back, (a.lengths, a.slopes, a.R, a.of_h, a.h_live, a.r_live, a.dh), (a.sums,))
-    arrays = {"weight_hh": a.recurrent(a.sums), "bias_hh": a.sums.sum(axis=(0, 1))}
-    return DirectionGradients(a.sums, a.dh, np.zeros((a.N, 0)), arrays)

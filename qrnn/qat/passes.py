@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.direction import Direction
 from qrnn.model.parts import FloatArray, IndexArray
-from qrnn.qat.values import Steps, Values
+from qrnn.qat.numbers import Steps
+from qrnn.qat.values import Values
 
 
 @dataclass
@@ -15,7 +16,7 @@ class DirectionPass:
     """One direction of a layer, its forward pass and what is wanted of it, with the steps in the order of processing.
 
     ``x`` [N, T, I] is as the matrix reads it; ``before`` holds h [N, P] and c [N, H] before the first step; ``of_h`` [N, T, P], ``of_last``
-    [N, P] and ``of_cell`` [N, H] are the gradients of h at every step, and of h and c after the last one.
+    [N, P] and ``of_cell`` [N, H] are the gradients of h at every step, and of h and c after the last one. ``wants_x`` asks for that of x.
     """
 
     values: Values
@@ -28,6 +29,7 @@ class DirectionPass:
     of_h: FloatArray
     of_last: FloatArray
     of_cell: FloatArray
+    wants_x: bool
 
     @property
     def d(self) -> Direction:
@@ -44,11 +46,11 @@ class DirectionPass:
 class DirectionGradients:
     """The gradients of a direction.
 
-    ``sums`` [N, T, G·H] are those of W·x + b, ``h`` [N, P] and ``c`` [N, H] those of the states before the first step, and ``arrays`` those
-    of the direction's other arrays, by path.
+    ``x`` [N, T, I] is that of x, or None where nobody wants it, ``h`` [N, P] and ``c`` [N, H] are those of the states before the first step,
+    and ``arrays`` those of the direction's arrays, by path.
     """
 
-    sums: FloatArray
+    x: FloatArray | None
     h: FloatArray
     c: FloatArray
     arrays: dict[str, FloatArray]

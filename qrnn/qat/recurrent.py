@@ -1,7 +1,7 @@
 """Gradients of recurrent layers: backpropagation through time (Werbos 1990, https://doi.org/10.1109/5.58337).
 
 The derivative of a step is that of the cell's own equation (`qrnn.model.kinds.recurrent.cell.Cell.equation`), taken at the states that the
-forward pass had before it. Layers of the usual cells go through compiled loops (`qrnn.qat.fast`), which give the same numbers sooner.
+forward pass had before it. Most cells go through a compiled loop (`qrnn.qat.fast`), which gives the same numbers sooner.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from qrnn.qat.equation_run import EquationRun, scattered, summed
 from qrnn.qat.fast import fast_of
 from qrnn.qat.passes import DirectionGradients, DirectionPass
 from qrnn.qat.tape_rules import new_tape
-from qrnn.qat.values import Steps, Values
+from qrnn.qat.values import Values
 
 
 def recurrent_gradients(
@@ -38,37 +38,30 @@ def recurrent_gradients(
     backwards = np.where(axis.mask, axis.lengths[:, None] - 1 - steps, steps)
     rows = np.arange(N)[:, None]
     of_y = outputs.get(layer.output)
-    of_y = np.zeros((N, axis.steps, D * P)) if of_y is None else group.apart(of_y)
+    of_y = np.zeros((N, axis.steps, D * P), values.real) if of_y is None else group.apart(of_y)
     of_last = _last(layer, outputs.get(layer.h_n), (N, D, P), axis)
     of_cell = _last(layer, outputs.get(layer.c_n or ""), (N, D, H if layer.has_cell_state else 0), axis)
     wanted = values.wants(layer.input)
-    arrays, of_x, begun = dict[str, FloatArray](), np.zeros((N, axis.steps, layer.input_size), values.real), []
+    arrays, of_x, begun = dict[str, FloatArray](), list[FloatArray](), []
     for number, (d, before) in enumerate(zip(layer.directions, values.starts(layer), strict=True)):
         order = backwards if d.reverse else None
         seen = values.steps(layer, number)
         made = DirectionPass(
             values, layer, number, x, seen, before, axis.lengths, of_y[:, :, number * P : (number + 1) * P],
-            of_last[:, number], of_cell[:, number],
+            of_last[:, number], of_cell[:, number], wanted,
         )  # fmt: skip
         if order is not None:  # the reversal is its own inverse
             made.x, made.of_h = x[rows, order], made.of_h[rows, order]
-            made.steps = Steps(*(array[rows, order] for array in seen))
+            made.steps = seen.ordered(rows, order)
         fast = fast_of(layer, d)
         found = steps_back(made) if fast is None else fast(made)
-        sums = found.sums if order is None else found.sums[rows, order]
-        flat = sums.reshape(-1, sums.shape[-1])
-        own = {
-            "weight_ih": flat.T @ x.reshape(len(flat), -1).astype(flat.dtype, copy=False),
-            "bias_ih": flat.sum(axis=0),
-            **found.arrays,
-        }
-        arrays |= {f"directions.{number}.{path}": np.asarray(value, np.float64) for path, value in own.items()}
-        if wanted:
-            of_x += (flat @ d.weight_ih.astype(flat.dtype, copy=False)).reshape(of_x.shape)
+        arrays |= {f"directions.{number}.{path}": np.asarray(g, np.float64) for path, g in found.arrays.items()}
+        if found.x is not None:
+            of_x.append(found.x if order is None else found.x[rows, order])
         begun.append((found.h, found.c))
     inputs: dict[str, FloatArray] = {}
     if wanted:
-        inputs[layer.input] = group.together(of_x, values.batch.size) * passed * values.reads(layer, 0)
+        inputs[layer.input] = group.together(sum(of_x), values.batch.size) * passed * values.reads(layer, 0)
     for name, gradient in _start_gradients(values, layer, begun, given, arrays, states).items():
         inputs[name] = inputs[name] + gradient if name in inputs else gradient
     return arrays, inputs
@@ -124,6 +117,7 @@ def _ungrouped(layer: Recurrent, gradient: FloatArray, axis: TimeAxis, size: int
 def steps_back(made: DirectionPass) -> DirectionGradients:
     """Go back through time step by step, by the derivative of the cell's own equation: any cell, with or without a projection."""
     layer, d, (h_0, c_0), T = made.layer, made.d, made.before, made.x.shape[1]
+    all_h, all_c = made.steps.h * made.steps.h_unit, made.steps.c * made.steps.c_unit
     wx = made.x @ d.weight_ih.T + d.bias_ih
     seen = layer_arrays(d)  # type: ignore[arg-type]  # a part of a layer
     paths = [path for path in seen if path not in ("weight_ih", "bias_ih") and not path.endswith("_0.value")]
@@ -135,8 +129,8 @@ def steps_back(made: DirectionPass) -> DirectionGradients:
         if not active.any():
             continue
         first = t == 0 or not layer.memory
-        h = h_0 if first else made.steps.h[:, t - 1]
-        c = c_0 if first else made.steps.c[:, t - 1]
+        h = h_0 if first else all_h[:, t - 1]
+        c = c_0 if first else all_c[:, t - 1]
         step = _Step(made, wx[:, t], h, c, paths)
         step.back((of_h + made.of_h[:, t]) * active, of_c * active)
         sums[:, t] = step.tape.gradient(step.sums)
@@ -151,7 +145,10 @@ def steps_back(made: DirectionPass) -> DirectionGradients:
             of_h, of_c = np.where(last, 0.0, of_h), np.where(last, 0.0, of_c)
     if layer.memory:
         begun_h, begun_c = of_h, of_c
-    return DirectionGradients(sums, begun_h, begun_c, arrays)
+    flat = sums.reshape(-1, sums.shape[-1])
+    arrays |= {"weight_ih": flat.T @ made.x.reshape(len(flat), -1), "bias_ih": flat.sum(axis=0)}
+    of_x = (flat @ d.weight_ih).reshape(made.x.shape) if made.wants_x else None
+    return DirectionGradients(of_x, begun_h, begun_c, arrays)
 
 
 class _Step:

@@ -16,6 +16,7 @@ from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.qat.arrays import model_arrays, with_model_arrays
 from qrnn.qat.backward import backward
+from qrnn.qat.spreading import together
 from qrnn.qat.values import IntegerValues
 from qrnn.quantization.calibrate import Ranges, calibrate
 from qrnn.quantization.gate_choice import parse_gates
@@ -110,7 +111,9 @@ class TrainedModel:
         if self._built is None:
             search = replace(self._decided.search, model=self.float_model)
             made = search.build(self._decided.widths, reasons=self._decided.reasons)
-            self._built = made, Session(made)
+            session: Any = Session(made)
+            session.engine.tasks.together = together
+            self._built = made, session
         return self._built
 
     def run(self, batch: Batch, traced: bool = True) -> IntegerValues:

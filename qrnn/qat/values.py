@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -30,26 +30,10 @@ from qrnn.model.kinds.recurrent.equation import start_values
 from qrnn.model.layer import Layer
 from qrnn.model.parts import CELL_MAX, STATE_MAX, FloatArray, GateFunction
 from qrnn.model.quant_model import QuantModel
-from qrnn.qat.retrace import can_retrace, read_by, retraced
+from qrnn.qat.numbers import Functions, Passed, Projected, Reading, Steps
 from qrnn.qat.slopes import integer_slopes, slope_of
-from qrnn.qat.spreading import spread
 from qrnn.quantization.gate_choice import GateChoices, parse_gates
 from qrnn.running.session import Session
-
-
-class Passed(NamedTuple):
-    """Numbers after a function, and the derivative of that function by its argument, or a number for all."""
-
-    values: FloatArray
-    slope: Any
-
-
-class Steps(NamedTuple):
-    """What one direction did at every step, in time order: arguments of gates [N, T, G·H], h [N, T, P], and c [N, T, H] or [N, T, 0]."""
-
-    arguments: Any
-    h: FloatArray
-    c: FloatArray
 
 
 class Values(ABC):
@@ -95,24 +79,28 @@ class Values(ABC):
         """Return what one direction of a layer did, for the sequences that its cell takes."""
 
     @abstractmethod
-    def gates(self, layer: Recurrent, number: int, arguments: Any) -> Passed:
-        """Return the gates' values and derivatives at `Steps.arguments`."""
+    def looked_up(self, layer: Recurrent, number: int, arguments: Any) -> Functions:
+        """Return the gates at `Steps.arguments`; those of z such that h' = z·h + (1 - z)·n."""
 
     @abstractmethod
-    def output(self, layer: Recurrent, number: int, c: FloatArray) -> Passed:
-        """Return the value and the derivative of the function of c on its way to h."""
+    def output(self, layer: Recurrent, number: int, c: Any) -> Functions:
+        """Return the function of c, `Steps.c`, on its way to h."""
 
     @abstractmethod
     def starts(self, layer: Recurrent) -> list[tuple[FloatArray, FloatArray]]:
         """Return h [N', P] and c [N', H] of each direction before the first step, for the sequences that its cell takes."""
 
-    def recurrent_operand(self, layer: Recurrent, number: int, before: FloatArray) -> Passed:
-        """Return h before each step, in the order of processing, as R reads it."""
-        return self.operand(f"{layer.keys[number]}.h", before)
+    def reading(self, layer: Recurrent, number: int) -> Reading:
+        """Return how R reads h."""
+        return Reading()
 
-    @abstractmethod
-    def clamped(self, layer: Recurrent, number: int, steps: Steps) -> tuple[Any, Any]:
-        """Return 0 where h, and where c, was clamped after a step, and 1 elsewhere, or 1 for all."""
+    def projected(self, layer: Recurrent, number: int) -> Projected:
+        """Return how the state before a projection is rounded."""
+        return Projected()
+
+    def ends(self, layer: Recurrent, number: int) -> tuple[float, float]:
+        """Return the magnitudes, in the units of `Steps`, from which on h, and c, was clamped."""
+        return np.inf, np.inf
 
 
 class FloatValues(Values):
@@ -157,15 +145,21 @@ class FloatValues(Values):
         arguments = np.concatenate([self.seen[f"{key}.pre_{gate}"] for gate in layer.gates], axis=-1)
         return Steps(arguments, h, self.seen.get(f"{key}.c", np.zeros((*h.shape[:2], 0))))
 
-    def gates(self, layer: Recurrent, number: int, arguments: Any) -> Passed:
+    def looked_up(self, layer: Recurrent, number: int, arguments: Any) -> Functions:
         """Return the functions' own values and derivatives."""
         blocks = np.split(arguments, len(layer.gates), axis=-1)
-        found = [self._function(f"{layer.keys[number]}.{gate}", x) for gate, x in zip(layer.gates, blocks, strict=True)]
-        return Passed(*(np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)))
+        found = []
+        for gate, x in zip(layer.gates, blocks, strict=True):
+            own = self._function(f"{layer.keys[number]}.{gate}", x)
+            turned = gate == "z" and not layer.update_keeps
+            found.append(np.stack([1.0 - own.values, -own.slope] if turned else own, axis=-1))
+        return Functions(np.concatenate(found, axis=-2), _NO_TABLES)
 
-    def output(self, layer: Recurrent, number: int, c: FloatArray) -> Passed:
+    def output(self, layer: Recurrent, number: int, c: Any) -> Functions:
         """Return the function's own value and derivative."""
-        return self._function(f"{layer.keys[number]}.output", c)
+        if "output" not in layer.roles:
+            return Functions(np.zeros((*c.shape, 2)), _NO_TABLES)
+        return Functions(np.stack(self._function(f"{layer.keys[number]}.output", c), axis=-1), _NO_TABLES)
 
     def _function(self, name: str, argument: FloatArray) -> Passed:
         activation, clip = self._functions[name]
@@ -178,10 +172,6 @@ class FloatValues(Values):
         found = start_values(layer, size, self.batch.states, lambda name: self.result.tensors[name])
         group = layer.grouping
         return [(group.starts(h, axis), group.starts(np.zeros((size, 0)) if c is None else c, axis)) for h, c in found]
-
-    def clamped(self, layer: Recurrent, number: int, steps: Steps) -> tuple[Any, Any]:
-        """Return 1: nothing is clamped."""
-        return 1.0, 1.0
 
     @cached_property
     def _functions(self) -> dict[str, tuple[Activation, float | None]]:
@@ -199,8 +189,7 @@ class IntegerValues(Values):
         self.batch, self.quantized = batch, quantized
         self._substitutes = Integers(quantized, model_parts(quantized))
         self._float_model = float_model
-        again = all(can_retrace(layer) for layer in quantized.recurrent_layers)
-        self._trace = Trace() if traced and not again else None
+        self._trace = Trace() if traced else None
         state = session.initial_state(batch.size, batch.states)
         self.result, self.integers = session.run_batch(batch, state, self._trace)
         self._begun = state.layers
@@ -249,10 +238,19 @@ class IntegerValues(Values):
     def operand(self, reader: str, values: FloatArray) -> Passed:
         """Return the values as integers of the operand are worth."""
         found = self._substitutes.stand_ins.operands.get(reader)
-        if found is None:
+        if found is None or reader in self._read_as_they_are:
             return Passed(values, 1.0)
         unit, limit, zero = found
         return _rounded(values - zero, unit, limit, zero)
+
+    @cached_property
+    def _read_as_they_are(self) -> frozenset[str]:
+        """Return the inputs of recurrent layers whose integers are the operands themselves."""
+        return frozenset(
+            f"{layer.name}.x"
+            for layer in self.quantized.recurrent_layers
+            if not layer.x_operand.shift and self.quantized.tensors[layer.input].limit <= layer.x_operand.limit
+        )
 
     def gate(self, name: str, argument: FloatArray, value: FloatArray) -> Passed:
         """Return the value of the integer function and the derivative of what it stands for, at the argument as an int16."""
@@ -274,74 +272,55 @@ class IntegerValues(Values):
         frac, limit = found
         return _rounded(values, np.ldexp(1.0, -np.asarray(frac)), limit, 0.0)
 
-    def recurrent_operand(self, layer: Recurrent, number: int, before: FloatArray) -> Passed:
-        """Return h as its integers, narrowed to the operand, are worth; ``before`` is exact, and so are its integers."""
-        made = self._recurrent(layer)
-        integers = (before * self.real(2.0**made.h_frac)).astype(np.int16)
-        unit = 2.0 ** (made.h_operand.shift - made.h_frac)
-        return Passed(*read_by(integers, made.h_operand, unit, self.real))
-
     def _recurrent(self, layer: Recurrent) -> QuantRecurrent:
         found = self._layers[layer.name]
         assert isinstance(found, QuantRecurrent)
         return found
 
     def steps(self, layer: Recurrent, number: int) -> Steps:
-        """Return the trace of a direction: arguments as int16, the states as their integers are worth."""
+        """Return the trace of a direction, in integers."""
+        assert self._trace is not None, "the run kept nothing"
+        made, key, arrays = self._recurrent(layer), layer.keys[number], self._trace.arrays
+        arguments, h = arrays[f"{key}.pre"], arrays[f"{key}.h"]
+        c = arrays[f"{key}.c"] if made.has_cell_state else np.zeros((*h.shape[:2], 0), np.int32)
+        axis = made.grouping.axis(self.batch.along(self.quantized.length_rules[made.input]))
+        if (more := axis.steps - h.shape[1]) > 0:
+            arguments, h, c = (np.pad(array, ((0, 0), (0, more), (0, 0))) for array in (arguments, h, c))
+        return Steps(arguments, h, c, 2.0**-made.h_frac, 2.0**-made.c_frac)
+
+    def looked_up(self, layer: Recurrent, number: int, arguments: Any) -> Functions:
+        """Return the gates by their int16 arguments."""
+        return Functions(arguments, self._tables(layer, number, layer.gates))
+
+    def output(self, layer: Recurrent, number: int, c: Any) -> Functions:
+        """Return the function of c by its argument."""
+        return Functions(c, self._tables(layer, number, ("output",)) if "output" in layer.roles else _NO_TABLES32)
+
+    def _tables(self, layer: Recurrent, number: int, roles: tuple[str, ...]) -> Any:
         made, key = self._recurrent(layer), layer.keys[number]
-        if self._trace is not None:
-            arrays = self._trace.arrays
-            arguments, h = arrays[f"{key}.pre"], arrays[f"{key}.h"]
-            c = arrays[f"{key}.c"] if made.has_cell_state else np.zeros((*h.shape[:2], 0), np.int32)
-        else:
-            arguments, h, c = self._retraced(made, number)
-        worth: Any = h.astype(self.real) * self.real(2.0**-made.h_frac)
-        cells: Any = c.astype(self.real) * self.real(2.0**-made.c_frac)
-        return Steps(arguments, worth, cells)
-
-    def _retraced(self, made: QuantRecurrent, number: int) -> tuple[Any, Any, Any]:
-        """Return the arguments of the gates, h and c of a direction, computed again of what the layer read and wrote."""
-        axis, group, P = self.batch.along(self.quantized.length_rules[made.input]), made.grouping, made.output_size
-        y = group.apart(self.integers[made.output])[:, :, number * P : (number + 1) * P]
-        x = group.apart(self.integers[made.input])
-        steps = min(x.shape[1], y.shape[1])
-        begun = [state[:, number] for state in made.starts(self._begun, self.integers, axis)[:2]]
-        lengths = np.ascontiguousarray(group.axis(axis).lengths)
-        found = retraced(made, number, x[:, :steps], y[:, :steps], (begun[0], begun[1]), lengths)
-        return found[0], np.ascontiguousarray(y[:, :steps]), found[1]
-
-    def gates(self, layer: Recurrent, number: int, arguments: Any) -> Passed:
-        """Return the gates' values and derivatives, looked up by their int16 arguments."""
-        return self._looked_up(layer, number, layer.gates, arguments)
-
-    def output(self, layer: Recurrent, number: int, c: FloatArray) -> Passed:
-        """Return the value and the derivative of the function of c, looked up by c as an int16."""
-        function = self._recurrent(layer).directions[number].gates[-1]
-        integers = np.clip(round_half_up(c * self.real(2.0**function.in_frac)), -32768, 32767).astype(np.int16)
-        return self._looked_up(layer, number, ("output",), integers)
-
-    def _looked_up(self, layer: Recurrent, number: int, roles: tuple[str, ...], arguments: Any) -> Passed:
-        from qrnn.qat.kernels import look_up
-
-        made, key = self._recurrent(layer), layer.keys[number]
-        values, slopes = [], []
+        named = []
         for role in roles:
             function = made.directions[number].gates[made.roles.index(role)]
-            activation, clip = self._functions[f"{key}.{role}"]
             turned = role == "z" and not layer.update_keeps
-            value, slope = function_tables(
-                function.params.tobytes(), function.table.tobytes(), turned, activation, clip
+            named.append(
+                (function.params.tobytes(), function.table.tobytes(), turned, *self._functions[f"{key}.{role}"])
             )
-            values.append(value)
-            slopes.append(slope)
-        flat = np.ascontiguousarray(arguments.reshape(-1, arguments.shape[-1]))
-        out, out_slopes = np.empty(flat.shape, self.real), np.empty(flat.shape, self.real)
-        units = flat.shape[1] // len(roles)
-        spread(
-            lambda first, last: look_up(first, last, flat, units, tuple(values), tuple(slopes), out, out_slopes),
-            len(flat),
-        )
-        return Passed(out.reshape(arguments.shape), out_slopes.reshape(arguments.shape))
+        return function_tables(tuple(named))
+
+    def reading(self, layer: Recurrent, number: int) -> Reading:
+        """Return how R reads the integers of h."""
+        made = self._recurrent(layer)
+        operand, unit = made.h_operand, 2.0 ** (made.h_operand.shift - made.h_frac)
+        shift = made.shifts(made.directions[number]).argument if made.has_cell_state else 0
+        return Reading(operand.shift, operand.limit, unit, unit, shift)
+
+    def projected(self, layer: Recurrent, number: int) -> Projected:
+        """Return the formats of the state before a projection."""
+        p = self._recurrent(layer).directions[number].projection
+        if p is None:
+            return Projected()
+        step = 2.0 ** (p.operand.shift - p.hidden_frac)
+        return Projected(2.0**-p.hidden_frac, float(STATE_MAX), step, float(p.operand.limit))
 
     def starts(self, layer: Recurrent) -> list[tuple[FloatArray, FloatArray]]:
         """Return what the integers of the initial states are worth."""
@@ -350,27 +329,29 @@ class IntegerValues(Values):
         of_h, of_c = np.ldexp(h.astype(np.float64), -made.h_frac), np.ldexp(c.astype(np.float64), -made.c_frac)
         return [(of_h[:, k], of_c[:, k]) for k in range(len(made.directions))]
 
-    def clamped(self, layer: Recurrent, number: int, steps: Steps) -> tuple[Any, Any]:
-        """Return 0 where h or c lies at the end of its integers; h that its functions bound is never clamped."""
+    def ends(self, layer: Recurrent, number: int) -> tuple[float, float]:
+        """Return the ends of the integers of h and c; h that its functions bound is never clamped."""
         made = self._recurrent(layer)
         bounded = made.h_frac == 15 and made.directions[number].projection is None
-        h = 1.0 if bounded else np.abs(steps.h) < STATE_MAX * 2.0**-made.h_frac
-        c = np.abs(steps.c) < np.float32(CELL_MAX) * 2.0**-made.c_frac if made.has_cell_state else 1.0
-        return h, c
+        return np.inf if bounded else float(STATE_MAX), float(CELL_MAX)
 
 
-@functools.lru_cache(maxsize=64)
-def function_tables(
-    params: bytes, table: bytes, turned: bool, activation: Activation, clip: float | None
-) -> tuple[Any, Any]:
-    """Return the values of an integer function and the derivatives of what it stands for, at every int16, float32.
+@functools.lru_cache(maxsize=32)
+def function_tables(named: tuple[tuple[bytes, bytes, bool, Activation, float | None], ...]) -> Any:
+    """Return the values of integer functions and the derivatives of what they stand for, at every int16, [functions, 65536, 2] float32.
 
-    With ``turned``, the integers compute 1 - f, and the values are those of f.
+    Each is named by its parameters, its table, whether it computes 1 - f for f, and f with the limit of its argument.
     """
-    function = GateFunction("", np.frombuffer(params, np.int64), np.frombuffer(table, np.int32))
-    values = gate_values(function, np.arange(-32768, 32768))
-    slopes = integer_slopes(activation, function.in_frac, clip)
-    return (1.0 - values if turned else values).astype(np.float32), slopes.astype(np.float32)
+    found = np.empty((len(named), 1 << 16, 2), np.float32)
+    for own, (params, table, turned, activation, clip) in zip(found, named, strict=True):
+        function = GateFunction("", np.frombuffer(params, np.int64), np.frombuffer(table, np.int32))
+        slopes = integer_slopes(activation, function.in_frac, clip)
+        own[:, 0] = gate_values(function, np.arange(-32768, 32768))
+        own[:, 1] = -slopes if turned else slopes
+    return found
+
+
+_NO_TABLES, _NO_TABLES32 = np.zeros((0, 0, 2)), np.zeros((0, 0, 2), np.float32)
 
 
 def _rounded(values: FloatArray, unit: Any, limit: int, zero: Any) -> Passed:

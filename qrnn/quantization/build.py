@@ -360,7 +360,10 @@ class Builder:
 
     def fold(self, name: str, weight: FloatArray) -> FloatArray:
         """Return what ``weight`` [R, F] gives for the offset of a tensor, [R]: the matrix that reads its integers adds it to its bias."""
-        folded: FloatArray = weight @ np.resize(self.tensors[name].zeros, weight.shape[1])
+        zeros = self.tensors[name].zeros
+        if not zeros.any():  # most tensors have none, and a product wakes the threads of its library
+            return np.zeros(len(weight))
+        folded: FloatArray = weight @ np.resize(zeros, weight.shape[1])
         return folded
 
     def largest_bias(self, weight: FloatArray, bits: int = 8) -> FloatArray:

@@ -19,6 +19,8 @@ have one magnitude is on the grids of every n.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,6 +29,8 @@ from qrnn.model.parts import FloatArray
 LARGEST_INTEGER = 127
 
 _TOLERANCE = 2.0**-23 * (1 + 2.0**-20)
+_FAR = int(2.0**64 * (LARGEST_INTEGER + 1) * _TOLERANCE)
+"""More than the tolerance of any number, in units of 2^-64."""
 _PROBES = 6
 """Columns, spread over the row, by which most integers n are ruled out before whole rows are looked at."""
 _ROWS_AT_ONCE = 256
@@ -50,13 +54,16 @@ def _steps(rows: FloatArray, order: npt.NDArray[np.int64]) -> FloatArray:
     """Return the steps of rows of magnitudes, for the first number of ``order`` that the row's largest integer can be."""
     steps = np.zeros(len(rows))
     largest = rows.max(axis=1, initial=0.0)
-    probes = rows[:, np.unique(np.linspace(0, rows.shape[1] - 1, _PROBES).astype(np.int64))] if rows.size else rows
-    relative = np.divide(probes, largest[:, None], out=np.zeros_like(probes), where=largest[:, None] > 0.0)
-    possible = np.repeat((largest > 0.0)[:, None], len(order), axis=1)
     live = np.flatnonzero(largest > 0.0)
-    for column in relative.T:  # the first ones leave few rows that any number fits
-        possible[live] &= _is_whole(column[live, None] * order)
-        live = live[possible[live].any(axis=1)]
+    probes = rows[np.ix_(live, _probed(rows.shape[1]))] if rows.size else rows
+    relative = probes / largest[live, None]
+    for column in range(relative.shape[1]):  # the first ones leave few rows that any number fits
+        chosen = _may_be_whole(relative[:, column], order)
+        relative, live = relative[chosen], live[chosen]
+        if not live.size:
+            return steps
+    possible = np.zeros((len(rows), len(order)), bool)
+    possible[live] = _is_whole(relative[:, :, None] * order).all(axis=1)
     while (left := live[possible[live].any(axis=1)]).size:
         choice = possible[left].argmax(axis=1)
         unit = largest[left] / order[choice]
@@ -66,6 +73,23 @@ def _steps(rows: FloatArray, order: npt.NDArray[np.int64]) -> FloatArray:
         possible[left[found]] = False
         steps[left[found]] = _middle(rows[left[found]], np.rint(ratio[found]))
     return steps
+
+
+@cache
+def _probed(columns: int) -> npt.NDArray[np.int64]:
+    """Return the columns by which rows are ruled out."""
+    return np.unique(np.linspace(0, columns - 1, _PROBES).astype(np.int64))
+
+
+def _may_be_whole(numbers: FloatArray, order: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return whether any number of ``order`` may make each of ``numbers``, in 0 … 1, whole: soon, and never falsely no.
+
+    Products of the fraction's 64 bits wrap at whole numbers, so that the distance from the nearest one is the magnitude of a signed integer.
+    """
+    fractions = (np.where(numbers < 1.0, numbers, 0.0) * 2.0**64).astype(np.uint64)
+    distance = np.abs((order.astype(np.uint64)[:, None] * fractions).view(np.int64))
+    found: npt.NDArray[np.bool_] = distance.min(axis=0) <= _FAR
+    return found
 
 
 def _are_whole(ratios: FloatArray) -> npt.NDArray[np.bool_]:

@@ -37,12 +37,20 @@ def row_scales(weight: FloatArray, bias: FloatArray, bits: int = 8) -> FloatArra
     row loses nothing that its sum can show: a weight's rounding is then at most 2^-30 of the bias for each unit of an operand, which is
     2^-15 of it at the largest 16-bit operand, as the sum's own 16 bits are at best.
     """
-    scale = np.abs(weight).max(axis=1) / (WEIGHT_LIMIT if bits == 8 else LARGEST_WEIGHT)
-    steps = kept_steps(weight, bits)
-    scale = np.where(steps > 0.0, steps, scale)
-    scale = np.maximum(scale, np.abs(bias) / BIAS_LIMIT)
+    scale = np.maximum(_OF_WEIGHTS.of(weight, bits), np.abs(bias) / BIAS_LIMIT)
     result: FloatArray = np.where(scale > 0.0, scale, 2.0**-20)
     return result
+
+
+def _scales_of_weights(weight: FloatArray, bits: int) -> FloatArray:
+    """Return the scales that the weights alone ask for; 0 for a row of zeros."""
+    steps = kept_steps(weight, bits)
+    scale = np.abs(weight).max(axis=1) / (WEIGHT_LIMIT if bits == 8 else LARGEST_WEIGHT)
+    found: FloatArray = np.where(steps > 0.0, steps, scale)
+    return found
+
+
+_OF_WEIGHTS = Recent(_scales_of_weights)
 
 
 def rows_of_bias(weight: FloatArray, bias: FloatArray, bits: int = 8) -> Int64Array:

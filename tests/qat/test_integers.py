@@ -17,7 +17,6 @@ from qrnn import layers
 from qrnn.errors import DataError, QuantizationError, UnsupportedError
 from qrnn.model.batch import make_batch
 from qrnn.qat import recurrent
-from qrnn.qat import values as values_of
 from qrnn.qat.backward import Gradients, backward
 from qrnn.qat.trained import TrainedModel
 from qrnn.qat.values import FloatValues
@@ -139,24 +138,6 @@ def test_compiled_loops_give_the_derivatives_of_the_equations(
     monkeypatch.setattr(recurrent, "fast_of", lambda *_: None)
     # the arguments of gates differ by their roundings; a ramp's slope is another one beside its ends
     assert distance(backward(values, given), fast) < (0.1 if "hard" in scheme.gates else 0.01)
-
-
-@pytest.mark.wide
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.cell}-{shape.forget}-{shape.linear_before_reset}")
-@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: f"{scheme.weights}-{scheme.gates}")
-def test_what_is_computed_again_is_what_a_trace_has(
-    shape: Shape, scheme: Scheme, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, _, data = made_of(shape, scheme)
-    batch = make_batch(made.inputs, {**data, "x": 3.0 * data["x"]}, np.array([9, 0, 1, 6]))
-    again = made.run(batch)
-    monkeypatch.setattr(values_of, "can_retrace", lambda _: False)
-    traced = made.run(batch)
-    for layer in again.model.recurrent_layers:
-        for number in range(len(layer.directions)):
-            for got, want in zip(again.steps(layer, number), traced.steps(layer, number), strict=True):
-                assert got.dtype == want.dtype
-                np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize(

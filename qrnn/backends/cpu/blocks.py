@@ -67,10 +67,17 @@ def _sums(step: Step, block: Any, first: int, count: int) -> tuple[list[Vec], li
     return xs, hs, shifts
 
 
+def _preactivation(step: Step, block: Any, gate: int, parts: tuple[Vec, Vec, Any]) -> Vec:
+    """Return the argument of a gate from its inputs' part, its recurrent part and its pre_shift."""
+    found: Vec = lift(cells.preactivation)(*parts)
+    step.keep(found, block, gate)
+    return found
+
+
 def _preactivations(step: Step, block: Any, first: int, count: int) -> list[Vec]:
     """Return the pre-activations of ``count`` gates from ``first`` on."""
-    parts = _sums(step, block, first, count)
-    return [lift(cells.preactivation)(x, h, shift) for x, h, shift in zip(*parts, strict=True)]
+    parts = zip(*_sums(step, block, first, count), strict=True)
+    return [_preactivation(step, block, first + k, own) for k, own in enumerate(parts)]
 
 
 def _finish(step: Step, block: Any, h: Vec) -> None:
@@ -96,8 +103,7 @@ def lstm_block(step: Step, block: Any, forget: Forget = "gate") -> None:
 
     def argument(k: int, cell: Vec | None = None) -> Vec:
         x = xs[k] if cell is None else xs[k] + _peephole(step, block, k, cell)
-        found: Vec = lift(cells.preactivation)(x, hs[k], shifts[k])
-        return found
+        return _preactivation(step, block, k, (x, hs[k], shifts[k]))
 
     old = step.vector(c_at, *INT32) if step.variant.peephole else None
     pre = [argument(k, None if k == g else old) for k in range(o)]
@@ -131,10 +137,11 @@ def _blend(step: Step, block: Any, z: Vec, n: Vec) -> None:
 def gru_reset_after_block(step: Step, block: Any) -> None:
     """linear_before_reset = 1: gates r, z, n."""
     xs, hs, shifts = _sums(step, block, 0, 3)
-    pre = [lift(cells.preactivation)(xs[k], hs[k], shifts[k]) for k in range(2)]
+    pre = [_preactivation(step, block, k, (xs[k], hs[k], shifts[k])) for k in range(2)]
     r = step.activate(0, pre[0])
     z = step.activate(1, pre[1])
     pre_n = lift(cells.candidate_after_reset)(xs[2], hs[2], r, step.gate_frac(RESET_FRAC), shifts[2])
+    step.keep(pre_n, block, 2)
     n = step.activate(2, pre_n)
     _blend(step, block, z, n)
 

@@ -7,6 +7,7 @@ the record may hold, with that kind for a constant and the other columns read at
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -164,14 +165,20 @@ def _segments(function: GateFunction) -> tuple[npt.NDArray[Any], npt.NDArray[Any
 
     Segments that no argument reaches are as the nearest that one does. In segments of one argument each, differences are never seen.
     """
-    kind, table = int(function.params[g.KIND]), function.table.astype(np.int64)
+    return _segments_of(function.params.tobytes(), function.table.tobytes())
+
+
+@lru_cache(maxsize=64)  # a model in training is packed anew with the same functions at every step
+def _segments_of(of_params: bytes, of_table: bytes) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    params, table = np.frombuffer(of_params, np.int64), np.frombuffer(of_table, np.int32).astype(np.int64)
+    kind = int(params[g.KIND])
     if kind not in (g.ODD, g.TABLE):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    bits = int(function.params[g.SEGMENT_BITS])
+    bits = int(params[g.SEGMENT_BITS])
     if kind == g.ODD:
-        first, last = 0, 32767 - int(function.params[g.CUT])
+        first, last = 0, 32767 - int(params[g.CUT])
     else:
-        first, last = (int(function.params[column]) + 32768 for column in (g.LOWEST, g.HIGHEST))
+        first, last = (int(params[column]) + 32768 for column in (g.LOWEST, g.HIGHEST))
     reached = np.clip(np.arange(len(table) - 1), first >> bits, last >> bits)
     differences = np.diff(table)[reached] if bits else np.zeros(len(reached), np.int64)
     return table[reached], differences

@@ -146,15 +146,18 @@ TWO_PHASES = False
 BESIDE = 0
 """Steps whose inputs' products are computed beside those of as many steps before them; 0 where none are."""
 
+TRACED = False
+"""Whether `run_group` writes what happens inside: see `steps.KernelVariant.traced`."""
+
 
 def run(
     place: Any, team: Any, reverse: bool, coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, x: Any, lengths: Any, h: Any, c: Any,
-    y: Any, scratch: Any,
+    y: Any, _pre: Any, _cells: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """Sequences place[FIRST] … place[LAST] - 1 of one direction, as thread team[0] of team[1]; team[2]: `Tuning.beside_bytes`.
 
     coding: `packed.OperandCoding`; ih, hh: `packed.PackedMatrix`; functions, formats: packed; x [N, T, I] int16; h [N, H],
-    c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `packed.TeamScratch`.
+    c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `packed.TeamScratch`. Only `run_group` writes traces.
     """
     n0, n1 = place[FIRST], place[LAST]
     me, threads, beside_bytes = team
@@ -243,13 +246,14 @@ def run(
 
 def run_group(
     place: Any, _team: Any, reverse: bool, coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, x: Any, lengths: Any, h: Any, c: Any,
-    y: Any, scratch: Any,
+    y: Any, pre: Any, cells: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """Sequences place[FIRST] … place[LAST] - 1, `VECTORS` at a time in lockstep.
 
     The longest come first: those that still run are the first ``active``.
 
-    Arguments as for `run`; scratch: `packed.GroupScratch`.
+    Arguments as for `run`; scratch: `packed.GroupScratch`. A traced run writes the arguments of the gates to pre [N, T, G·H] int16, and c after
+    each step to cells [N, T, H or 0] int32.
     """
     n0, n1 = place[FIRST], place[LAST]
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, order = scratch
@@ -311,6 +315,16 @@ def run_group(
                 n = order[k]
                 t = lengths[n] - 1 - step if reverse else step
                 copy_units((address(y) + n * y.strides[0] + t * y.strides[1], address(h_now) + k * h_step, H))
+                if TRACED:
+                    at_pre = address(pre) + n * pre.strides[0] + t * pre.strides[1]
+                    for block in range(last):
+                        units = min(UNITS, H - block * UNITS)
+                        of_block = at_step + k * xs_row + block * xs_block
+                        for gate in range(GATES):
+                            to = at_pre + 2 * (gate * H + block * UNITS)
+                            copy_units((to, of_block + 4 * UNITS * gate, units))
+                    for u in range(c.shape[1]):
+                        cells[n, t, u] = c_now[k, c_places[u]]
             now, following = following, now
         for k in range(count):
             n = order[k]
@@ -420,6 +434,6 @@ def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVa
     gates = blocks.PHASES[first].gates
     space["input_product"] = emitted(lambda b, *a: matrix.emit_product(b, isa, gates, *a, variant=ih), 4)
     piece = VECTORS if isa.amx else matrix.TILE
-    space |= {"UNITS": isa.units, "GATES": gates, "TWO_PHASES": len(phases) == 2, "PIECE": piece}
+    space |= {"UNITS": isa.units, "GATES": gates, "TWO_PHASES": len(phases) == 2, "PIECE": piece, "TRACED": hh.traced}
     space["product_pieces"] = jit(renamed(product_pieces, f"product_{first}_{isa_name}_{ih.name}", space))
     return jit(renamed(globals()[template], f"{template}_{first}_{isa_name}_{hh.name}_{ih.name}", space))

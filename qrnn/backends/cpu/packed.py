@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -339,6 +341,15 @@ class FusedRun:
         self._key = (isa.name, phases_of(layer), ih, hh)
         self._reused = ReusedCalls(code)
 
+    @cached_property
+    def traced(self) -> FusedRun:
+        """The same run, which writes what happens inside; see `run_traced`."""
+        other = copy(self)
+        isa_name, phases, ih, hh = self._key
+        other._key = isa_name, phases, ih, replace(hh, traced=True)
+        other._reused = ReusedCalls(self._code)
+        return other
+
     def _call(self, template: str, *values: Any) -> Call:
         kernel = Kernel("qrnn.backends.cpu.fused", "compiled", (template, *self._key))
         return Call(kernel, *values, isa=self._compiled_for)
@@ -351,6 +362,11 @@ class FusedRun:
             return self._whole(control, data, template)
 
         return Reused((self, template), make, len(self._parts) + DATA_FROM)
+
+    def run_traced(self, *data: Any) -> None:
+        """Run a `traced` one at once: ``data`` are x, lengths, h, c, y, pre and cells of `fused.run_group`, and the first and last sequence."""
+        *arrays, n0, n1 = data
+        self._again(("run_group",), arrays, n0, n1, self._whole)
 
     def run_shared(self, data: Sequence[Any], threads: int, macs: int) -> None:
         """`shared_call` at once."""
@@ -368,7 +384,9 @@ class FusedRun:
             if template == "run_group"
             else scratch(self.isa, self.layer, 1, self._tuning, self.bits)
         )
-        return self._call(template, control, self._place(0, 1), self.direction.reverse, *self._parts, *data, own)
+        return self._call(
+            template, control, self._place(0, 1), self.direction.reverse, *self._parts, *_with_traces(data), own
+        )
 
     def whole_call(self, control: Any, x: Any, lengths: Any, h: Any, c: Any, y: Any) -> Call:
         """`fused.run` or `fused.run_group` of sequences control[FIRST] … control[LAST] - 1 by one thread, with a scratch of its own."""
@@ -378,7 +396,7 @@ class FusedRun:
     def shared_call(self, _control: Any, data: Sequence[Any], threads: int, macs: int) -> TeamCall:
         """`fused.run` of one sequence, (x, lengths, h, c, y), of so many multiply-adds, by a team of so many workers."""
         own = scratch(self.isa, self.layer, threads, self._tuning, self.bits)
-        fixed = (self.direction.reverse, *self._parts, *data, own)
+        fixed = (self.direction.reverse, *self._parts, *_with_traces(data), own)
         one = np.array([0, 1, 0])
         workers = [self._call("run", one, self._place(me, threads), *fixed) for me in range(threads)]
         alone = self._call("run", one, self._place(0, 1), *fixed)
@@ -388,6 +406,11 @@ class FusedRun:
         """`fused.step_streams` with these arguments and a scratch of its own."""
         own = group_scratch(self.isa, self.layer, self.bits)
         return self._call("step_streams", *self._parts, own, place, rows, x, h, c, y)
+
+
+def _with_traces(data: Sequence[Any]) -> Sequence[Any]:
+    """Return the arrays of a run with the traces that it writes, which are empty where nobody gave them."""
+    return data if len(data) == 7 else (*data, np.zeros((0, 0, 0), np.int16), np.zeros((0, 0, 0), np.int32))
 
 
 DATA_FROM = 3

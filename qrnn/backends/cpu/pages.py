@@ -24,7 +24,7 @@ LEAST_HUGE = HUGE_PAGE // 2
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     """Return zeros that begin at a cache line."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = _huge(size) if size >= LEAST_HUGE else None
     if raw is None:
         raw = np.zeros(size + CACHE_LINE, np.uint8)

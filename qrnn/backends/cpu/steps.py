@@ -67,12 +67,14 @@ class KernelVariant:
     """In a simple variant, h has other fraction bits than the function that it is made of (the LSTM's of the cell, the GRU's of n)."""
     peephole: bool = False
     """Rows have a peephole."""
+    traced: bool = False
+    """The arguments of the gates are kept, in the places of the inputs' parts; see `Step.keep`."""
 
     @property
     def name(self) -> str:
         """For the names of functions, short: Numba makes names of files of them."""
-        flags = (self.simple, self.shifts, self.rescaled, self.peephole, not self.q15)
-        marks = "".join(mark for mark, flag in zip("slcpf", flags, strict=True) if flag)
+        flags = (self.simple, self.shifts, self.rescaled, self.peephole, not self.q15, self.traced)
+        marks = "".join(mark for mark, flag in zip("slcpft", flags, strict=True) if flag)
         functions = "".join("p" if function == PLAIN else str(function) for function in self.functions)
         return f"{marks}{self.bits}{self.lookup.value}{functions}{self.spans}"
 
@@ -273,6 +275,13 @@ class Step:
         """The gate function ``role``, of whatever kind."""
         # An argument is an int16, which its bounds do not say where it was shifted left.
         return self._functions[role](x.proved(-32768, 32767), self.bounds(role))
+
+    def keep(self, argument: Vec, block: Any, gate: int) -> None:
+        """Where the run is traced, put a gate's arguments as int16, in the order of the units, where its inputs' parts were."""
+        if self.variant.traced:
+            xs = self.builder.add(self.args["xs"], self.builder.mul(block, self.args["xs_block"]))
+            place = self.builder.add(xs, const(4 * self.isa.units * gate))
+            self.store(argument.proved(-32768, 32767), place, 16)
 
     def store_operand(self, h: Vec, block: Any) -> None:
         """The matvec operand of h, encoded for the dot product, into the block's place of the next operands."""

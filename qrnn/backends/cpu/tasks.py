@@ -24,6 +24,9 @@ from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.parts import Int64Array
 
+Together = Callable[[Callable[..., None], Sequence[int], int], Any]
+"""Calls a function for each pair of neighbouring bounds, on so many threads at most."""
+
 ROWS = "qrnn.backends.cpu.rows"
 """The package of the loops over rows, which imports Numba: its modules are named here, and imported where something is compiled."""
 
@@ -43,6 +46,8 @@ class Tasks:
     def __init__(self, workers: int, isa: Isa | None, code: Code, tuning: Tuning | None = None) -> None:
         self.workers, self.isa, self.code = workers, isa, code
         self.tuning = tuning or Tuning()
+        self.together: Together | None = None
+        """Calls a function on several threads in the place of the pool; see `qrnn.qat.spreading.together`."""
         self._reused = ReusedCalls(code)
         self._idle: dict[Hashable, list[_Parts]] = {}
 
@@ -66,7 +71,10 @@ class Tasks:
             run(0, count)
             return
         spans = _spans(count, parts)
-        list(shared_pool().map(run, *zip(*spans, strict=True)))
+        if self.together is None:
+            list(shared_pool().map(run, *zip(*spans, strict=True)))
+        else:
+            self.together(run, [first for first, _ in spans] + [count], self.workers)
 
     def in_tasks(self, arrays: Sequence[Any], how: Reused, macs: int, task_macs: int, grain: int = 1) -> None:
         """Make a call for all rows of ``arrays`` now, split as `parts` says."""
@@ -76,7 +84,7 @@ class Tasks:
 
     def in_parts(self, arrays: Sequence[Any], how: Reused, parts: int, macs: int) -> None:
         """Make a call for all rows of ``arrays`` now, for ``parts`` parts at once, which together take as long as ``macs`` dot products."""
-        if parts == 1 or most_workers(self.tuning) == 1:
+        if parts == 1 or self.together is not None or most_workers(self.tuning) == 1:
             run = partial(self._reused.run, how.kind, how.make, arrays, how.number)
             self.spread(run, len(arrays[0]), parts)
             return

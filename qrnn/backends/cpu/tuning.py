@@ -121,6 +121,7 @@ class Tuning:
     task_macs: int = _default("task_macs")
     fused_task_macs: int = _default("fused_task_macs")
     share_macs: int = _default("share_macs")
+    traced_macs: int = _default("traced_macs")
     stream_task_macs: int = _default("stream_task_macs")
     boundary_task_values: int = _default("boundary_task_values")
     dense_macs: int = _default("dense_macs")

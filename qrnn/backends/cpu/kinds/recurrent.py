@@ -20,7 +20,7 @@ from qrnn.backends.cpu.defined import StepCalls
 from qrnn.backends.cpu.fused_variants import FusedVariants
 from qrnn.backends.cpu.layer_calls import Flow, LayerCalls, SequenceCalls, StreamCalls, as_int64
 from qrnn.backends.cpu.layer_run import LayerRun
-from qrnn.backends.cpu.matrix import VECTORS
+from qrnn.backends.cpu.matrix import GROUP_LEAST, VECTORS
 from qrnn.backends.cpu.packed import can_fuse
 from qrnn.backends.cpu.tasks import Tasks
 from qrnn.backends.cpu.threads.team import Spins, TeamCall, most_workers
@@ -222,19 +222,26 @@ class RecurrentRun(LayerRun):
     ) -> Int16Array:
         """One direction's Y [N, T, P]; h [N, P] and c [N, H or 0] are replaced by the final state.
 
-        By fused steps where the instruction set and the cell allow it, and nobody asks what happened inside.
+        By fused steps where the instruction set and the cell allow it. Those that write traces too are code of their own, which is compiled
+        for long runs alone.
         """
         layer, tasks = self._layer, self.tasks
         if number in self._defined:
             return self._defined_direction(number, x, h, c, lengths, trace)
         (N, T, _), d = x.shape, layer.directions[number]
-        variants = self.fused.get(number) if trace is None else None
-        traces = plain.traces_of(d, c, N, 0 if trace is None else T)
+        variants, traced = self.fused.get(number), trace is not None
+        if traced and N * T * _macs(d) < tasks.tuning.traced_macs:
+            variants = None
+        traces = plain.traces_of(d, c, N, T if traced else 0)
         # of fused steps, only padding is not written
         y = (np.zeros if variants is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
         data = (x, np.ascontiguousarray(lengths), h, c, y)
-        workers = self._team_size(d, N, T, variants is not None)
-        if workers > 1 and variants is not None:
+        workers = 1 if traced and variants is not None else self._team_size(d, N, T, variants is not None)
+        if traced and variants is not None:
+            fused = variants.choose(max(N, GROUP_LEAST), T, 1).traced
+            run = partial(fused.run_traced, *data, *traces)
+            tasks.spread(run, N, tasks.parts(N, T * _macs(d), tasks.tuning.fused_task_macs, VECTORS))
+        elif workers > 1 and variants is not None:
             variants.choose(N, T, workers).run_shared(data, workers, T * _macs(d))
         elif workers > 1 and T * _macs(d) >= tasks.tuning.team_call_macs:
             control = np.zeros(3, np.int64)
