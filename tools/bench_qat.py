@@ -1,23 +1,29 @@
 """Measure an epoch of training: float, with the integer forward of `qrnn.qat`, and with quantization that is faked step by step.
 
-    python tools/bench_qat.py [--hidden 64] [--rounds 3]
+    python tools/bench_qat.py [--hidden 64] [--rounds 3] [--records FOLDER]
 
 The three ways take turns, batch after batch of the same data, so that what else the machine does meets all of them alike. Written are the
-medians of the epochs, what each needs of the float epoch, and the processor time, which says more on a machine that has other work.
+medians of the epochs, what each needs of the float epoch, and the processor time. PyTorch's threads wait busily, which counts as processor
+time too. ``--records`` keeps the figures as a file of FOLDER, which tools/measure_finetune.py shows on its page.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from fake_quantization import FakeQuantizedLstm
+from provenance import revision, when
 
 import qrnn
+from qrnn.system.atomic import write_atomically
 
 CLASSES = 10
 
@@ -60,6 +66,7 @@ def main() -> None:
         ("weights", 8),
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--records", type=Path, help="folder in which the figures are kept")
     given = parser.parse_args()
     torch.manual_seed(0)
     x, labels = torch.randn(given.clips, given.steps, given.features), torch.randint(0, CLASSES, (given.clips,))
@@ -87,6 +94,19 @@ def main() -> None:
     for name, found in seconds.items():
         wall, cpu = np.median(found, axis=0)
         print(f"{name:20} {wall:8.2f} {wall / base[0]:9.2f} {cpu:12.2f} {cpu / base[1]:9.2f}")
+    if given.records is not None:
+        chosen = {name: value for name, value in vars(given).items() if name != "records"}
+        record = {
+            "variant": "speed",
+            "revision": revision(),
+            "when": when(),
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "choices": chosen,
+            "seconds": {name: float(np.median(found[:, 0])) for name, found in seconds.items()},
+        }
+        given.records.mkdir(parents=True, exist_ok=True)
+        write_atomically(given.records / "speed.json", (json.dumps(record, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -49,8 +49,22 @@ MASKS = """## The noise suppressor at 4 bits, without labels
 """
 
 
+SPEED = """## Speed
+
+An epoch of training on {when} ({machine}, {threads} threads, revision {revision}), by `python tools/bench_qat.py --records FOLDER`: LSTM
+{hidden} on {clips} clips of {steps} steps of {features} features, batches of {batch}, weights of {weights} bits. The ways took turns, batch
+after batch; medians of {rounds} epochs.
+
+| way | s | of float |
+|---|---|---|
+{rows}
+"""
+
+
 def page(records: list[Record]) -> str:
     """Return the page."""
+    speed = [r for r in records if r["variant"] == "speed"]
+    records = [r for r in records if r["variant"] != "speed"]
     by_variant: dict[str, list[Record]] = {}
     for record in records:
         by_variant.setdefault(record["variant"], []).append(record)
@@ -59,6 +73,7 @@ def page(records: list[Record]) -> str:
     order = ("4 bits", "hard gates", "4 bits, hard gates", "step gates")
     tables = [_labelled(name, by_variant[name], floats) for name in order if name in by_variant]
     tables += [_masks(masks)] if masks else []
+    tables += [_speed(r) for r in speed]
     revisions = sorted({r["revision"] for r in records})
     seeds = sorted({r["seed"] for r in records})
     return PAGE.format(
@@ -119,6 +134,14 @@ def interval(lost: Any) -> tuple[float, float]:
     variance = ((lost**2).sum() + 2) / n - mean**2
     spread = 1.959964 * math.sqrt(variance / n)
     return 100 * (mean - spread), 100 * (mean + spread)
+
+
+def _speed(record: Record) -> str:
+    """Return the section of what tools/bench_qat.py measured."""
+    seconds = record["seconds"]
+    rows = [f"| {name} | {s:.2f} | {s / seconds['float']:.2f} |" for name, s in seconds.items()]
+    shown = {name: record[name] for name in ("when", "machine", "threads", "revision")}
+    return SPEED.format(rows="\n".join(rows), **shown, **record["choices"])
 
 
 def _masks(records: list[Record]) -> str:

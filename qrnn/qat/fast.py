@@ -70,11 +70,11 @@ def _given(made: DirectionPass, kernels: Any) -> loop.Given:
     real, H, P = values.real, made.layer.hidden_size, made.of_h.shape[2]
 
     def of(array: Any) -> Any:
-        return np.require(array, real, "CW")  # the loop is compiled once for all, so that types have to be the same
+        return _whole(array, real)
 
     def state(after: Any, before: Any, unit: float, most: float) -> Any:
         raw = np.round(before / unit) if unit != 1.0 else before
-        arrays = np.require(after, None, "CW"), np.require(raw, after.dtype, "CW")
+        arrays = _whole(after, None), _whole(raw, after.dtype)
         return loop.States(*arrays, of([unit]), most)
 
     none = np.zeros((0, 0), real)
@@ -88,11 +88,9 @@ def _given(made: DirectionPass, kernels: Any) -> loop.Given:
         cell=loop.Cell(family, layer.forget == "gate", layer.forget == "coupled", is_gru, after, layer.memory),
         H=H,
         places=np.array([_PLACES[gate] for gate in layer.gates]),
-        lengths=np.require(made.lengths, np.int64, "CW"),
-        gates=loop.Functions(
-            *(np.require(a, None, "CW") for a in values.looked_up(layer, made.number, steps.arguments))
-        ),
-        output=loop.Functions(*(np.require(a, None, "CW") for a in values.output(layer, made.number, steps.c))),
+        lengths=_whole(made.lengths, np.int64),
+        gates=loop.Functions(*(_whole(a, None) for a in values.looked_up(layer, made.number, steps.arguments))),
+        output=loop.Functions(*(_whole(a, None) for a in values.output(layer, made.number, steps.c))),
         shift=reading.cell_shift,
         h=state(steps.h, made.before[0], steps.h_unit, h_most),
         c=state(steps.c, made.before[1], steps.c_unit, c_most),
@@ -107,3 +105,8 @@ def _given(made: DirectionPass, kernels: Any) -> loop.Given:
         projection=loop.Projection(none.reshape(0, H) if p is None else of(p.weight), *own),
         of_h=of(made.of_h),
     )
+
+
+def _whole(array: Any, kind: Any) -> Any:
+    """Return an array in one piece that may be written: the loop is compiled once for all, so that types have to be the same."""
+    return np.require(array, kind, ["C", "W"])

@@ -50,9 +50,9 @@ class Projection(NamedTuple):
 class Cell(NamedTuple):
     """What kind of cell it is.
 
-    ``family``: `qrnn.qat.kernels.LSTM`, whose rows are the blocks i, f (with ``own_forget``), g, o; `GRU`, whose rows are r (with ``resets``), z, n, and
-    h' = z·h + (1 - z)·n; or `RNN`. ``coupled``: f is 1 - i. ``after``: r multiplies R·h + b, and not h. Without ``memory`` every step
-    begins anew.
+    ``family`` is one of `qrnn.qat.kernels`: ``LSTM``, whose rows are the blocks i, f (with ``own_forget``), g, o; ``GRU``, whose rows are
+    r (with ``resets``), z, n, and h' = z·h + (1 - z)·n; or ``RNN``. ``coupled``: f is 1 - i. ``after``: r multiplies R·h + b, and not h.
+    Without ``memory`` every step begins anew.
     """
 
     family: int
