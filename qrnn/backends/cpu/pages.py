@@ -6,6 +6,7 @@ its lines are spread evenly over the sets of a cache.
 
 from __future__ import annotations
 
+import math
 import mmap
 from contextlib import suppress
 from typing import Any
