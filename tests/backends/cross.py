@@ -18,9 +18,9 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
-from qrnn.backends.cpu import blocks, matrix
+from qrnn.backends.cpu import blocks, group_steps, matrix
 from qrnn.backends.cpu.isa import Isa, const, isa_named, load
-from qrnn.backends.cpu.kinds.dense import PARTS
+from qrnn.backends.cpu.kinds.dense import MOST_PARTS
 from qrnn.backends.cpu.parts import I64
 from qrnn.backends.cpu.steps import KernelVariant
 
@@ -115,7 +115,7 @@ def step_module(isa: Isa, phases: tuple[str, ...], variant: KernelVariant) -> ir
     """Every entry that the steps of a cell of these phases need, and that of dense layers."""
     module = ir.Module()
     module.triple = TRIPLE
-    values, moving, gates = len(blocks.STEP_ARGS), len(matrix.MOVING), blocks.PHASES[phases[0]].gates
+    values, moving, gates = len(blocks.STEP_ARGS), len(group_steps.MOVING), blocks.PHASES[phases[0]].gates
     _entry(module, "encode", (len(blocks.ENCODE_ARGS), 0), lambda b, *a: blocks.emit_encode(b, isa, *a))
     _entry(
         module,
@@ -128,7 +128,7 @@ def step_module(isa: Isa, phases: tuple[str, ...], variant: KernelVariant) -> ir
         module,
         "dense",
         dense,
-        lambda b, *a: matrix.emit_product(b, isa, PARTS, *a, variant=KernelVariant(), dense=True),
+        lambda b, *a: matrix.emit_product(b, isa, MOST_PARTS, *a, variant=KernelVariant(), dense=True),
     )
     for prefix, phase in (("", phases[0]), ("second_", phases[-1])):
         _entry(
@@ -137,7 +137,7 @@ def step_module(isa: Isa, phases: tuple[str, ...], variant: KernelVariant) -> ir
         )  # fmt: skip
         _entry(
             module, f"{prefix}group_step", (values, moving, 0, 0, 0),
-            lambda b, *a, phase=phase: matrix.emit_group_step(b, isa, phase, variant, *a),
+            lambda b, *a, phase=phase: group_steps.emit_group_step(b, isa, phase, variant, *a),
         )  # fmt: skip
     return module
 

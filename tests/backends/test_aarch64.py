@@ -24,10 +24,11 @@ from qrnn.backends.cpu.blocks import CELLS as STEPS
 from qrnn.backends.cpu.blocks import FORGETS, PHASES, STEP_ARGS, phases_of
 from qrnn.backends.cpu.functions import TABLE_AT
 from qrnn.backends.cpu.fused import encode as encode_one
+from qrnn.backends.cpu.group_steps import MOVING
 from qrnn.backends.cpu.isa import PLAIN, Isa, available_isas
 from qrnn.backends.cpu.jit import for_python
-from qrnn.backends.cpu.kinds.dense import PARTS, PackedDense
-from qrnn.backends.cpu.matrix import AHEAD, MOVING, ROWS_AHEAD, TILE
+from qrnn.backends.cpu.kinds.dense import MOST_PARTS, PackedDense
+from qrnn.backends.cpu.matrix import AHEAD, ROWS_AHEAD, TILE
 from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, KernelVariant
 from qrnn.model.kinds.dense import QuantDense
 from qrnn.model.kinds.recurrent.definition import CellKind
@@ -91,7 +92,12 @@ def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool)
     assembly, _ = built(phases, KernelVariant(simple, spans=spans))
     first, second = PHASES[phases[0]], PHASES[phases[-1]]
     alone = {"step": first.count, "second_step": second.count}
-    several = {"group_step": first.count, "second_group_step": second.count, "product": first.gates, "dense": PARTS}
+    several = {
+        "group_step": first.count,
+        "second_group_step": second.count,
+        "product": first.gates,
+        "dense": MOST_PARTS,
+    }
     for function, rows in (alone | several).items():
         inner = [loop for loop in loops(assembly, function) if any(line.startswith("sdot") for line in loop)]
         expected = {dots(rows, vectors) for vectors in ((1,) if function in alone else (1, TILE))}
@@ -116,7 +122,7 @@ def test_several_vectors_go_by_products_of_matrices(phases: tuple[str, ...]) -> 
     """Nothing in their inner loops but loads, smmla, two zips for every pair of loaded weights, and the loop's own count."""
     assembly, _ = built(phases, KernelVariant(True, spans={"l": "uusus", "s": "s"}.get(phases[0][0], "")), I8MM)
     phase = PHASES[phases[0]]
-    for function, rows in {"group_step": phase.count, "product": phase.gates, "dense": PARTS}.items():
+    for function, rows in {"group_step": phase.count, "product": phase.gates, "dense": MOST_PARTS}.items():
         inner = [loop for loop in loops(assembly, function) if any(line.startswith("smmla") for line in loop)]
         assert inner, function
         for loop in inner:

@@ -55,6 +55,20 @@ def test_conversions(gru: QuantModel, scale: tuple[float, ...], offset: tuple[in
         np.testing.assert_array_equal(cpu.dequantize(q, fmt), dequantize_array(q, fmt))
 
 
+@pytest.mark.parametrize("exponent", [-140, -127, -126, -15, 0, 112, 113])
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_float32_is_float64_rounded(gru: QuantModel, exponent: int, factor: float) -> None:
+    """Powers of two are multiplied in float32 where that is exact: below, products have less than float32's precision, and above no end."""
+    cpu = create_engine("cpu", gru, 1)
+    fmt = TensorFormat(3, True, 16, (factor * 2.0**exponent,), 32767)
+    for kind in (np.int16, np.int32):
+        ends = np.iinfo(kind)
+        q = np.array([[ends.min, ends.max, 1], [-1, 0, 12345]], kind)
+        with np.errstate(over="ignore"):
+            want = dequantize_array(q, fmt).astype(np.float32)
+        np.testing.assert_array_equal(cpu.dequantize(q, fmt, "f"), want)
+
+
 @pytest.mark.wide(cover=False, keep=20)
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("limit", [127, 2047, 32767])

@@ -46,38 +46,46 @@ from qrnn.model.kinds.recurrent.definition import Forget
 from qrnn.model.kinds.recurrent.quantized import PEEPHOLE_SHIFT_MAX, QuantRecurrentDefinition
 
 
-def _sums(step: Step, block: Any, first: int, count: int) -> tuple[list[Vec], list[Vec], list[Any]]:
-    """Return the inputs' parts, the recurrent parts and the pre_shifts of ``count`` gates from ``first`` on."""
-    b, isa, args = step.builder, step.isa, step.args
-    params, size, halves = block_params(step, block), 4 * isa.units, range(isa.halves)
-    if step.accumulators is None:
-        starts = step.biases(params, first, count, halves)
-        accs = step.dots(half_blocks(step, block, first, count), [args["now"]], count, starts)[0]
-    xs_base = b.add(args["xs"], b.mul(block, args["xs_block"]))
-    xs, hs, shifts = [], [], []
-    for k in range(count):
-        gate = first + k
+class Sums:
+    """The sums of a block's gates, requantized: ``sums[gate]`` has the inputs' part, the recurrent part and the pre_shift of a gate.
+
+    Of a sequence alone the products are made here, of all ``count`` gates from ``first`` on; of one of a group they were made before
+    (`Step.accumulators`), and a gate's are read when it is asked for.
+    """
+
+    def __init__(self, step: Step, block: Any, first: int, count: int) -> None:
+        self._step, self._first, self.params = step, first, block_params(step, block)
+        self._size = 4 * step.isa.units
+        self._xs = step.builder.add(step.args["xs"], step.builder.mul(block, step.args["xs_block"]))
+        self._found: dict[int, tuple[Vec, Vec, Any]] = {}
         if step.accumulators is None:
-            own = tuple(accs[k * isa.halves : (k + 1) * isa.halves])
-        else:
-            own = step.vector(b.add(step.accumulators, const(size * k)), *INT32).parts
-        hs.append(step.requantized(own, step.factors(params, gate)))
-        xs.append(step.vector(b.add(xs_base, const(size * gate)), *REQUANTIZED))
-        shifts.append(step.pre_shift(params, gate))
-    return xs, hs, shifts
+            halves = range(step.isa.halves)
+            starts = step.biases(self.params, first, count, halves)
+            accs = step.dots(half_blocks(step, block, first, count), [step.args["now"]], count, starts)[0]
+            for k in range(count):
+                self._found[first + k] = self._of(first + k, tuple(accs[k * len(halves) : (k + 1) * len(halves)]))
+
+    def place(self, gate: int) -> Any:
+        """Return where the products of a gate lie that were made before."""
+        return self._step.builder.add(self._step.accumulators, const(self._size * (gate - self._first)))
+
+    def _of(self, gate: int, products: Any) -> tuple[Vec, Vec, Any]:
+        step = self._step
+        h = step.requantized(products, step.factors(self.params, gate))
+        x = step.vector(step.builder.add(self._xs, const(self._size * gate)), *REQUANTIZED)
+        return x, h, step.pre_shift(self.params, gate)
+
+    def __getitem__(self, gate: int) -> tuple[Vec, Vec, Any]:
+        if gate not in self._found:
+            self._found[gate] = self._of(gate, self._step.vector(self.place(gate), *INT32).parts)
+        return self._found[gate]
 
 
-def _preactivation(step: Step, block: Any, gate: int, parts: tuple[Vec, Vec, Any]) -> Vec:
-    """Return the argument of a gate from its inputs' part, its recurrent part and its pre_shift."""
-    found: Vec = lift(cells.preactivation)(*parts)
+def _argument(step: Step, sums: Sums, gate: int, block: Any) -> Vec:
+    """Return the argument of a gate's function, the sum of its parts."""
+    found: Vec = lift(cells.preactivation)(*sums[gate])
     step.keep(found, block, gate)
     return found
-
-
-def _preactivations(step: Step, block: Any, first: int, count: int) -> list[Vec]:
-    """Return the pre-activations of ``count`` gates from ``first`` on."""
-    parts = zip(*_sums(step, block, first, count), strict=True)
-    return [_preactivation(step, block, first + k, own) for k, own in enumerate(parts)]
 
 
 def _finish(step: Step, block: Any, h: Vec) -> None:
@@ -86,42 +94,58 @@ def _finish(step: Step, block: Any, h: Vec) -> None:
     step.store_operand(h, block)
 
 
-def _peephole(step: Step, block: Any, gate: int, c: Vec) -> Vec:
+def _peephole(step: Step, params: Any, gate: int, c: Vec) -> Vec:
     """What a gate sees of the cell."""
-    params = block_params(step, block)
     weight = step.row_param(params, gate, PEEPHOLE, *INT16)
     shift = step.row_param(params, gate, PEEPHOLE_SHIFT, 0, PEEPHOLE_SHIFT_MAX)
     found: Vec = lift(cells.peephole)(c, weight, shift)
     return found
 
 
-def lstm_block(step: Step, block: Any, forget: Forget = "gate") -> None:
-    """Gates i, f, g, o; without f unless it is a gate of its own. A peephole of o sees the new cell, those of i and f the old one."""
-    g, o = (2, 3) if forget == "gate" else (1, 2)
-    xs, hs, shifts = _sums(step, block, 0, o + 1)
-    c_at = step.at(step.args["c"], block, 4 * step.isa.units)
+def _seeing(step: Step, sums: Sums, gate: int, block: Any, c: Vec) -> Vec:
+    """Return the argument of a gate with a peephole on the cell ``c``."""
+    x, h, shift = sums[gate]
+    found: Vec = lift(cells.preactivation)(x + _peephole(step, sums.params, gate, c), h, shift)
+    step.keep(found, block, gate)
+    return found
 
-    def argument(k: int, cell: Vec | None = None) -> Vec:
-        x = xs[k] if cell is None else xs[k] + _peephole(step, block, k, cell)
-        return _preactivation(step, block, k, (x, hs[k], shifts[k]))
 
-    old = step.vector(c_at, *INT32) if step.variant.peephole else None
-    pre = [argument(k, None if k == g else old) for k in range(o)]
-    if not step.variant.peephole:
-        pre.append(argument(o))
-    i = step.activate(0, pre[0])
+def _cell(step: Step, block: Any) -> Any:
+    """Return where the block's c lies."""
+    return step.at(step.args["c"], block, 4 * step.isa.units)
+
+
+def _lstm_argument(step: Step, sums: Sums, gate: int, block: Any, forget: Forget = "gate") -> Vec:
+    """Return the argument of an LSTM's gate before the new cell is there: a peephole of i or f sees the old one."""
+    if not step.variant.peephole or gate == _G[forget]:
+        return _argument(step, sums, gate, block)
+    return _seeing(step, sums, gate, block, step.vector(_cell(step, block), *INT32))
+
+
+_G = {"gate": 2, "one": 1, "coupled": 1}
+"""forget → the number of the LSTM's candidate: the gates are i, f, g, o, without f unless it is a gate of its own."""
+
+
+def _lstm_before(step: Step, forget: Forget) -> range:
+    """Return the gates of an LSTM that need no new cell: all but an o that has a peephole on it."""
+    g = _G[forget]
+    return range(g + 1 if step.variant.peephole else g + 2)
+
+
+def _lstm_after(step: Step, block: Any, sums: Sums, values: Sequence[Vec], forget: Forget) -> None:
+    """The new cell and state of an LSTM."""
+    g = _G[forget]
+    o = g + 1
+    i, candidate = values[0], values[g]
     f: Any = fixedpoint.Q15_ONE
     frac: Any = Q15
     if forget != "one":
-        own = forget == "gate"
-        f = step.activate(1, pre[1]) if own else lift(cells.coupled_forget)(i, step.gate_frac(INPUT_FRAC))
+        f = values[1] if forget == "gate" else lift(cells.coupled_forget)(i, step.gate_frac(INPUT_FRAC))
         frac = step.gate_frac(FORGET_FRAC)
-    candidate = step.activate(g, pre[g])
-    out = None if step.variant.peephole else step.activate(o, pre[o])
+    c_at = _cell(step, block)
     c = lift(cells.lstm_cell_state)(i, f, candidate, step.vector(c_at, *INT32), frac, step.format(PRODUCT))
     step.store(c, c_at)
-    if out is None:
-        out = step.activate(o, argument(o, c))
+    out = values[o] if len(values) > o else step.activate(o, _seeing(step, sums, o, block, c))
     finer = 2 if step.simple else 1 if step.variant.spans else 0
     a = step.activate(o + 1, lift(cells.lstm_output_argument)(c, step.format(ARGUMENT, finer)))
     shift = Q15 if step.simple and not step.variant.rescaled else step.format(HIDDEN)
@@ -134,23 +158,17 @@ def _blend(step: Step, block: Any, z: Vec, n: Vec) -> None:
     _finish(step, block, lift(cells.gru_hidden_state)(z, n, h, step.gate_frac(UPDATE_FRAC), shift))
 
 
-def gru_reset_after_block(step: Step, block: Any) -> None:
-    """linear_before_reset = 1: gates r, z, n."""
-    xs, hs, shifts = _sums(step, block, 0, 3)
-    pre = [_preactivation(step, block, k, (xs[k], hs[k], shifts[k])) for k in range(2)]
-    r = step.activate(0, pre[0])
-    z = step.activate(1, pre[1])
-    pre_n = lift(cells.candidate_after_reset)(xs[2], hs[2], r, step.gate_frac(RESET_FRAC), shifts[2])
-    step.keep(pre_n, block, 2)
-    n = step.activate(2, pre_n)
-    _blend(step, block, z, n)
+def _after_reset(step: Step, block: Any, sums: Sums, values: Sequence[Vec]) -> None:
+    """linear_before_reset = 1, from r and z: n, and the new state."""
+    x, h, shift = sums[2]
+    argument = lift(cells.candidate_after_reset)(x, h, values[0], step.gate_frac(RESET_FRAC), shift)
+    step.keep(argument, block, 2)
+    _blend(step, block, values[1], step.activate(2, argument))
 
 
-def gru_reset_before_r_block(step: Step, block: Any) -> None:
-    """linear_before_reset = 0, first phase: r and z; the operands of r·h go to ``reset``, z to ``z``."""
-    pre = _preactivations(step, block, 0, 2)
-    r = step.activate(0, pre[0])
-    z = step.activate(1, pre[1])
+def _before_reset(step: Step, block: Any, _sums: Sums, values: Sequence[Vec]) -> None:
+    """linear_before_reset = 0, first phase, from r and z: the operands of r·h go to ``reset``, z to ``z``."""
+    r, z = values
     h = step.vector(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED, 16)
     formats = (step.gate_frac(RESET_FRAC), step.format(H_SHIFT, *FRAC), step.format(H_LIMIT, 1, 32767))
     operand = lift(cells.reset_operand)(r, h, *formats)
@@ -158,41 +176,72 @@ def gru_reset_before_r_block(step: Step, block: Any) -> None:
     step.store(z, step.at(step.args["z"], block, 4 * step.isa.units))
 
 
-def gru_reset_before_n_block(step: Step, block: Any) -> None:
+def _with_reset(step: Step, block: Any, sums: Sums, _values: Sequence[Vec]) -> None:
     """linear_before_reset = 0, second phase: n from all of ``reset``, given as ``now``."""
-    (pre,) = _preactivations(step, block, 2, 1)
-    n = step.activate(2, pre)
+    n = step.activate(2, _argument(step, sums, 2, block))
     z = step.vector(step.at(step.args["z"], block, 4 * step.isa.units), *step.bounds(1))
     _blend(step, block, z.narrowed(), n)
 
 
-def rnn_block(step: Step, block: Any) -> None:
+def _rnn(step: Step, block: Any, _sums: Sums, values: Sequence[Vec]) -> None:
     """The one gate h."""
-    (pre,) = _preactivations(step, block, 0, 1)
-    h = step.activate(0, pre)
-    _finish(step, block, lift(cells.rnn_hidden_state)(h, step.format(HIDDEN)))
+    _finish(step, block, lift(cells.rnn_hidden_state)(values[0], step.format(HIDDEN)))
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a step that needs no other unit's results: what it does with a block, and which gates' rows it multiplies."""
+    """A part of a step that needs no other unit's results: which gates' rows it multiplies, and what it does with a block.
 
-    block: Callable[[Step, Any], None]
+    ``before`` gives the gates whose values are computed each for itself (`value`); ``after`` computes from these what the phase stores.
+    """
+
+    after: Callable[[Step, Any, Sums, Sequence[Vec]], None]
+    before: Callable[[Step], range]
     roles: int
     """Gate functions of the whole cell; ``gates``, those of them that have rows."""
     gates: int
     first: int
     count: int
+    argument: Callable[[Step, Sums, int, Any], Vec] = _argument
+
+    def value(self, step: Step, sums: Sums, gate: int, block: Any) -> Vec:
+        """Return the value of a gate's function."""
+        return step.activate(gate, self.argument(step, sums, gate, block))
+
+    def block(self, step: Step, block: Any) -> None:
+        """Emit the phase for a block of one sequence alone."""
+        sums = Sums(step, block, self.first, self.count)
+        arguments = [self.argument(step, sums, gate, block) for gate in self.before(step)]
+        self.after(
+            step, block, sums, [step.activate(gate, x) for gate, x in zip(self.before(step), arguments, strict=True)]
+        )
+
+
+def _first(count: int) -> Callable[[Step], range]:
+    return lambda _: range(count)
+
+
+def _lstm(forget: Forget) -> Phase:
+    gates = _G[forget] + 2
+    return Phase(
+        partial(_lstm_after, forget=forget),
+        partial(_lstm_before, forget=forget),
+        gates + 1,
+        gates,
+        0,
+        gates,
+        partial(_lstm_argument, forget=forget),
+    )
 
 
 PHASES = {
-    "lstm": Phase(lstm_block, 5, 4, 0, 4),
-    "lstm_one": Phase(partial(lstm_block, forget="one"), 4, 3, 0, 3),
-    "lstm_coupled": Phase(partial(lstm_block, forget="coupled"), 4, 3, 0, 3),
-    "gru_reset_after": Phase(gru_reset_after_block, 3, 3, 0, 3),
-    "gru_reset_before_r": Phase(gru_reset_before_r_block, 3, 3, 0, 2),
-    "gru_reset_before_n": Phase(gru_reset_before_n_block, 3, 3, 2, 1),
-    "rnn": Phase(rnn_block, 1, 1, 0, 1),
+    "lstm": _lstm("gate"),
+    "lstm_one": _lstm("one"),
+    "lstm_coupled": _lstm("coupled"),
+    "gru_reset_after": Phase(_after_reset, _first(2), 3, 3, 0, 3),
+    "gru_reset_before_r": Phase(_before_reset, _first(2), 3, 3, 0, 2),
+    "gru_reset_before_n": Phase(_with_reset, _first(0), 3, 3, 2, 1),
+    "rnn": Phase(_rnn, _first(1), 1, 1, 0, 1),
 }
 
 CELLS = {
@@ -257,6 +306,22 @@ def emit_step(
             step.first_products = tiles.products_beside(step, builder.sub(block, first))
         phase.block(step, builder.select(back, builder.sub(mirror, block), block))
 
+
+def emit_copy(builder: Any, values: Sequence[Any]) -> None:
+    """Copy so many int16 to an address, from an address: vectors by loads and stores, as a call of memcpy takes longer than a few of them."""
+    (to, at, count), b = values, builder
+    kind, size = vector_type(COPIED, 16), const(2 * COPIED)
+    whole, rest = b.sdiv(count, const(COPIED)), b.srem(count, const(COPIED))
+    with for_range(b, const(0), whole) as k:
+        offset = b.mul(k, size)
+        store(b, load(b, b.add(at, offset), kind), b.add(to, offset))
+    with b.if_then(b.icmp_signed(">", rest, const(0))):
+        behind = b.mul(whole, size)
+        copy_int16(b, b.add(to, behind), b.add(at, behind), rest)
+
+
+COPIED = 32
+"""int16 that are copied at once."""
 
 ENCODE_ARGS = ("x", "x_step", "columns", "tail", "out", "out_step", "shift", "limit", "groups", "byte_parts")
 """What `emit_encode` takes by name: addresses of int16 and of bytes and how far apart vectors are; columns of a vector; room for a block of

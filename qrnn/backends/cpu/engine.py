@@ -13,7 +13,7 @@ from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.defined import chooser
 from qrnn.backends.cpu.isa import choose_isa, find_isa
 from qrnn.backends.cpu.kinds import run_of
-from qrnn.backends.cpu.layer_calls import flows_of
+from qrnn.backends.cpu.layer_calls import flows_of, whole_output
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.native import DEFAULT, Code
 from qrnn.backends.cpu.scales import scaling
@@ -75,14 +75,13 @@ class CpuEngine(Engine):
 
     def dequantize(self, q: Int16Array | Int32Array, fmt: TensorFormat, real: str = FLOAT64) -> FloatArray:
         """Return the real values of integers; see `Engine.dequantize`."""
-        scales, offsets = fmt.scales_and_offsets
-        if len(scales) > 1:
+        if len(fmt.scales_and_offsets[0]) > 1:
             return super().dequantize(q, fmt, real)
         flat = np.ascontiguousarray(q.reshape(-1, q.shape[-1]))
         out = np.empty(flat.shape, real)
 
         def make(control: Int64Array, arrays: Sequence[Any]) -> Call:
-            return self.tasks.call("boundary", "dequantize_whole", control, *arrays, scales, offsets)
+            return whole_output(self.tasks, control, fmt, *arrays)
 
         how = Reused(("dequantize", fmt.scale, fmt.offset, q.dtype.char, real), make, 1)
         self.tasks.in_tasks((out, flat), how, flat.shape[1], self.tasks.tuning.boundary_task_values)

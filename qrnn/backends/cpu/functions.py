@@ -100,6 +100,7 @@ class Function:
         self._builder, self._lanes, self._lookup, self._variant = builder, lanes, lookup, variant
         self._kind, *self._fields = (builder.trunc(word, I32) for word in columns)
         self._table, self._tilt = table[0], builder.trunc(table[1], I32)
+        self._held: list[Any] | None = None
 
     @classmethod
     def packed(cls, builder: Any, address: Any, lanes: int, lookup: Lookup, variant: int | None) -> Function:
@@ -113,6 +114,11 @@ class Function:
         places = (g.KIND, *range(FIRST_COLUMN, g.PARAMS))
         columns = [load(builder, builder.add(params, const(8 * column)), I64, 8) for column in places]
         return cls(builder, columns, (table, const(0)), lanes, Lookup.WIDE, kind)
+
+    def hold(self, held: bool) -> None:
+        """Load a table that is looked up in registers here, for what is emitted from here on; or let each call load it again."""
+        table = held and self._lookup is Lookup.REGISTERS and self._variant in (PLAIN, g.ODD, g.TABLE)
+        self._held = tables.registers(self._builder, self._table) if table else None
 
     def __call__(self, x: Vec, bounds: Bounds) -> Vec:
         """The function at x, int16; its values lie within ``bounds``."""
@@ -138,7 +144,7 @@ class Function:
     def _of(self, variant: int, x: Vec, bounds: Bounds) -> Vec:
         tilted = self._lookup.has_int16_lanes and variant != PLAIN
         tilt = Vec.scalar(self._builder, self._tilt, self._lanes, -1, 1) if tilted else None
-        table = Table(self._builder, self._table, self._lookup, bounds, tilt)
+        table = Table(self._builder, self._table, self._lookup, bounds, tilt, self._held)
         row = _Row(self._builder, self._lanes, variant, self._fields, bounds)
         found: Vec = lift(g.evaluate)(x, [row], [table], 0)
         return found.proved(*bounds)

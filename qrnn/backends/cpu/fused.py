@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from qrnn.arithmetic.fixedpoint import to_operand
-from qrnn.backends.cpu import blocks, matrix
+from qrnn.backends.cpu import blocks, group_steps, matrix
 from qrnn.backends.cpu.beside import Tiles
-from qrnn.backends.cpu.isa import Isa, copy_int16, isa_named
+from qrnn.backends.cpu.isa import Isa, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.matrix import AHEAD, GROUP_LEAST, ROWS_AHEAD, VECTORS
 from qrnn.backends.cpu.memory import address
@@ -61,12 +61,12 @@ def second_phase(values: Any, first: int, last: int, back: int) -> None:
 
 
 def group_step(values: Any, strides: Any, sums: int, active: int, last: int) -> None:
-    """`matrix.emit_group_step` of the first phase."""
+    """`group_steps.emit_group_step` of the first phase."""
     raise NotImplementedError
 
 
 def group_second_phase(values: Any, strides: Any, sums: int, active: int, last: int) -> None:
-    """`matrix.emit_group_step` of the second."""
+    """`group_steps.emit_group_step` of the second."""
     raise NotImplementedError
 
 
@@ -127,7 +127,7 @@ def release(config: int) -> None:
 
 
 def copy_units(values: Any) -> None:
-    """`isa.copy_int16` to an address, from an address, of so many: compiled slices go element by element."""
+    """`blocks.emit_copy` to an address, from an address, of so many: compiled slices go element by element."""
     raise NotImplementedError
 
 
@@ -397,7 +397,7 @@ def shared_parts(isa: Isa) -> dict[str, Any]:
     """What every template for an instruction set needs: the operands' encoding, copies, AMX's tiles."""
     return {
         "encode_vectors": emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2),
-        "copy_units": emitted(lambda b, values: copy_int16(b, *values), 1),
+        "copy_units": emitted(blocks.emit_copy, 1),
         "configure": emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1),
         "release": emitted(lambda b, _: matrix.emit_release(b, isa), 1),
     }
@@ -421,7 +421,7 @@ def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVa
     isa = isa.with_int16_lanes() if hh.lookup.has_int16_lanes else isa
     first, second = phases[0], phases[-1]
     space = globals() | shared_parts(isa)
-    step, group = blocks.emit_step, matrix.emit_group_step
+    step, group = blocks.emit_step, group_steps.emit_group_step
     space["step_blocks"] = emitted(lambda b, *a: step(b, isa, first, hh, *a), 4)
     if isa.beside and ih.bits == hh.bits == 8 and isa.halves == 2:
         space["step_beside"] = emitted(lambda b, *a: _step_beside(b, isa, first, ih, hh, *a), 5)

@@ -13,10 +13,10 @@ import numpy as np
 
 from qrnn.backends.base import ModelRows, StreamRows
 from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.scales import scaling
+from qrnn.backends.cpu.scales import exact_float32, scaling
 from qrnn.backends.cpu.tasks import Tasks
 from qrnn.model.float_model import GraphOutput
-from qrnn.model.parts import FloatArray, Int64Array
+from qrnn.model.parts import FloatArray, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
 
 USERS = 1
@@ -93,7 +93,7 @@ class LayerCalls(ABC):
         for tensor, indices, positions in output.parts:
             numbers, q = self.model.tensors[tensor].scales_and_offsets, self.tensors[tensor]
             if tensor == whole and len(numbers[0]) == 1:
-                calls.append(self.tasks.call("boundary", "dequantize_whole", place, out, q, *numbers))
+                calls.append(whole_output(self.tasks, place, self.model.tensors[tensor], out, q))
                 continue
             which = as_int64(indices), as_int64(positions)
             calls.append(self.tasks.call("boundary", "dequantize", place, out, q, *numbers, *which))
@@ -174,6 +174,14 @@ class SequenceCalls(LayerCalls):
     def lengths(self, tensor: str) -> Int64Array:
         """Return how many steps of each sequence a tensor over time has, [N]."""
         return np.full(self.rows.size, self.steps[tensor], np.int64)
+
+
+def whole_output(tasks: Tasks, place: Int64Array, fmt: TensorFormat, out: FloatArray, q: Any) -> Call:
+    """Return the call that writes the real numbers of all of a tensor's rows, which have one scale."""
+    scales, offsets = fmt.scales_and_offsets
+    if exact_float32(fmt, q, out):
+        return tasks.call("boundary", "dequantize_float32", place, out, q, scales.astype(np.float32))
+    return tasks.call("boundary", "dequantize_whole", place, out, q, scales, offsets)
 
 
 def as_int64(indices: Any) -> Int64Array:

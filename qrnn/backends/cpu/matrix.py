@@ -16,7 +16,6 @@ from llvmlite import ir
 
 from qrnn.arithmetic import fixedpoint
 from qrnn.backends.cpu.block_sizes import AMX_LEAST
-from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS
 from qrnn.backends.cpu.isa import Isa, const, load, store
 from qrnn.backends.cpu.parts import constant, for_range, function_of, vector_type
 from qrnn.backends.cpu.steps import BIAS, INT32, KernelVariant, Step, block_params, half_blocks
@@ -296,38 +295,3 @@ def emit_product(
                         found = lift(fixedpoint.saturate16_shifted)(found, shift)
                     out = b.add(b.add(to, b.mul(row, args["out_stride"])), const(size * gate))
                     step.store(found, out, out_bits)
-
-
-MOVING = ("now", "following", "reset", "z", "xs", "h", "c")
-"""The arguments of a step that each sequence of a group has of its own, a stride apart."""
-
-
-def emit_group_step(
-    builder: Any,
-    isa: Isa,
-    name: str,
-    variant: KernelVariant,
-    values: Sequence[Any],
-    strides: Sequence[Any],
-    sums: Any,
-    active: Any,
-    last: Any,
-) -> None:
-    """One time step of the first ``active`` sequences of a group, all blocks below ``last``.
-
-    ``strides``: bytes between two sequences, for each of `MOVING`; ``sums`` as for `emit_product`.
-    """
-    phase = PHASES[name]
-    given = dict(zip(STEP_ARGS, values, strict=True))
-    stride = dict(zip(MOVING, strides, strict=True))
-    step = Step(builder, isa, given, phase.gates, variant)
-    step.read_ahead(phase.roles)
-    b = builder
-    with for_range(b, const(0), last) as block:
-        step.args = given
-        rows = rows_of(step, block, phase.first, phase.count)
-        accumulate(step, rows, given["now"], stride["now"], sums, active)
-        with for_range(b, const(0), active) as n:
-            step.args = given | {key: b.add(given[key], b.mul(n, stride[key])) for key in MOVING}
-            step.accumulators = b.add(sums, b.mul(n, const(4 * isa.units * phase.count)))
-            phase.block(step, block)

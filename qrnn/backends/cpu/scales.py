@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,19 @@ from qrnn.model.parts import FloatArray, TensorFormat
 
 NARROW = 127
 """The largest |q + offset| with which products of float32 decide nearly always: the error grows with it."""
+
+EXACT_SCALES = (2.0**-126, 2.0**112)
+"""The least and the largest power of two whose products with an int16 but 0 are float32's numbers of full precision."""
+
+
+def exact_float32(fmt: TensorFormat, q: Any, out: Any) -> bool:
+    """Return whether q · scale in float32 is the real number of every int16 of a tensor, which is then written to ``out`` as it is."""
+    scales, offsets = fmt.scales_and_offsets
+    if q.dtype != np.int16 or out.dtype != np.float32 or len(scales) > 1 or offsets[0] != 0:
+        return False
+    scale = float(scales[0])
+    return math.frexp(scale)[0] == 0.5 and EXACT_SCALES[0] <= scale <= EXACT_SCALES[1]
+
 
 Scaling = tuple[FloatArray, FloatArray, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 

@@ -111,6 +111,11 @@ class Step:
             function = self.variant.functions[role] if self.variant.functions else None
             self._functions[role] = Function.packed(b, record, self.isa.units, self.variant.lookup, function)
 
+    def hold(self, *roles: int) -> None:
+        """Keep the tables of these gate functions in registers from here on, where they fit; and no others any longer."""
+        for role, function in self._functions.items():
+            function.hold(role in roles)
+
     def at(self, base: Any, index: Any, size: int, offset: int = 0) -> Any:
         """Base + index · size + offset."""
         b = self.builder

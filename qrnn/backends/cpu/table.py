@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -74,6 +75,12 @@ def pack(
     return found.reshape(-1).view(np.int32), tilt
 
 
+def registers(builder: Any, address: Any) -> list[Any]:
+    """Load a table of `Lookup.REGISTERS`: entries in four registers, differences in four others."""
+    kind = vector_type(INT16_LANES, 16)
+    return [load(builder, builder.add(address, const(64 * k)), kind) for k in range(2 * SMALL_TABLE // INT16_LANES)]
+
+
 class Table:
     """A gate's table for `gates.piecewise_linear`: an entry and the difference to the next are found by one lookup.
 
@@ -81,8 +88,16 @@ class Table:
     """
 
     def __init__(
-        self, builder: Any, address: Any, lookup: Lookup, outputs: tuple[int, int], tilt: Vec | None = None
+        self,
+        builder: Any,
+        address: Any,
+        lookup: Lookup,
+        outputs: tuple[int, int],
+        tilt: Vec | None = None,
+        held: Sequence[Any] | None = None,
     ) -> None:
+        """``held`` are the `registers` of the table, where they were loaded before."""
+        self._held = held
         self.builder, self.address, self.lookup, self.outputs, self._tilt = builder, address, lookup, outputs, tilt
         self.bounds = (-32768, 32768 if lookup is Lookup.WIDE else 32767)
         """The bounds of a table's entries in 32-bit lanes."""
@@ -154,9 +169,10 @@ class Table:
         (index,) = k.like(16)
         upper = b.icmp_signed("!=", b.and_(index, constant(kind, 64)), ir.Constant(kind, None))
 
+        parts = self._held or registers(b, self.address)
+
         def found(first: int) -> Any:
-            parts = [load(b, b.add(self.address, const(64 * (first + j))), kind) for j in range(4)]
-            low, high = (p.permuted_int16(b, parts[j], index, parts[j + 1]) for j in (0, 2))
+            low, high = (p.permuted_int16(b, parts[j], index, parts[j + 1]) for j in (first, first + 2))
             return b.select(upper, high, low)
 
         return found(0), found(4)

@@ -9,6 +9,7 @@ import numpy as np
 
 from qrnn.backends.cpu.calls import Call
 from qrnn.backends.cpu.defined import choice_call
+from qrnn.backends.cpu.layer_calls import whole_output
 from qrnn.backends.cpu.layer_run import LayerRunner
 from qrnn.backends.cpu.matrix import GROUP_LEAST
 from qrnn.backends.cpu.native import Collector
@@ -60,8 +61,7 @@ def _padded(engine: LayerRunner) -> Iterator[Call]:
         for tensor, _, _ in output.parts:
             fmt = model.tensors[tensor]
             kind = np.int32 if tensor in cells else np.int16
-            numbers = fmt.scales_and_offsets
-            if len(numbers[0]) == 1:
+            if len(fmt.scales_and_offsets[0]) == 1:
                 for real in REAL:
                     rows = np.zeros((1, fmt.features), real), np.zeros((1, fmt.features), kind)
-                    yield engine.tasks.call("boundary", "dequantize_whole", place, *rows, *numbers)
+                    yield whole_output(engine.tasks, place, fmt, *rows)

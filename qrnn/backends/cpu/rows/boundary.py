@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from qrnn.backends.cpu.jit import jit
 from qrnn.backends.cpu.python_calls import FIRST, LAST, STATUS
 from qrnn.backends.cpu.real_rows import quantize_rows
@@ -32,6 +34,15 @@ def dequantize_whole(place: Any, out: Any, q: Any, scale: Any, offset: Any) -> N
     for m in range(place[FIRST], place[LAST]):
         for k in range(q.shape[1]):
             out[m, k] = to_reals(q[m, k], one, plus)
+
+
+@jit
+def dequantize_float32(place: Any, out: Any, q: Any, scale: Any) -> None:
+    """out[m] = q[m] · scale[0] in float32, for numbers with which that is exact (`qrnn.backends.cpu.scales.exact_float32`)."""
+    one = scale[0]
+    for m in range(place[FIRST], place[LAST]):
+        for k in range(q.shape[1]):
+            out[m, k] = np.float32(q[m, k]) * one
 
 
 @jit
