@@ -41,7 +41,8 @@ LABELLED = """## {variant}
 MASKS = """## The noise suppressor at 4 bits, without labels
 
 `dtln_model_1`, `--weights 4`, calibrated on the first 400 frames of its clip, for training also on clips of the audio that
-`tools/finetune_sets.py` makes, on which it is trained by distillation. SQNR of the mask on the frames after the 400, which nothing has seen.
+`tools/finetune_sets.py` makes, with the spectra of speech and noise of these frames, on which it is trained by distillation. SQNR of the mask
+on the frames after the 400, which nothing has seen.
 
 | seed | without training | trained | epochs | s |
 |---|---|---|---|---|

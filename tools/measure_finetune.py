@@ -61,7 +61,7 @@ STEPPED = ("fsdd_lstm64",)
 FLOAT, MASK = "float", "noise suppressor"
 """The names of two more experiments: the float model trained equally long, and distillation of the noise suppressor at 4 bits."""
 
-EPOCHS = {"mnist_gru128x2": 6, MASK: 30}
+EPOCHS = {"mnist_gru128x2": 6, MASK: 8}
 MOST_EPOCHS = 12
 """The epochs of a set, and of those that `EPOCHS` does not name."""
 
@@ -159,7 +159,7 @@ def suppressed(one: Experiment, shared: Path, folder: Path) -> Record:
     path, calibration, clip = noise_suppressor(shared)
     model = qrnn.load_onnx(path)
     scheme = qrnn.Scheme(weights=4, activations="auto")
-    made = speech_like(CLIPS + JUDGED_CLIPS, 1000 + one.seed)
+    made = speech_like(CLIPS + JUDGED_CLIPS, 1000 + one.seed, calibration["input_2"])
     found = qrnn.finetune(
         model,
         {

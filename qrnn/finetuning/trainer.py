@@ -18,6 +18,7 @@ from qrnn.finetuning.losses import loss_of, powers
 from qrnn.finetuning.training import Training
 from qrnn.model.quant_model import QuantModel
 from qrnn.qat.arrays import model_arrays
+from qrnn.qat.scales import largest_of_rows
 
 MODULE, OPTIMIZER = "module.", "optimizer."
 """What the names of arrays in a trainer's state begin with."""
@@ -148,10 +149,13 @@ def begin_with(module: Any, untrained: QuantModel) -> None:
     """Set the parameters of a module to what the integers of ``untrained`` are worth, which were rounded with more care than to the nearest.
 
     The module has the same float model, scheme and formats. Its rows have the steps of their largest weights, so that rounding to the
-    nearest gives these integers again, but for a few of rows whose largest weight moved.
+    nearest gives these integers again, but for a few of rows whose largest weight moved. Learned scales begin with the largest weights of
+    these rows: with those of the rows before, refined weights beyond them would be clamped.
     """
     worth = Integers(untrained, model_parts(untrained)).weights(module.float_model)
     arrays = [array for own in model_arrays(worth).values() for array in own.values()]
     with torch.no_grad():
         for parameter, array in zip(module.weights.values(), arrays, strict=True):
             parameter.copy_(torch.from_numpy(array))
+        for name, scale in module.scales.items():
+            scale.copy_(torch.from_numpy(largest_of_rows(module.weights[name].double().numpy())))

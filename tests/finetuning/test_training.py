@@ -120,6 +120,8 @@ def test_training_begins_with_refined_integers() -> None:
     nearest = db(module.deploy())
     begin_with(module, refined)
     assert db(module.deploy()) > nearest + 0.8 * (db(refined) - nearest)
+    for name, scale in module.scales.items():  # no refined weight is beyond its row's scale, where it would be clamped
+        assert torch.equal(scale, module.weights[name].abs().amax(dim=1))
 
 
 def test_a_loss_that_is_no_number_changes_nothing() -> None:
