@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from fake_quantization import FakeQuantizedLstm
 from provenance import revision, when
 
 import qrnn
+from qrnn.running.bench import processor
 from qrnn.system.atomic import write_atomically
 
 CLASSES = 10
@@ -100,7 +100,7 @@ def main() -> None:
             "variant": "speed",
             "revision": revision(),
             "when": when(),
-            "machine": platform.machine(),
+            "machine": processor(),
             "threads": torch.get_num_threads(),
             "choices": chosen,
             "seconds": {name: float(np.median(found[:, 0])) for name, found in seconds.items()},
