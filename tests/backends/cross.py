@@ -33,7 +33,10 @@ EMULATOR = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
 BASE = 1 << 32
 """Where the image lies."""
 
-ENTRIES = ("copy", "encode", "product", "step", "second_step", "group_step", "second_group_step", "dense")
+DENSE = tuple(f"dense_{parts}" for parts in range(1, MOST_PARTS + 1))
+"""Products of a dense layer, by how many blocks of rows are multiplied together."""
+
+ENTRIES = ("copy", "encode", "product", "step", "second_step", "group_step", "second_group_step", *DENSE)
 """What a program can call; the first is of the C program."""
 
 MAIN = r"""
@@ -43,12 +46,12 @@ MAIN = r"""
 #include <sys/mman.h>
 
 typedef void entry(int64_t *arguments);
-entry encode, product, step, second_step, group_step, second_group_step, dense;
+entry encode, product, step, second_step, group_step, second_group_step, dense_1, dense_2, dense_3, dense_4;
 
 static void copy(int64_t *a) { memcpy((void *)a[0], (void *)a[1], a[2]); }
 
 static entry *const entries[] = {
-    copy, encode, product, step, second_step, group_step, second_group_step, dense,
+    copy, encode, product, step, second_step, group_step, second_group_step, dense_1, dense_2, dense_3, dense_4,
 };
 
 int main(void) {
@@ -124,12 +127,13 @@ def step_module(isa: Isa, phases: tuple[str, ...], variant: KernelVariant) -> ir
         lambda b, *a: matrix.emit_product(b, isa, gates, *a, variant=replace(variant, peephole=False)),
     )
     dense = (len(matrix.PRODUCT_ARGS), 0, 0, 0)
-    _entry(
-        module,
-        "dense",
-        dense,
-        lambda b, *a: matrix.emit_product(b, isa, MOST_PARTS, *a, variant=KernelVariant(), dense=True),
-    )
+    for parts, name in enumerate(DENSE, 1):
+        _entry(
+            module,
+            name,
+            dense,
+            lambda b, *a, parts=parts: matrix.emit_product(b, isa, parts, *a, variant=KernelVariant(), dense=True),
+        )
     for prefix, phase in (("", phases[0]), ("second_", phases[-1])):
         _entry(
             module, f"{prefix}step", (values, 0, 0, 0),

@@ -27,7 +27,7 @@ from qrnn.backends.cpu.fused import encode as encode_one
 from qrnn.backends.cpu.group_steps import MOVING
 from qrnn.backends.cpu.isa import PLAIN, Isa, available_isas
 from qrnn.backends.cpu.jit import for_python
-from qrnn.backends.cpu.kinds.dense import MOST_PARTS, PackedDense
+from qrnn.backends.cpu.kinds.dense import PackedDense
 from qrnn.backends.cpu.matrix import AHEAD, ROWS_AHEAD, TILE
 from qrnn.backends.cpu.steps import DOTS_IN_FLIGHT, KernelVariant
 from qrnn.model.kinds.dense import QuantDense
@@ -96,7 +96,7 @@ def test_the_inner_loops_are_dot_products(phases: tuple[str, ...], simple: bool)
         "group_step": first.count,
         "second_group_step": second.count,
         "product": first.gates,
-        "dense": MOST_PARTS,
+        "dense_4": 4,
     }
     for function, rows in (alone | several).items():
         inner = [loop for loop in loops(assembly, function) if any(line.startswith("sdot") for line in loop)]
@@ -122,7 +122,7 @@ def test_several_vectors_go_by_products_of_matrices(phases: tuple[str, ...]) -> 
     """Nothing in their inner loops but loads, smmla, two zips for every pair of loaded weights, and the loop's own count."""
     assembly, _ = built(phases, KernelVariant(True, spans={"l": "uusus", "s": "s"}.get(phases[0][0], "")), I8MM)
     phase = PHASES[phases[0]]
-    for function, rows in {"group_step": phase.count, "product": phase.gates, "dense": MOST_PARTS}.items():
+    for function, rows in {"group_step": phase.count, "product": phase.gates, "dense_4": 4}.items():
         inner = [loop for loop in loops(assembly, function) if any(line.startswith("smmla") for line in loop)]
         assert inner, function
         for loop in inner:
@@ -377,7 +377,11 @@ def test_emulated_dense_layers(
     program.call("encode", (program.place(x), *encoding), vectors)
     out = (program.place(results), 2 * results.shape[1], 2 * results.shape[1] // len(params))
     program.call(
-        "dense", (*fixed, at_operands, row, *out, groups, byte_parts, program.place(sums)), vectors, 0, len(params)
+        f"dense_{params.shape[2]}",
+        (*fixed, at_operands, row, *out, groups, byte_parts, program.place(sums)),
+        vectors,
+        0,
+        len(params),
     )
     program.run(executables(STEPS["rnn"], KernelVariant(True), isa))
     want = create_engine("reference", model).rows(layer, x)
