@@ -137,7 +137,7 @@ def _rounded(values: Any, unit: float, limit: float, live: Any) -> None:
 
 @numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
 def _fill(rows: Any, value: Any) -> None:
-    """Set the first number of each row, and all others, to ``value``."""
+    """Set all numbers of some rows to ``value``."""
     for row in range(rows.shape[0]):
         for k in range(rows.shape[1]):
             rows[row, k] = value
@@ -153,14 +153,8 @@ def _copy(source: Any, target: Any, count: int) -> None:
 @numba.njit(**_OPTIONS)  # type: ignore[untyped-decorator]
 def back(first: int, last: int, given: Given, wanted: Wanted) -> None:
     """Go back through time, from the last step of each sequence to its first; see `qrnn.qat.loop_numbers`."""
-    cell, R, p, lengths, places, kind = (
-        given.cell,
-        given.R,
-        given.projection,
-        given.lengths,
-        given.places,
-        given.of_h.dtype,
-    )
+    cell, R, p, kind = given.cell, given.R, given.projection, given.of_h.dtype
+    lengths, places = given.lengths, given.places
     T, P, H, rows = given.of_h.shape[1], given.of_h.shape[2], given.H, len(wanted.bias_ih)
     projected, read_by_R, resets_h = len(p.weight) > 0, len(R) > 0, cell.resets and not cell.after
     is_lstm, sees, diagonal = cell.family == LSTM, len(given.peephole) > 0, len(given.diagonal) > 0
@@ -219,18 +213,8 @@ def back(first: int, last: int, given: Given, wanted: Wanted) -> None:
                             _SLOPES + places[gate],
                         )  # fmt: skip
                     if is_lstm:
-                        look_up_cell(
-                            given.output.arguments,
-                            given.output.tables,
-                            given.shift,
-                            n,
-                            t,
-                            at,
-                            count,
-                            w,
-                            _OWN,
-                            _OWN_SLOPE,
-                        )
+                        output = given.output
+                        look_up_cell(output.arguments, output.tables, given.shift, n, t, at, count, w, _OWN, _OWN_SLOPE)
                         _real(given.c, n, past, at, count, w, _BEFORE)
                         _inside(given.c, n, t, at, count, w, _LIVE)
                         _take(dc[b], at, count, w, _CARRIED)
@@ -258,10 +242,9 @@ def back(first: int, last: int, given: Given, wanted: Wanted) -> None:
                             for gate in range(len(places)):
                                 if places[gate] != 2:  # the candidate reads no c
                                     state = _STATE if places[gate] == 3 else _BEFORE
+                                    argument = _ARGUMENTS + places[gate]
                                     for u in range(count):
-                                        wanted.peephole[np.uintp(gate * H + at + u)] += (
-                                            w[_ARGUMENTS + places[gate], u] * w[state, u]
-                                        )
+                                        wanted.peephole[np.uintp(gate * H + at + u)] += w[argument, u] * w[state, u]
                     elif cell.family == GRU:
                         _real(given.h, n, past, at, count, w, _BEFORE)
                         if cell.after:
@@ -272,9 +255,8 @@ def back(first: int, last: int, given: Given, wanted: Wanted) -> None:
                             _give(w, _VALUES + _R, reset_value[b], at, count)
                             for u in range(count):
                                 reset[b, t, np.uintp(at + u)] = w[_VALUES + _R, u] * w[_BEFORE, u]
-                                w[_ARGUMENTS + _R, u] = (
-                                    w[_SLOPES + _R, u] * w[_BEFORE, u]
-                                )  # by r, of what comes through n
+                                # of r's argument; what comes through the rows of n is multiplied below
+                                w[_ARGUMENTS + _R, u] = w[_SLOPES + _R, u] * w[_BEFORE, u]
                     else:
                         _rnn(w)
                         if diagonal:
