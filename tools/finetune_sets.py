@@ -23,7 +23,7 @@ MNIST_TRAINED = 8000
 RATE, BLOCK, HOP = 16000, 512, 128
 """Samples in a second, samples of a frame, and from one frame to the next, of the noise suppressor DTLN."""
 
-CLIP_FRAMES, CLIPS, JUDGED_CLIPS, CALIBRATED_CLIPS = 200, 600, 12, 16
+CLIP_FRAMES, CLIPS, JUDGED_CLIPS, CALIBRATED_CLIPS = 200, 1200, 12, 16
 """Frames of a clip that is made; how many clips are trained on, how many judge epochs, and how many of the first say ranges too."""
 
 QUIET_SHARE, RMS_OF_QUIET = 0.15, 2.48

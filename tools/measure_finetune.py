@@ -61,7 +61,7 @@ STEPPED = ("fsdd_lstm64",)
 FLOAT, MASK = "float", "noise suppressor"
 """The names of two more experiments: the float model trained equally long, and distillation of the noise suppressor at 4 bits."""
 
-EPOCHS = {"mnist_gru128x2": 6, MASK: 8}
+EPOCHS = {"mnist_gru128x2": 6, MASK: 16}
 MOST_EPOCHS = 12
 """The epochs of a set, and of those that `EPOCHS` does not name."""
 
@@ -158,7 +158,7 @@ def suppressed(one: Experiment, shared: Path, folder: Path) -> Record:
     """Distil the noise suppressor at 4 bits from audio that is made here, and test it on the frames of the clip that nothing has seen."""
     path, calibration, clip = noise_suppressor(shared)
     model = qrnn.load_onnx(path)
-    scheme = qrnn.Scheme(weights=4, activations="auto")
+    scheme = qrnn.Scheme(weights=4, activations="16")
     made = speech_like(CLIPS + JUDGED_CLIPS, 1000 + one.seed, calibration["input_2"])
     found = qrnn.finetune(
         model,
