@@ -158,7 +158,7 @@ def suppressed(one: Experiment, shared: Path, folder: Path) -> Record:
     """Distil the noise suppressor at 4 bits from audio that is made here, and test it on the frames of the clip that nothing has seen."""
     path, calibration, clip = noise_suppressor(shared)
     model = qrnn.load_onnx(path)
-    scheme = qrnn.Scheme(weights=4, activations="16")
+    scheme = qrnn.Scheme(weights=4, activations=16)
     made = speech_like(CLIPS + JUDGED_CLIPS, 1000 + one.seed, calibration["input_2"])
     found = qrnn.finetune(
         model,
