@@ -225,6 +225,7 @@ class HybridPool(StreamPool):
         count = self._first.check_open(streams)
         self._count = count
         if not count:
+            check_mapping(inputs)
             kind = self._kind or type_of_inputs(self.hybrid.reals, inputs)
             return {o.name: np.zeros((0, *o.shape), kind) for o in self.hybrid.hybrid.outputs}
         before = [self.state(int(s)) for s in streams] if len(self._pools) > 1 else None

@@ -13,6 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from qrnn.arithmetic.reals import round_half_up
 from qrnn.qat.lookups import look_up, look_up_cell, read_number
 from qrnn.qat.loop_numbers import Given, Operand, States, Wanted
 from qrnn.qat.products import add_products
@@ -130,7 +131,7 @@ def _rounded(values: Any, unit: float, limit: float, live: Any) -> None:
     for u in range(len(values)):
         live[u] = 1
         if unit > 0:
-            whole = np.floor(values[u] / unit + 0.5)
+            whole = round_half_up(values[u] / unit)
             live[u] = abs(whole) <= limit
             values[u] = min(max(whole, -limit), limit) * unit
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.errors import DataError
-from qrnn.model.batch import as_array
+from qrnn.model.batch import as_array, check_mapping
 from qrnn.model.choosing import Sampling
 from qrnn.model.feedback import find_scored
 from qrnn.model.in_words import counted, port_lines
@@ -110,6 +110,7 @@ class StreamPool(Described):
         integers = self._integers
         if not count:
             model = self._session.model
+            check_mapping(inputs)
             kind = asked_type(self._real) or type_of_inputs(real_names(model.inputs), inputs)
             empty = {o.name: np.zeros((0, *model.step_shape(o)), kind) for o in model.outputs}
             return empty if integers is None else integers.of_outputs(empty)

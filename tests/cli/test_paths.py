@@ -87,7 +87,7 @@ NO_PATHS = {
     "only", "limit", "front", "jobs", "dask", "latency", "flash", "ram", "instructions", "cheapest", "most", "name", "emulate",
     "sequences", "compiler", "state", "fixed", "help", "json", "window", "library", "library_version",
     "cut_from", "cut_to", "float_parts", "prune", "package", "codes", "names", "scratch", "measure", "generate", "stop", "temperature", "top_k",
-    "top_p", "seed", "feed", "one_hot", "blank", "most_symbols", "scores", "short", "version", "quiet",
+    "top_p", "seed", "feed", "one_hot", "blank", "most_symbols", "scores", "short", "version", "quiet", "real",
     "bench", "baud", "serial", "timeout", "train_seconds", "train_seed", "train_epochs",
 }  # fmt: skip
 

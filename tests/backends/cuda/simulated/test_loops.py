@@ -250,7 +250,7 @@ def test_outputs_over_time_end_where_their_rows_do() -> None:
     x, lengths = extremes(rng, 2, 6, 2), np.array([6, 3])
     start = tuple(upload(state) for state in zero_states(layer, 2))
     run = on_device.run({"x": upload(x)}, {"pool": start}, Lengths.of(lengths))
-    y = outputs_of(on_device, run, False)["y"].copy_to_host()
+    y = outputs_of(on_device, run, False, "d")["y"].copy_to_host()
     assert y.shape == (2, 3, 3)
     np.testing.assert_array_equal(y, run.tensors["p"].copy_to_host() * 2.0**-12)
     assert y[1, 0].any()
