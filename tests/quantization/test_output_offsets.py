@@ -47,7 +47,9 @@ def lost(model: FloatModel, got: Any, given: dict[str, Any]) -> float:
 
 def converted(model: FloatModel, scheme: Scheme) -> float:
     """What a conversion with calibration data loses on other data."""
-    return lost(model, Session(quantize(model, data(1), scheme), "cpu").run(data(2), real="float64").outputs["y"], data(2))
+    return lost(
+        model, Session(quantize(model, data(1), scheme), "cpu").run(data(2), real="float64").outputs["y"], data(2)
+    )
 
 
 drawn = given(

@@ -274,7 +274,7 @@ def test_inputs_of_equal_lengths_may_have_other_padding() -> None:
     assert p.shape == (2, 4, 3)
     want = create_engine("reference", model).rows(model.layers[1], x[:, :4].reshape(8, 3), p.reshape(8, 3))
     np.testing.assert_array_equal(run.tensors["y"].copy_to_host(), want.reshape(2, 4, 3))
-    outputs = {name: value.copy_to_host() for name, value in outputs_of(on_device, run, False).items()}
+    outputs = {name: value.copy_to_host() for name, value in outputs_of(on_device, run, False, "d").items()}
     real = (np.arange(4) < lengths[:, None])[:, :, None]
     np.testing.assert_array_equal(outputs["y"], np.where(real, want.reshape(2, 4, 3), 0) * 2.0**-12)
     np.testing.assert_array_equal(outputs["both"], np.where(real, np.concatenate([x[:, :4], p], axis=2), 0) * 2.0**-12)
@@ -297,7 +297,7 @@ def test_states_beyond_their_limit_are_refused() -> None:
     with pytest.raises(
         DataError, match=r"state of layer 'pool': 1 values of phase are below 0 or above 1, expected 0…1"
     ):
-        engine.run_on_device(x, None, lambda *_: {"pool": start}, False, True)  # type: ignore[arg-type,return-value]
+        engine.run_on_device(x, None, lambda *_: {"pool": start}, False, True, None)  # type: ignore[arg-type,return-value]
 
 
 @pytest.mark.parametrize("kind", ["group_norm", "instance_norm", "running_norm"])
