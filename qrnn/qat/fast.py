@@ -13,6 +13,7 @@ import numpy as np
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.direction import Direction
 from qrnn.qat import loop_numbers as loop
+from qrnn.qat.numbers import Functions
 from qrnn.qat.passes import DirectionGradients, DirectionPass
 from qrnn.qat.spreading import spread_parts
 
@@ -89,8 +90,8 @@ def _given(made: DirectionPass, kernels: Any) -> loop.Given:
         H=H,
         places=np.array([_PLACES[gate] for gate in layer.gates]),
         lengths=_whole(made.lengths, np.int64),
-        gates=loop.Functions(*(_whole(a, None) for a in values.looked_up(layer, made.number, steps.arguments))),
-        output=loop.Functions(*(_whole(a, None) for a in values.output(layer, made.number, steps.c))),
+        gates=Functions(*(_whole(a, None) for a in values.looked_up(layer, made.number, steps.arguments))),
+        output=Functions(*(_whole(a, None) for a in values.output(layer, made.number, steps.c))),
         shift=reading.cell_shift,
         h=state(steps.h, made.before[0], steps.h_unit, h_most),
         c=state(steps.c, made.before[1], steps.c_unit, c_most),

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-
-class Functions(NamedTuple):
-    """Functions at every step; see `qrnn.qat.lookups.look_up`."""
-
-    arguments: Any
-    tables: Any
+from qrnn.qat.numbers import Functions
 
 
 class States(NamedTuple):

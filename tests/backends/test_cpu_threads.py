@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+from forked import answer_of_child
 from hypothesis import given
 from models import Shape
 
@@ -186,21 +185,7 @@ def test_a_forked_child_makes_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> N
     session, batch = Session(model, "cpu", 3, tuning=eager(3)), case.batch(model)
     want, _ = integers(session, batch)
     assert pool._pool is not None
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-    child = context.Process(target=_run_in_child, args=(session, batch, answers))
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # Python warns of forks in threaded processes: that is the test
-        child.start()
-    child.join(60)
-    alive = child.is_alive()
-    if alive:
-        child.kill()
-    assert not alive, "the child waits for threads that it does not have"
-    assert child.exitcode == 0
-    got = answers.get()
+    got = answer_of_child(_run_in_child, session, batch)
     for name, value in want.items():
         np.testing.assert_array_equal(value, np.asarray(got[name]).reshape(value.shape))
     pool._pool.shutdown()

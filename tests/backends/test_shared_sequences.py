@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -13,6 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from forked import answer_of_child
 from hypothesis import given
 from hypothesis import strategies as st
 from models import Shape
@@ -165,19 +164,7 @@ def test_a_forked_child_has_helper_threads_of_its_own() -> None:
     session, x = Session(model, "cpu", 2, tuning=eager(2)), {"x": _x(4, 9)}
     want = session.run(x).outputs["y"]
     assert team._helpers
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-    child = context.Process(target=_run_in_child, args=(session, x, answers))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks in processes with threads
-        child.start()
-    child.join(60)
-    alive = child.is_alive()
-    if alive:
-        child.kill()
-    assert not alive, "the child waits for threads that it does not have"
-    assert child.exitcode == 0
-    for got in answers.get():
+    for got in answer_of_child(_run_in_child, session, x):
         np.testing.assert_array_equal(want, np.asarray(got))
 
 
