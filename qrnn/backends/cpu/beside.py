@@ -14,23 +14,12 @@ from functools import partial
 from typing import Any
 
 from qrnn.backends.cpu.isa import Isa, const
+from qrnn.backends.cpu.matrix import PRODUCT_ARGS
 from qrnn.backends.cpu.parts import I64
 from qrnn.backends.cpu.steps import FirstProducts, KernelVariant, Step, block_params, half_blocks
 from qrnn.backends.cpu.weight_layouts import ByteLayout
 
-TILE_ARGS = (
-    "weights",
-    "params",
-    "operands",
-    "stride",
-    "out",
-    "out_stride",
-    "out_block",
-    "groups",
-    "first_block",
-    "first_tile",
-    "last_tile",
-)
+TILE_ARGS = (*PRODUCT_ARGS[:8], "first_block", "first_tile", "last_tile")
 """What `Tiles` takes by name: as in `matrix.PRODUCT_ARGS`; then the first block of the product, and which tiles are computed, the last one
 excluded."""
 
