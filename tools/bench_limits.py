@@ -7,6 +7,7 @@ reading; for multiply-adds AMX tiles, else AVX-512 VNNI, else a plain loop that 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -182,9 +183,21 @@ def _aligned(size: int) -> Any:
     return whole[start : start + size]
 
 
+class Cores:
+    """Gives each thread of a pool a core of its own, where the system allows it: else it may let two of them take turns on one."""
+
+    def __init__(self, threads: int) -> None:
+        self._left = sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, "sched_setaffinity") else []
+
+    def take(self) -> None:
+        """Keep the calling thread on the next core."""
+        if self._left:
+            os.sched_setaffinity(0, {self._left.pop()})
+
+
 def _best_rate(calls: Sequence[Callable[[int], Any]], work: float) -> float:
     """Return the most ``work`` per second that ``calls(repeats)`` do together, one per thread and all at once."""
-    with ThreadPoolExecutor(len(calls)) as pool:
+    with ThreadPoolExecutor(len(calls), initializer=Cores(len(calls)).take) as pool:
 
         def taken(repeats: int) -> float:
             return seconds(lambda: [done.result() for done in [pool.submit(call, repeats) for call in calls]])

@@ -10,7 +10,6 @@ gives any.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_limits import ACCUMULATORS, WORD, repeat_dot, repeat_read, repeat_vnni
+from bench_limits import ACCUMULATORS, WORD, Cores, repeat_dot, repeat_read, repeat_vnni
 from bench_rows import positive
 from bench_workloads import GATES, Case, inputs, network
 from llvmlite import binding
@@ -159,18 +158,6 @@ class _Reading:
         return repeat_read(self._start, self._chunks, repeats)
 
 
-class _Cores:
-    """Gives each thread of a pool a core of its own, where the system allows it: else it may let two of them take turns on one."""
-
-    def __init__(self, threads: int) -> None:
-        self._left = sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, "sched_setaffinity") else []
-
-    def take(self) -> None:
-        """Keep the calling thread on the next core."""
-        if self._left:
-            os.sched_setaffinity(0, {self._left.pop()})
-
-
 def time_row(row: Row, threads: int, number: int) -> None:
     """Time a row once with one thread and once with several; every other round the other way round."""
     order = (1, threads) if number % 2 == 0 else (threads, 1)
@@ -197,7 +184,7 @@ def time_loop(loop: Loop, pool: ThreadPoolExecutor) -> None:
 def measured(rows: Sequence[Row], loops: Sequence[Loop], threads: int, rounds: int) -> float | None:
     """Run the rounds, and return how many cores other processes used."""
     others = Others()
-    with ThreadPoolExecutor(threads, initializer=_Cores(threads).take) as pool:
+    with ThreadPoolExecutor(threads, initializer=Cores(threads).take) as pool:
         for number in range(rounds):
             for loop in loops:
                 time_loop(loop, pool)
