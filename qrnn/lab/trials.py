@@ -1,4 +1,4 @@
-"""The trials of a search: a configuration's accuracy is measured, and its cost comes from a model that counted figures correct."""
+"""The trials of a search: a configuration's accuracy is measured, and its cost is estimated until it is built."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from qrnn.accuracy.compare import compare
-from qrnn.devices.fit import CODE_BYTES
 from qrnn.errors import QuantizationError, UnsupportedError
 from qrnn.lab.axes import choices, label
 from qrnn.lab.budgets import ORDER, Bound, Cheapest
+from qrnn.lab.cost_estimates import CostEstimates
 from qrnn.lab.evaluate import Record, Setting, accuracy_figures, cost_figures, device_needs, made
 from qrnn.lab.kept_trials import KeptTrials
 from qrnn.lab.latency import latency_batch, measure_latency
-from qrnn.lab.moves import Space, gates_of
-from qrnn.lab.training import AXIS, epochs_of
+from qrnn.lab.moves import Space
+from qrnn.lab.training import epochs_of
 from qrnn.lab.trial import Trial
 from qrnn.model.file import save
 from qrnn.model.quant_model import QuantModel
@@ -40,10 +40,11 @@ class Trials:
     space: Space
     kept: KeptTrials | None = None
     tried: dict[Scheme, Trial | None] = field(default_factory=dict)
-    _changes: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Feature of a configuration (axis or gate, value) → instructions that it adds to the first trial's."""
-    _first: Trial | None = None
     trained_seconds: float = 0.0
+    costs: CostEstimates = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.costs = CostEstimates(self.setting.model, self.space)
 
     def trial(self, scheme: Scheme) -> Trial | None:
         """Measure a configuration's accuracy and estimate its cost; return None for a configuration that this model cannot have."""
@@ -58,10 +59,7 @@ class Trials:
         return self.tried[scheme]
 
     def count(self, trial: Trial) -> Trial:
-        """Build and run a trial for the target, where that can be done here, and replace the estimates.
-
-        The estimates of later trials are corrected by the first counted one.
-        """
+        """Build and run a trial for the target, where that can be done here, and replace the estimates of its cost."""
         if not trial.counted:
             if not trial.built:
                 trial.built_needs, _ = device_needs(self.setting, trial.quantized)
@@ -71,37 +69,20 @@ class Trials:
             needs = trial.needs = trial.built_needs
             trial.figures |= cost_figures(needs)
             trial.counted = needs is not None and needs.counted
-        if self._first is None:
-            self._first = trial
+            if needs is not None:
+                self.costs.add(trial.scheme, needs)
         return trial
 
     def learn(self, trial: Trial) -> None:
-        """Count a trial whose features differ from the first's; a single difference gives the cost of that feature for later trials."""
-        first = self._first
-        if first is None or not first.counted:
-            return
-        new = [f for f in self.features(trial.scheme).items() if f not in self.features(first.scheme).items()]
-        if not new or (len(new) == 1 and new[0] in self._changes):
-            return
-        self.count(trial)
-        if len(new) == 1 and trial.counted:
-            self._changes[new[0]] = trial.figures["instructions"] - first.figures["instructions"]
+        """Count a trial whose features no counted one has, where the first trial could be counted."""
+        if any(one.needs.counted for one in self.costs.built) and not self.costs.known(trial.scheme):
+            self.count(trial)
 
     def estimate_all(self) -> None:
         """Estimate again every cost that is not counted, by what was learnt."""
         for trial in self.tried.values():
             if trial is not None:
                 self._estimate(trial)
-
-    def features(self, scheme: Scheme) -> dict[str, str]:
-        """Return what instructions depend on: widths, the input's scheme, and the form of each gate.
-
-        The size of a table, the calibrator and training do not count.
-        """
-        forms = {key: value.split(":")[0] for key, value in gates_of(scheme, self.space.kinds).items()}
-        rest = {k: str(v) for k, v in choices(scheme).items() if k not in ("gates", "calibrator", "widths", AXIS)}
-        widths = {f"width {key}": width for key, width in scheme.widths}
-        return {**rest, **forms, **widths}
 
     def score(self, trial: Trial) -> tuple[float, ...]:
         """Return a key by which trials are sorted, less is better: shortfalls of all budgets, then the costs in their order, then the noise."""
@@ -152,19 +133,9 @@ class Trials:
         return trial
 
     def _estimate(self, trial: Trial) -> None:
-        """Estimate a cost that is not counted, by the target's cost model corrected by what was counted of the first trial."""
-        if trial.counted or trial.needs is None:
-            return
-        figures: dict[str, Any] = cost_figures(trial.needs)
-        first = self._first
-        if first is not None and first.needs is not None:
-            if first.needs.flash_bytes is not None and trial.needs.flash_bytes is None:
-                figures["flash_bytes"] += first.needs.flash_bytes - first.needs.constant_bytes - CODE_BYTES
-            if first.counted:
-                figures["ram_bytes"] += first.needs.stack_bytes or 0
-                learnt = [self._changes.get(f, 0.0) for f in self.features(trial.scheme).items()]
-                figures["instructions"] = first.figures["instructions"] + sum(learnt)
-        trial.figures |= figures
+        """Estimate a cost that is not counted, by the target's cost model and what was counted of other trials."""
+        if not trial.counted and trial.needs is not None:
+            trial.figures |= self.costs.figures(trial.scheme, trial.needs)
 
     def _latency(self, quantized: QuantModel) -> float:
         with tempfile.TemporaryDirectory(prefix="qrnn-") as temporary:

@@ -26,8 +26,8 @@ from qrnn.targets import Target, load_target
 
 _log = logging.getLogger(__name__)
 
-MOST_COUNTED = 12
-"""Models that are built at the end until one meets the budgets with counted figures, where estimates were too low."""
+MOST_COUNTED = 24
+"""Models that are built at the end, until the best one is counted; each corrects the estimates of those that are like it."""
 
 
 def tune(
@@ -89,8 +89,7 @@ def tune(
         _check(budgets, first, device)
         sensitivity = search.sensitivity(start)
         search.greedy(start, [move for move, _ in sensitivity])
-        search.local()
-        chosen = _counted_best(trials)
+        chosen = search.counted_best()
     _log.info("%s chosen, of %d configurations tried for %s", label(chosen.scheme), len(trials.tried), device.name)
     problems = _problems(trials, chosen)
     listed = [Sensitivity(str(move), differences) for move, differences in sensitivity]
@@ -106,7 +105,7 @@ def tune(
         len(trials.tried),
         device.name,
         chosen.training,
-        [trials.record(trial) for trial in trials.best()],
+        [trials.record(trial) for trial in sorted(trials.best(), key=lambda trial: trial is not chosen)],
         sum(trial is not None and trial.earlier for trial in trials.tried.values()),
     )
     if kept is not None:
@@ -149,6 +148,7 @@ class _Search:
             if trial is not None:
                 self.trials.learn(trial)
                 found.append((move, trial))
+        self.trials.costs.learn()
         self.trials.estimate_all()
         return [(move, changes(start.figures, trial.figures)) for move, trial in found]
 
@@ -179,17 +179,15 @@ class _Search:
                 return
             now = best
 
-
-def _counted_best(trials: Trials) -> Trial:
-    """Return the best trial, counted; where counting moves it down, the next one is counted."""
-    for _ in range(MOST_COUNTED):
-        best = trials.best()[0]
-        if best.counted:
-            break
-        trials.count(best)
-        if not best.counted:  # nothing can be counted here
-            return best
-    return next((trial for trial in trials.best() if trial.counted), trials.best()[0])
+    def counted_best(self) -> Trial:
+        """Search from the best trial so far, and count what is found; where that moves it behind another one, go on from there."""
+        for _ in range(MOST_COUNTED):
+            self.local()
+            best = self.trials.best()[0]
+            if best.counted or not self.trials.count(best).counted:  # the latter where nothing can be counted here
+                return best
+            self.trials.estimate_all()
+        return next((trial for trial in self.trials.best() if trial.counted), self.trials.best()[0])
 
 
 def _problems(trials: Trials, chosen: Trial) -> list[str]:

@@ -10,7 +10,9 @@ import pytest
 
 import qrnn
 from qrnn.devices import find_toolchain
+from qrnn.devices.measure import Needs
 from qrnn.errors import DataError, DeviceError
+from qrnn.lab.axes import label
 from qrnn.lab.budgets import Budgets, parse_amount
 from qrnn.lab.moves import Space, gates_of, moves, space, with_gates
 from qrnn.lab.tune import tune
@@ -191,6 +193,28 @@ def test_latency_can_be_what_is_cheapest(files: Path, board: Target, calibration
     )
     assert found.met
     assert found.figures["latency_us"] > 0
+
+
+def test_changes_that_do_not_add_up(
+    files: Path, board: Target, calibration: Any, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On this device narrow weights save instructions, and so do wide operands, but both together cost more than either."""
+    from qrnn.lab import trials
+
+    def needs_of(setting: Any, quantized: Any, count: bool = True) -> tuple[Needs, None]:
+        scheme = quantized.provenance.scheme
+        narrow = scheme["weights"] == 4 or scheme.get("widths", {}).get("/gru/GRU.W") == "4"
+        wide = scheme["activations"] == 16
+        instructions = 1000.0 - 100 * narrow - 300 * wide + 900 * (narrow and wide)
+        built = {"flash_bytes": 5000, "stack_bytes": 64, "instructions": instructions, "counted": True} if count else {}
+        return Needs(setting.target, 8, 900, 64, 64, **built), None
+
+    monkeypatch.setattr(trials, "device_needs", needs_of)
+    found = tune(files / "model.onnx", calibration, data, Budgets(min_sqnr=20.0), target=board, most=40)
+    assert found.counted
+    assert found.figures["instructions"] == 700.0
+    assert found.trials[0]["label"] == label(found.scheme)
+    assert found.trials[0]["counted"]
 
 
 @pytest.mark.matrix
