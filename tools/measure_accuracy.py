@@ -116,7 +116,7 @@ def row(case: Case) -> Row:
     quantized = qrnn.quantize(model, case.calibration)
     report = qrnn.compare(model, quantized, case.test, onnx_path=case.path)
     widths = parse_widths(quantized.provenance.scheme["widths"])
-    chosen = widths_text(tuple((key, width) for key, width in widths if width != "8")) or "8"
+    chosen = widths_text(tuple((key, width) for key, width in widths if width != "8")) or "none"
     schemes = (
         qrnn.Scheme(activations=16),
         qrnn.Scheme(gates="pwl:512", widths=widths),
