@@ -28,8 +28,8 @@ from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle
 from qrnn.errors import BackendError, DataError, QrnnError
 from qrnn.model.axes import from_graph, to_graph
-from qrnn.model.batch import as_array
 from qrnn.model.float_model import FloatModel
+from qrnn.model.user_values import as_array
 from qrnn.onnx_import import import_model
 from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.structure import LONGEST_NAME, check_structure

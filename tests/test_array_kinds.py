@@ -22,9 +22,10 @@ import qrnn.layers as ql
 from qrnn import DataError, Session
 from qrnn.accuracy.compare import compare
 from qrnn.conversion import quantize
-from qrnn.model.batch import as_array, make_batch
+from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.user_values import as_array
 from qrnn.quantization.scheme import Scheme
 
 N, T, F, VOCABULARY = 2, 3, 3, 7

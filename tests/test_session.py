@@ -344,9 +344,9 @@ def test_different_numbers_of_sequences() -> None:
 
 def test_wrong_sessions() -> None:
     model = small("rnn")
-    for threads in (0, -1):
-        with pytest.raises(DataError, match=f"threads={threads}, expected at least 1"):
-            Session(model, threads=threads)
+    for threads in (0, -1, 1.5, True, "2"):
+        with pytest.raises(DataError, match=f"threads={threads!r}, expected a whole number of at least 1"):
+            Session(model, threads=threads)  # type: ignore[arg-type]
     with pytest.raises(BackendError, match="backend 'tpu' is unknown; expected one of cpu, cuda, reference"):
         Session(model, "tpu")
 

@@ -13,7 +13,8 @@ import numpy as np
 import qrnn
 from qrnn.accuracy.metrics import sqnr_db, wilson_interval
 from qrnn.equations.oracle import run_oracle_batch
-from qrnn.model.batch import RESERVED, Batch, make_batch
+from qrnn.model.batch import Batch, make_batch
+from qrnn.model.given_lengths import RESERVED
 from qrnn.model.parts import FloatArray
 
 Arrays = dict[str, Any]

@@ -22,13 +22,14 @@ from qrnn.backends.base import Trace
 from qrnn.data_files.opening import DataFile
 from qrnn.equations.oracle import run_oracle_batch
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, check_type
+from qrnn.model.batch import Batch
 from qrnn.model.float_model import FloatModel, GraphOutput, check_float
 from qrnn.model.integers_only import check_integers
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import check_same_memory, check_same_source
 from qrnn.model.time import TimeAxis
+from qrnn.model.user_values import check_type
 from qrnn.quantization.floor import floor_of, floor_widths
 from qrnn.running.session import Session
 from qrnn.system.progress import Wanted, reporting

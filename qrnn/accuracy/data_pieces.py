@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from qrnn.accuracy.float_run import piece_size
 from qrnn.data_files.opening import DataFile
-from qrnn.model.batch import Batch, as_array, make_batch
+from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import FloatModel
+from qrnn.model.user_values import as_array
 from qrnn.quantization.floor import Features, FeatureSums, features_of
 
 Labels = npt.NDArray[Any] | None

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.errors import BackendError
-from qrnn.model.batch import shortest, time_axes
+from qrnn.model.batch import shortest
 from qrnn.model.boundary import dequantize_array, quantize_array
 from qrnn.model.definitions import PLAIN, plain, run_row_loops, run_step_loop
+from qrnn.model.given_lengths import time_axes
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop

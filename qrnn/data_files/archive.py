@@ -229,7 +229,9 @@ def check_arrays_fit(graph_inputs: tuple[GraphInput, ...], declared: Mapping[str
     """Refuse arrays that `make_batch` would refuse, as far as names, shapes and types tell."""
     import numpy as np
 
-    from qrnn.model.batch import check_fits, check_names, check_sizes, check_type, time_axes, with_time_axis
+    from qrnn.model.batch import check_fits, check_names, with_time_axis
+    from qrnn.model.given_lengths import check_sizes, time_axes
+    from qrnn.model.user_values import check_type
 
     check_names(graph_inputs, declared)
     declared, _ = with_time_axis(graph_inputs, declared, lambda _, array: array)

@@ -16,6 +16,7 @@ from qrnn.data_files.foreign import ParquetStore, ZarrStore, is_zarr
 from qrnn.data_files.stores import NpyStore, NpzStore, Store, npy_folder
 from qrnn.errors import DataError
 from qrnn.model.float_model import GraphInput
+from qrnn.model.user_values import check_count
 from qrnn.system.files import open_regular
 from qrnn.system.sizes import size_text
 
@@ -64,8 +65,8 @@ class DataFile:
 
         Each call begins with the first sequence, and ends what the call before it had begun. DataError names the file where it is damaged.
         """
-        if sequences is not None and (isinstance(sequences, bool) or sequences < 1):
-            raise DataError(f"sequences={sequences!r}, expected a whole number of at least 1")
+        if sequences is not None:
+            check_count("sequences", sequences)
         rows = sequences or self._rows()
         with refusing(self.path), self._store.readers() as readers:
             for start in range(0, self.size, rows):

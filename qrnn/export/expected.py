@@ -14,8 +14,9 @@ from qrnn.backends.base import Engine, Ran
 from qrnn.export.ports import Port
 from qrnn.export.replay import KINDS, Replayed, Vectors, read_back, sequence_length, sequence_steps
 from qrnn.export.source import Exported
-from qrnn.model.batch import Batch, make_batch, time_axes
+from qrnn.model.batch import Batch, make_batch
 from qrnn.model.boundary import quantize_array
+from qrnn.model.given_lengths import time_axes
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
 

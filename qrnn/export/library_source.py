@@ -14,7 +14,7 @@ from qrnn.errors import DataError, TargetError, UnsupportedError
 from qrnn.export.c_text import LICENCE, comment
 from qrnn.export.names import model_identifier
 from qrnn.export.source import Exported, export_source
-from qrnn.model.batch import time_axes
+from qrnn.model.given_lengths import time_axes
 from qrnn.model.quant_model import QuantModel
 from qrnn.targets import Target, load_target
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qrnn.export.names import Names
-from qrnn.model.batch import time_axes
 from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.given_lengths import time_axes
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.time import Axis
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from qrnn.export.code import Code
 from qrnn.export.names import Names
 from qrnn.export.ports import Place, StateField
-from qrnn.model.batch import time_axes
+from qrnn.model.given_lengths import time_axes
 from qrnn.model.quant_model import QuantModel
 
 

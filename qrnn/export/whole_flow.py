@@ -19,7 +19,7 @@ from qrnn.export.flow import Flow, Statements, code_of
 from qrnn.export.following import clocks
 from qrnn.export.ports import Place
 from qrnn.export.whole import Linear, Whole
-from qrnn.model.batch import time_axes
+from qrnn.model.given_lengths import time_axes
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.time import Axis, LengthRule
 

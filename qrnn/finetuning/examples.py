@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from qrnn.errors import DataError
 from qrnn.finetuning.goals import LABEL_LENGTHS, LABELS, Goal
-from qrnn.model.batch import Batch, as_array, check_type, make_batch, real_values
+from qrnn.model.batch import Batch, make_batch
 from qrnn.model.digest import array_digest
 from qrnn.model.float_model import FloatModel, GraphOutput
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.time import TimeAxis
+from qrnn.model.user_values import as_array, check_type, real_values
 
 FEW = 4
 """The least number of sequences of which some can be held out."""

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from qrnn.accuracy.deciding import deciding_output, threshold_of
 from qrnn.errors import DataError
-from qrnn.model.batch import as_array, check_mapping
 from qrnn.model.float_model import FloatModel, GraphOutput
 from qrnn.model.kinds.log_softmax import LogSoftmax
 from qrnn.model.kinds.softmax import Softmax
+from qrnn.model.user_values import as_array, check_mapping
 
 Kind = Literal["last", "each", "ctc", "targets", "float"]
 

@@ -18,10 +18,11 @@ from qrnn.hybrid.carried import Carried, together
 from qrnn.hybrid.inputs import as_place, carried_inputs
 from qrnn.hybrid.model import FloatPart, HybridModel
 from qrnn.hybrid.runtime import Runtime
-from qrnn.model.batch import Batch, as_array, make_batch
+from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import FloatArray
 from qrnn.model.time import TimeAxis
+from qrnn.model.user_values import as_array
 from qrnn.onnx_import.source import read_onnx
 from qrnn.running.session import Session
 

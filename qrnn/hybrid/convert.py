@@ -22,12 +22,14 @@ from qrnn.hybrid.multiply_adds import weight_bytes
 from qrnn.hybrid.places import Known, computes_by_steps, output_places
 from qrnn.hybrid.runtime import Runtime
 from qrnn.model.axes import to_graph
-from qrnn.model.batch import RESERVED, Batch, as_array, check_mapping, make_batch
+from qrnn.model.batch import Batch, make_batch
 from qrnn.model.float_model import FloatModel, GraphOutput
+from qrnn.model.given_lengths import RESERVED
 from qrnn.model.layer_sizes import multiply_adds
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.states import state_pairs
+from qrnn.model.user_values import as_array, check_mapping
 from qrnn.onnx_import.control import FixedValue
 from qrnn.quantization.scheme import Scheme
 

@@ -13,8 +13,10 @@ from qrnn.hybrid.inputs import carried_inputs
 from qrnn.hybrid.model import FloatPart
 from qrnn.hybrid.places import Known, input_place
 from qrnn.hybrid.runtime import Runtime
-from qrnn.model.batch import RESERVED, as_array, make_batch
+from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
+from qrnn.model.given_lengths import RESERVED
+from qrnn.model.user_values import as_array
 from qrnn.onnx_import.parts.cut import Cut
 
 

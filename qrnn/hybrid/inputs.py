@@ -11,9 +11,11 @@ import numpy as np
 from qrnn.errors import DataError
 from qrnn.hybrid.carried import Carried
 from qrnn.hybrid.places import Known, input_place
-from qrnn.model.batch import RESERVED, Batch, as_array, time_axes
+from qrnn.model.batch import Batch
 from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.given_lengths import RESERVED, time_axes
 from qrnn.model.time import TIME
+from qrnn.model.user_values import as_array
 
 if TYPE_CHECKING:
     from qrnn.hybrid.division import Division

@@ -16,10 +16,11 @@ from qrnn.hybrid.inputs import carried_inputs, part_data
 from qrnn.hybrid.model import FloatPart, HybridModel, IntegerPart
 from qrnn.hybrid.runtime import Runtime
 from qrnn.hybrid.stream import HybridPool, HybridStream
-from qrnn.model.batch import Batch, as_array, check_mapping, make_batch, with_time_axis, without_time_axis
+from qrnn.model.batch import Batch, make_batch, with_time_axis, without_time_axis
 from qrnn.model.in_words import port_lines
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.real_types import FLOAT64, as_type, asked_type, real_names, type_of_inputs
+from qrnn.model.user_values import as_array, check_mapping
 from qrnn.running.model_states import streams_of
 from qrnn.running.session import Session
 from qrnn.running.state import RunResult, State, checked_steps, last_steps

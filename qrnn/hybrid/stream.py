@@ -14,10 +14,11 @@ from qrnn.hybrid.carried import Carried
 from qrnn.hybrid.inputs import carried_inputs
 from qrnn.hybrid.model import FloatPart, HybridModel
 from qrnn.hybrid.runtime import Runtime
-from qrnn.model.batch import check_mapping, make_batch
+from qrnn.model.batch import make_batch
 from qrnn.model.in_words import port_lines
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.real_types import FLOAT64, asked_type, type_of_inputs
+from qrnn.model.user_values import check_count, check_mapping
 from qrnn.running.pool import StreamPool
 from qrnn.running.session import Session
 from qrnn.running.state import RunResult, State
@@ -97,8 +98,7 @@ class HybridStream(Stream):
     def __init__(
         self, session: PartsSession, size: int = 1, state: State | None = None, real: str | None = None
     ) -> None:
-        if size < 1:
-            raise DataError(f"size={size}, expected at least 1")
+        check_count("size", size)
         self.hybrid, self.size, self._kind, self._asked = session, size, asked_type(real), real
         kind = self._kind or FLOAT64
         self._streams = {name: own.stream(size, real="float64") for name, own in session.sessions.items()}

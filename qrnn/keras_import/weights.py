@@ -10,7 +10,7 @@ import numpy as np
 from qrnn.errors import ModelFileError
 from qrnn.keras_import.config import LayerConfig, Paths
 from qrnn.keras_import.hdf5 import Datasets
-from qrnn.model.batch import FLOAT32_MAX
+from qrnn.model.user_values import FLOAT32_MAX
 
 Array = np.ndarray[Any, Any]
 Wanted = Sequence[tuple[str, tuple[int, ...] | None]]

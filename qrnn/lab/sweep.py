@@ -21,6 +21,7 @@ from qrnn.lab.sweep_result import SweepResult
 from qrnn.lab.training import TrainingPlan, check_plan
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel, check_float
+from qrnn.model.user_values import check_count
 from qrnn.quantization.scheme import Scheme
 from qrnn.system.progress import Wanted, reporting
 from qrnn.targets import Target, load_target
@@ -62,8 +63,7 @@ def sweep(
 
     device = load_target(target) if isinstance(target, str) else target
     known_figures([], front_of)
-    if jobs < 1:
-        raise DataError(f"jobs={jobs}, expected at least 1")
+    check_count("jobs", jobs)
     schemes = configurations(device, vary, only_with, limit)
     path = None if isinstance(model, FloatModel) else model
     if not isinstance(model, str | os.PathLike):
@@ -127,8 +127,8 @@ def configurations(
     limit: int | None = None,
 ) -> list[Scheme]:
     """Return the configurations that `sweep` measures; DataError where there are none."""
-    if limit is not None and limit < 1:
-        raise DataError(f"limit={limit}, expected at least 1")
+    if limit is not None:
+        check_count("limit", limit)
     schemes = only(grid(Scheme(**target.scheme), vary), only_with or {})
     if not schemes:
         raise DataError("no configuration is left; expected at least one that has the values asked for")

@@ -20,6 +20,7 @@ from qrnn.lab.trials import Trials, changes
 from qrnn.lab.tune_result import Sensitivity, TuneResult
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel, check_float
+from qrnn.model.user_values import check_count
 from qrnn.quantization.scheme import Scheme
 from qrnn.system.progress import Wanted, reporting
 from qrnn.targets import Target, load_target
@@ -59,8 +60,7 @@ def tune(
 
     if cheapest not in get_args(Cheapest):
         raise DataError(f"cheapest={cheapest!r}, expected one of {', '.join(get_args(Cheapest))}")
-    if most < 1:
-        raise DataError(f"most={most}, expected at least 1")
+    check_count("most", most)
     device = load_target(target) if isinstance(target, str) else target
     if not isinstance(budgets, Budgets):
         raise DataError(f"budgets={budgets!r}, expected qrnn.Budgets, such as qrnn.Budgets(min_sqnr=30.0)")

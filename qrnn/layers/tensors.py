@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from qrnn.errors import DataError, UnsupportedError
 from qrnn.layers.checks import count, place
-from qrnn.model.batch import RESERVED
 from qrnn.model.float_model import GraphInput, TensorInfo
+from qrnn.model.given_lengths import RESERVED
 from qrnn.model.kinds.cell_values import CellValues
 from qrnn.model.kinds.recurrent import Recurrent as RecurrentLayer
 from qrnn.model.layer import Layer

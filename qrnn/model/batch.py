@@ -15,20 +15,16 @@ import numpy.typing as npt
 
 from qrnn.errors import DataError
 from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.given_lengths import RESERVED, checked_axes, lengths_by_axis, lengths_in, lengths_names
+from qrnn.model.given_lengths import time_axes as time_axes
 from qrnn.model.pad_values import is_padded, left_out
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.time import TIME, Axis, LengthRule, TimeAxis
+from qrnn.model.user_values import FLOAT32_MAX as FLOAT32_MAX
+from qrnn.model.user_values import as_array as as_array
+from qrnn.model.user_values import check_mapping as check_mapping
+from qrnn.model.user_values import check_type, real_values, token_values
 from qrnn.system.brief import Brief
-
-RESERVED = ("lengths", "labels")
-"""Names that a user's arrays may have beside those of the graph inputs: no graph input has one of them, but that of a model's own lengths."""
-
-LENGTHS_OF = "lengths."
-"""What the names of the lengths of single time axes begin with, for a model with several: ``lengths.past``, among a user's arrays."""
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-"""The largest magnitude of an input: ONNX models compute in float32."""
-
 
 FEW = 64
 """The most sequences for which Python's ``min`` finds the least length sooner than NumPy's does."""
@@ -194,80 +190,10 @@ def check_fits(graph_input: GraphInput, array: Any, expected: type) -> tuple[int
     return shape[:lead]
 
 
-def check_type(where: str, dtype: np.dtype[Any], expected: type) -> None:
-    """Raise DataError unless arrays of ``dtype`` hold numbers of the kind ``expected``, np.floating or np.integer; integers serve as both.
-
-    Spans of time, dates, truth values, complex numbers, texts, objects and records are no such numbers. NumPy counts timedelta64 among its
-    integers, so the decision is by the kind's letter.
-    """
-    if dtype.kind not in ("iuf" if expected is np.floating else "iu"):
-        what = "real numbers" if expected is np.floating else "integers"
-        raise DataError(f"{where}: type {dtype}, expected {what}; convert the array, for example with astype")
-
-
 def _checked(graph_input: GraphInput, value: object, expected: type) -> npt.NDArray[Any]:
     array = as_array(f"input {graph_input.name!r}", value)
     check_fits(graph_input, array, expected)
     return array
-
-
-_DLPACK_CUDA = (2, 13)
-"""DLPack's numbers of the devices of CUDA's own memory and of managed memory."""
-
-
-def on_cuda_device(value: object) -> bool:
-    """Return whether an array lies on a CUDA device: by the CUDA array interface, by DLPack, or by the mark of Numba and its simulator."""
-    if isinstance(value, np.ndarray):
-        return False
-    if getattr(value, "__cuda_ndarray__", False) or hasattr(value, "__cuda_array_interface__"):
-        return True
-    where = getattr(value, "__dlpack_device__", None)
-    return where is not None and int(where()[0]) in _DLPACK_CUDA
-
-
-def as_array(where: str, value: object) -> npt.NDArray[Any]:
-    """Return ``value`` as NumPy's array; DataError, which names ``where``, for what is no array."""
-    if type(value) is np.ndarray:
-        return value
-    if on_cuda_device(value):
-        raise DataError(
-            f"{where}: lies on a CUDA device; copy it to the host, or use backend 'cuda' and its run or step"
-        )
-    try:
-        array = np.asanyarray(value)
-    except ValueError:  # rows of different lengths
-        raise DataError(f"{where}: not an array; expected rows of one length") from None
-    except Exception as error:  # noqa: BLE001  # whatever another library's conversion raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{where}: {type(value).__name__} is not an array ({reason}); give a NumPy array") from None
-    if _has_mask(value) or isinstance(array, np.ma.MaskedArray):
-        raise DataError(
-            f"{where}: a masked array, whose mask would be lost; give filled(value), and lengths where the mask marks padding"
-        )
-    return np.asarray(array)
-
-
-def _has_mask(value: object) -> bool:
-    """Return whether a masked array is among nested lists; NumPy drops the masks of those when it makes one array of them."""
-    if isinstance(value, (list, tuple)):
-        return any(map(_has_mask, value))
-    return isinstance(value, np.ma.MaskedArray)
-
-
-def _first_bad(where: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], expected: str, first: int = 0) -> None:
-    if bad.any():
-        position = tuple(int(i) for i in np.argwhere(bad)[0])
-        place = [first + position[0], *position[1:]]
-        raise DataError(f"{where}: value {array[position]} at {place}, expected {expected}")
-
-
-def check_mapping(data: object) -> None:
-    """Raise DataError unless ``data`` maps texts to what should be arrays."""
-    if not isinstance(data, Mapping):
-        raise DataError(f"inputs: {type(data).__name__}, expected a mapping from the names of graph inputs to arrays")
-    for name in data:
-        if not isinstance(name, str):
-            raise DataError(f"inputs: key {name!r} of type {type(name).__name__}, expected the name of a graph input")
 
 
 def check_names(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -> None:
@@ -284,52 +210,6 @@ def check_names(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -
             raise DataError(
                 f"input {graph_input.name!r} is missing; expected an array {_shape_text(graph_input)} (the data has {sorted(data)})"
             )
-
-
-def time_axes(graph_inputs: tuple[GraphInput, ...]) -> tuple[str, ...]:
-    """Return the names of a model's time axes in the order of its inputs; the one name `TIME` where no input is over time."""
-    return tuple(dict.fromkeys(i.axis for i in graph_inputs if i.has_time)) or (TIME,)
-
-
-def check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
-    """Return (N, T) of inputs of sizes [N] or [N, T] over one time axis; T is 1 where none has time. DataError where sizes differ."""
-    first = next(iter(sizes))
-    count = sizes[first][0]
-    for name, own in sizes.items():
-        if own[0] != count:
-            raise DataError(f"input {name!r} has {own[0]} sequences, input {first!r} has {count}; expected the same N")
-    timed = {name: own[1] for name, own in sizes.items() if len(own) > 1}
-    steps = next(iter(timed.values()), 1)
-    for name, own_steps in timed.items():
-        if own_steps != steps:
-            raise DataError(f"input {name!r} has {own_steps} steps, others have {steps}; expected the same T")
-    return count, steps
-
-
-def check_finite(where: str, real: FloatArray, first: int = 0) -> None:
-    """Raise DataError, which names the first value, where values are not finite numbers of float32's range; ``first``: see `make_batch`."""
-    if not (real.max() <= FLOAT32_MAX and real.min() >= -FLOAT32_MAX):  # not so for NaN
-        _first_bad(where, real, ~(np.abs(real) <= FLOAT32_MAX), "a finite number of float32's range", first)
-
-
-def real_values(where: str, array: npt.NDArray[Any], keep_float32: bool = False, first: int = 0) -> FloatArray:
-    """Return ``array``, whose type `check_type` accepts, as float64 in the machine's byte order; DataError where a value is not finite.
-
-    With ``keep_float32``, an array of float32 that compiled code can read as it is comes back unchanged.
-    """
-    if keep_float32 and array.dtype == np.float32 and array.flags.aligned:
-        real: FloatArray = array
-    else:
-        with np.errstate(over="ignore"):  # of a type wider than float64; refused as infinity
-            real = array.astype(np.float64)
-    check_finite(where, real, first)
-    return real
-
-
-def token_values(where: str, array: npt.NDArray[Any], vocabulary: int, first: int = 0) -> IndexArray:
-    """Return ``array``, of any type of integers, as int64; DataError where a value is not in 0 … vocabulary - 1."""
-    _first_bad(where, array, (array < 0) | (array >= vocabulary), f"a token in 0…{vocabulary - 1}", first)
-    return array.astype(np.int64)
 
 
 def make_batch(
@@ -379,77 +259,6 @@ def make_batch(
         axes = left_out(graph_inputs, {**features, **tokens}, axes)
     (name, axis), *others = axes.items()
     return Batch(features, tokens, states, axis.lengths, axis.steps, name, dict(others))
-
-
-def lengths_names(graph_inputs: tuple[GraphInput, ...]) -> list[str]:
-    """Return under which names lengths may stand beside a user's arrays: ``lengths``, and for several time axes one name for each."""
-    axes = time_axes(graph_inputs)
-    return ["lengths"] if len(axes) == 1 else [f"{LENGTHS_OF}{axis}" for axis in axes]
-
-
-def is_beside(graph_inputs: tuple[GraphInput, ...], name: str) -> bool:
-    """Return whether an array of this name stands beside those of the graph inputs: lengths or labels."""
-    return name in (*RESERVED, *lengths_names(graph_inputs)) and name not in {i.name for i in graph_inputs}
-
-
-def lengths_in(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -> Any:
-    """Return the lengths that stand beside a user's arrays, as `lengths_by_axis` takes them; None where there are none."""
-    axes = time_axes(graph_inputs)
-    found = {axis: data[f"{LENGTHS_OF}{axis}"] for axis in axes if f"{LENGTHS_OF}{axis}" in data}
-    if len(axes) == 1 or not found:
-        return data.get("lengths")
-    if "lengths" in data:
-        raise DataError(f"lengths: given beside {LENGTHS_OF}{next(iter(found))!s}; give one array for each time axis")
-    return found
-
-
-def lengths_by_axis(axes: tuple[str, ...], lengths: Any) -> dict[str, Any]:
-    """Return the lengths that a user gave for each time axis, as a mapping or, for one axis, as an array; None where none were given."""
-    if isinstance(lengths, Mapping):
-        if not lengths:
-            raise DataError(f"lengths: an empty mapping, expected arrays for some of the time axes {list(axes)}")
-        if unknown := sorted(str(name) for name in lengths.keys() - set(axes)):
-            raise DataError(f"lengths: {unknown[0]!r} is no time axis of the model; expected some of {list(axes)}")
-        return {axis: lengths.get(axis) for axis in axes}
-    if lengths is not None and len(axes) > 1:
-        raise DataError(
-            f"lengths: one array for a model with the time axes {list(axes)}; give a mapping from their names to arrays, or in a file an "
-            f"array {LENGTHS_OF}{axes[0]} and so on"
-        )
-    return dict.fromkeys(axes, lengths)
-
-
-def checked_axes(
-    graph_inputs: tuple[GraphInput, ...],
-    sizes: Mapping[str, tuple[int, ...]],
-    counts: Mapping[str, Any],
-    first: int = 0,
-) -> dict[str, TimeAxis]:
-    """Return each time axis, with the steps that its inputs have.
-
-    ``sizes``: [N] or [N, T] of each input; ``counts``: the lengths that a user gave for each axis, None for whole sequences. DataError for
-    sizes or lengths that do not fit.
-    """
-    axis_of = {i.name: i.axis for i in graph_inputs if i.has_time}
-    count, _ = check_sizes({name: size[:1] for name, size in sizes.items()})
-    found = {}
-    for axis, given in counts.items():
-        own = {name: size for name, size in sizes.items() if axis_of.get(name) == axis}
-        steps = check_sizes(own)[1] if own else 1
-        where = "lengths" if len(counts) == 1 else f"lengths of {axis!r}"
-        found[axis] = TimeAxis(checked_lengths(given, count, steps, where, first), steps)
-    return found
-
-
-def checked_lengths(lengths: Any, count: int, steps: int, where: str = "lengths", first: int = 0) -> IndexArray:
-    """Return ``lengths`` [count], in 0 … steps, as int64; ``steps`` for every sequence where they are None. DataError names ``where``."""
-    if lengths is None:
-        return np.full(count, steps, np.int64)
-    array = as_array(where, lengths)
-    if array.shape != (count,) or array.dtype.kind not in "iu":
-        raise DataError(f"{where}: {array.dtype}{list(array.shape)}, expected integers [{count}], one per sequence")
-    _first_bad(where, array, (array < 0) | (array > steps), f"0…{steps} (the number of steps T)", first)
-    return array.astype(np.int64)
 
 
 def evenly(batch: Batch, steps: int) -> Batch:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qrnn.model.batch import time_axes
 from qrnn.model.check_formats import LayerChecks, check_formats, fail
 from qrnn.model.float_model import GraphInput, GraphOutput
+from qrnn.model.given_lengths import time_axes
 from qrnn.model.parts import TensorFormat
 from qrnn.model.quant_graph import QuantGraph
 from qrnn.model.time import LengthRule

@@ -21,6 +21,7 @@ from qrnn.errors import DataError
 from qrnn.model.layer_facts import Loop, RowLoop
 from qrnn.model.log_table import log_table
 from qrnn.model.power_table import power_table
+from qrnn.model.user_values import check_count
 
 SEEDS: Final = 1 << 64
 """The number of seeds."""
@@ -49,8 +50,8 @@ class Sampling:
         t, k, p = self.temperature, self.top_k, self.top_p
         if isinstance(t, bool) or not isinstance(t, (int, float, np.number)) or not 0.0 < t < math.inf:
             raise DataError(f"temperature={t!r}, expected a number above 0; leave out sampling for the largest score")
-        if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1):
-            raise DataError(f"top_k={k!r}, expected a whole number of at least 1")
+        if k is not None:
+            check_count("top_k", k)
         if p is not None and (isinstance(p, bool) or not isinstance(p, (int, float, np.number)) or not 0.0 < p <= 1.0):
             raise DataError(f"top_p={p!r}, expected a number above 0 and at most 1")
 

@@ -26,6 +26,15 @@ def without_padding(graph_inputs: tuple[GraphInput, ...]) -> tuple[GraphInput, .
     return tuple(replace(i, padding=None) for i in graph_inputs) if is_padded(graph_inputs) else graph_inputs
 
 
+def require_lengths(graph_inputs: tuple[GraphInput, ...], lengths: object, why: str) -> None:
+    """Raise DataError where the value of padding says how long sequences are, and no ``lengths`` do; ``why`` it cannot be looked for."""
+    padded = (i for i in graph_inputs if i.padding is not None and i.kind == "features")
+    if lengths is None and (named := next(padded, None)):
+        raise DataError(
+            f"input {named.name!r}: steps of {named.padding:g} at the end of a sequence are padding, and {why}; give lengths"
+        )
+
+
 def left_out(
     graph_inputs: tuple[GraphInput, ...], arrays: Mapping[str, FloatArray | IndexArray], axes: Mapping[str, TimeAxis]
 ) -> dict[str, TimeAxis]:

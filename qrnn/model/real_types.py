@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.errors import DataError
-from qrnn.model.batch import as_array
 from qrnn.model.float_model import GraphInput
+from qrnn.model.user_values import as_array
 
 RealType = Literal["float32", "float64"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 
 from qrnn.errors import UnsupportedError
-from qrnn.model.batch import RESERVED
 from qrnn.model.float_model import GraphInput
+from qrnn.model.given_lengths import RESERVED
 from qrnn.model.time import TIME as AXIS
 from qrnn.onnx_import.budget import BudgetError
 from qrnn.onnx_import.builder import Builder

@@ -13,8 +13,8 @@ import onnx
 from onnx import helper
 
 from qrnn.errors import UnsupportedError
-from qrnn.model.batch import lengths_names
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput
+from qrnn.model.given_lengths import lengths_names
 from qrnn.model.lateness import stream_facts
 from qrnn.model.layer_sizes import kind_text, multiply_adds, parameters
 from qrnn.model.states import initial_states, state_pairs

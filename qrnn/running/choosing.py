@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from qrnn.backends.base import Choose, Engine
 from qrnn.errors import DataError
-from qrnn.model.batch import as_array
 from qrnn.model.choosing import SEEDS, Sampling, choice_loop, choice_numbers, words_of
 from qrnn.model.feedback import Scored
 from qrnn.model.float_model import GraphOutput
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.user_values import as_array
 
 UIntArray = npt.NDArray[np.uint64]
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from qrnn.backends import DEFAULT_BACKEND
 from qrnn.errors import DataError
-from qrnn.model.batch import lengths_names, make_batch
+from qrnn.model.batch import make_batch
 from qrnn.model.file import model_digest
 from qrnn.model.float_model import GraphInput
+from qrnn.model.given_lengths import lengths_names
 from qrnn.model.integers_only import check_integers
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.in_pieces import PieceRuns

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.errors import DataError
-from qrnn.model.batch import Batch, check_mapping, make_batch
+from qrnn.model.batch import Batch, make_batch
 from qrnn.model.boundary import dequantize_array
 from qrnn.model.float_model import GraphInput
 from qrnn.model.kinds.recurrent import QuantRecurrent
@@ -22,6 +22,7 @@ from qrnn.model.kinds.recurrent.start import QuantStartPart, with_start
 from qrnn.model.layer import QuantLayer
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.real_types import as_type, real_names, type_of_inputs
+from qrnn.model.user_values import check_mapping
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, State
 from qrnn.running.streaming import Stream
@@ -132,8 +133,7 @@ def decoder_stream(
     make: Callable[[QuantModel], Runner],
     inputs: Mapping[str, Any],
     lengths: Any,
-    formats: Callable[[QuantModel], Integers | None],
-    reals: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    formats: Integers | None,
     real: str | None = None,
 ) -> DecoderStream:
     """Return streams of the decoder whose encoder's sequences are ``inputs``; see `qrnn.Session.stream`.
@@ -143,8 +143,7 @@ def decoder_stream(
     session: that of the whole model.
     make: returns a session like it for another model.
     inputs, lengths: arrays by graph input name, and lengths of their time axes, as for `qrnn.Session.run`.
-    formats: the integers that steps of a model take and give; None for real numbers.
-    reals: ``inputs`` as real numbers, where they are integers.
+    formats: those of the whole model's tensors, where inputs and outputs are integers; None for real numbers.
     real: the type of the outputs of steps, as for `qrnn.Session.stream`.
     """
     check_mapping(inputs)
@@ -153,7 +152,7 @@ def decoder_stream(
     if unknown := sorted(inputs.keys() - {i.name for i in model.inputs} - {"lengths"}):
         raise DataError(f"array {unknown[0]!r} is not an input of the model; expected some of {sorted(names)}")
     cut = halves(model, frozenset(names.intersection(inputs)))
-    batch = make_batch(cut.first.inputs, reals(inputs), lengths)
+    batch = make_batch(cut.first.inputs, inputs if formats is None else formats.reals(inputs), lengths)
     tensors = _computed(make(cut.first), batch)
     rest = make(cut.rest)
     layers = dict(rest.initial_state(batch.size, batch.states).layers)
@@ -161,7 +160,7 @@ def decoder_stream(
     for name, (h_start, c_start) in cut.starts.items():
         h, c, *others = layers[name]
         layers[name] = (with_start(h_start, tensors, h, every), with_start(c_start, tensors, c, every), *others)
-    integers = formats(cut.rest)
+    integers = None if formats is None else Integers(cut.rest)
     held = {
         name: tensors[name] if integers is not None else dequantize_array(tensors[name], model.tensors[name])
         for name in cut.held

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from qrnn.errors import DataError
-from qrnn.model.batch import checked_lengths
+from qrnn.model.given_lengths import checked_lengths
 from qrnn.model.parts import IndexArray
+from qrnn.model.user_values import check_count
 from qrnn.running.state import Runner, State
 from qrnn.running.streaming import check_one_row, check_remembers, check_streamable
 
@@ -49,9 +48,9 @@ class DeviceStream:
         check_streamable(session.model)
         check_remembers(session.model)
         check_one_row(session.model)
-        for name, value in (("size", size), *([] if steps is None else [("steps", steps)])):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise DataError(f"{name}={value!r}, expected a whole number of at least 1")
+        check_count("size", size)
+        if steps is not None:
+            check_count("steps", steps)
         if real not in DEVICE_REALS:
             raise DataError(f"real={real!r}, expected one of {', '.join(map(repr, DEVICE_REALS))}")
         self._session, self.size, self.steps = session, int(size), None if steps is None else int(steps)

@@ -13,22 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.errors import DataError
-from qrnn.model.batch import (
-    as_array,
-    check_fits,
-    check_mapping,
-    check_names,
-    checked_lengths,
-    real_values,
-    time_axes,
-    token_values,
-)
+from qrnn.model.batch import check_fits, check_names
 from qrnn.model.boundary import quantize_array
 from qrnn.model.choosing import Sampling
 from qrnn.model.feedback import Feedback, check_vocabulary, find_feedback
 from qrnn.model.float_model import GraphInput
+from qrnn.model.given_lengths import checked_lengths, time_axes
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.user_values import as_array, check_count, check_mapping, real_values, token_values
 from qrnn.running.choosing import Chooser, Rows, check_each_step, checked_blank, checked_draws
 from qrnn.running.generated import Generated
 from qrnn.running.integers import Integers
@@ -129,11 +122,9 @@ class Generator:
 
     def _check_wanted(self) -> None:
         wanted, feedback = self._wanted, self._feedback
-        for name, value in (("steps", wanted.steps), ("most_symbols", wanted.most_symbols)):
-            if value is None and name == "steps" and self._transducer:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise DataError(f"{name}={value!r}, expected a whole number of at least 1")
+        if wanted.steps is not None or not self._transducer:
+            check_count("steps", wanted.steps)
+        check_count("most_symbols", wanted.most_symbols)
         if feedback.scored is None:
             refused = {
                 "sampling": wanted.sampling is not None,

@@ -7,8 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
-from qrnn.model.batch import check_mapping, is_beside, make_batch
+from qrnn.model.batch import make_batch
+from qrnn.model.given_lengths import is_beside
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.user_values import check_mapping
 from qrnn.running.input_ranges import Beyond, inputs_beyond
 from qrnn.running.state import Runner
 

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from qrnn.arithmetic.reals import round_half_up
 from qrnn.errors import DataError
-from qrnn.model.batch import as_array, check_mapping, on_cuda_device
 from qrnn.model.boundary import to_reals
 from qrnn.model.float_model import GraphInput
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.user_values import as_array, check_mapping, on_cuda_device
 from qrnn.running.state import RunResult
 
 _INT16 = 32767

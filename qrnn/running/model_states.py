@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.backends.base import LayerState
+from qrnn.backends.base import Engine, LayerState
 from qrnn.errors import DataError
-from qrnn.model.batch import as_array, check_fits, check_mapping, on_cuda_device, real_values
+from qrnn.model.batch import check_fits
 from qrnn.model.boundary import to_integers
 from qrnn.model.file import model_digest
 from qrnn.model.layer_facts import StateArray
 from qrnn.model.parts import FloatArray
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.user_values import as_array, check_mapping, on_cuda_device, real_values
 from qrnn.running.state import State
 
 MAGIC = b"qrnn state 1\n"
@@ -142,6 +143,22 @@ def streams_of(state: Any) -> int:
         return int(state.size)
     except (AttributeError, StopIteration, TypeError, IndexError):
         return 1
+
+
+def on_host(engine: Engine, state: State) -> State:
+    """Return ``state`` with arrays of the host, where the engine may have left it on its device."""
+    if not engine.takes_device_arrays or not isinstance(state, State):
+        return state
+    layers = state.layers
+    if not any(on_cuda_device(array) for arrays in layers.values() for array in arrays):
+        return state
+    return State({name: tuple(map(engine.to_host, arrays)) for name, arrays in layers.items()})
+
+
+def check_one_state(given: Mapping[str, Any]) -> None:
+    """Raise DataError where graph state inputs, by name, are given beside ``state=``."""
+    if given:
+        raise DataError(f"both state= and the graph state input {next(iter(given))!r} are given; give one")
 
 
 def _stored_type(declared: StateArray) -> np.dtype[Any]:

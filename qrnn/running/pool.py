@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qrnn.errors import DataError
-from qrnn.model.batch import as_array, check_mapping
 from qrnn.model.choosing import Sampling
 from qrnn.model.feedback import find_scored
 from qrnn.model.in_words import counted, port_lines
 from qrnn.model.parts import IndexArray
 from qrnn.model.real_types import asked_type, real_names, type_of_inputs
+from qrnn.model.user_values import as_array, check_count, check_mapping
 from qrnn.running.choosing import Chooser, check_each_step, checked_blank, checked_draws
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
@@ -35,8 +35,7 @@ class StreamPool(Described):
         self, session: Runner, capacity: int = 64, integers: Integers | None = None, real: str | None = None
     ) -> None:
         """Make room for ``capacity`` streams; the room grows as they open. ``integers`` and ``real``: see `Stream`."""
-        if capacity < 1:
-            raise DataError(f"capacity={capacity}, expected at least 1")
+        check_count("capacity", capacity)
         asked_type(real, integers is not None)
         self._session, self._integers = session, integers
         self._real = real if integers is None else "float64"

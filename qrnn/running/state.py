@@ -16,6 +16,7 @@ from qrnn.model.float_model import GraphOutput
 from qrnn.model.in_words import counted
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array
 from qrnn.model.quant_model import QuantModel
+from qrnn.model.real_types import FLOAT64
 from qrnn.system.brief import Described, array_text
 
 
@@ -147,5 +148,6 @@ class Runner(Protocol):
         trace: Trace | None = None,
         steps: int | None = None,
         end: bool = True,
+        kind: str = FLOAT64,
     ) -> tuple[RunResult, Mapping[str, Int16Array | Int32Array]]:
         """Run a checked batch; see `Session.run_batch`."""

@@ -114,7 +114,7 @@ def test_only_what_is_asked_for(name: str, new_process: Path) -> None:
     assert found["one"] < found["all"]
     assert found["streams"] < found["all"]
     everything.warm_up(batch=2, steps=5)
-    assert {(2, 5, "f", "f"), (2, 5, "d", "d")} <= set(everything._idle)
+    assert {(2, 5, "f", "f"), (2, 5, "d", "d")} <= everything._host_runs._kept.kinds
 
 
 @pytest.mark.usefixtures("loops")

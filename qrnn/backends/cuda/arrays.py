@@ -24,22 +24,12 @@ from qrnn.backends.cuda.walk import DeviceModel
 from qrnn.backends.cuda.weights import upload
 from qrnn.backends.cuda.work import device_array, rows
 from qrnn.errors import DataError
-from qrnn.model.batch import (
-    as_array,
-    check_fits,
-    check_names,
-    checked_axes,
-    lengths_by_axis,
-    lengths_in,
-    on_cuda_device,
-    real_values,
-    time_axes,
-    token_values,
-    with_time_axis,
-)
+from qrnn.model.batch import check_fits, check_names, with_time_axis
 from qrnn.model.float_model import GraphInput
+from qrnn.model.given_lengths import checked_axes, lengths_by_axis, lengths_in, time_axes
 from qrnn.model.parts import FloatArray
 from qrnn.model.real_types import real_names, type_of_inputs
+from qrnn.model.user_values import as_array, on_cuda_device, real_values, token_values
 
 DLPACK_LEGACY_STREAM = 1
 """DLPack's number of the legacy default stream, on which this backend works: the producer's work is awaited there."""

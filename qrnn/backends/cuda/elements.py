@@ -10,7 +10,7 @@ from numba.cuda import int64
 from qrnn.arithmetic import cells
 from qrnn.backends.cuda.contract import device, to_integers, to_reals
 from qrnn.backends.cuda.launch import THREADS, kernel
-from qrnn.model.batch import FLOAT32_MAX
+from qrnn.model.user_values import FLOAT32_MAX
 
 begin_state = device(cells.begin_state)
 

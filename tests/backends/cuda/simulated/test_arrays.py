@@ -13,10 +13,10 @@ from test_time import strided, two_axes
 from backends.generators import Case
 from qrnn.conversion import quantize
 from qrnn.errors import DataError
-from qrnn.model.batch import on_cuda_device
 from qrnn.model.float_model import GraphInput, TensorInfo
 from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.recurrent import Recurrent
+from qrnn.model.user_values import on_cuda_device
 from qrnn.quantization.scheme import Scheme
 from qrnn.running.session import Session
 from qrnn.running.state import State
