@@ -1,223 +1,29 @@
-"""Every backend shares the walk through a model's layers; a subclass of `Engine` brings the loops of each kind of layer.
-
-Arrays are batch first. ``lengths`` [N] int64 counts each sequence's valid steps; everything past them is written as zero.
-"""
+"""Every backend shares the walk through a model's layers; a subclass of `Engine` brings the loops of each kind of layer."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from qrnn.backends.base.buffers import DeviceRows, SequenceRows, StreamRows
+from qrnn.backends.base.runs import DeviceResult, LayerState, Ran, Trace, given_lengths, stepped
 from qrnn.errors import BackendError
-from qrnn.model.batch import shortest
 from qrnn.model.boundary import dequantize_array, quantize_array
 from qrnn.model.definitions import PLAIN, plain, run_row_loops, run_step_loop
-from qrnn.model.given_lengths import time_axes
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import RowLoop
 from qrnn.model.parts import FloatArray, IndexArray, Int16Array, Int32Array, Int64Array, TensorFormat
 from qrnn.model.quant_model import QuantModel
 from qrnn.model.real_types import FLOAT64, as_type
-from qrnn.model.stored_states import StateLayout, StoredStates
 from qrnn.model.time import TimeAxis
-
-LayerState = tuple[npt.NDArray[Any], ...]
-"""The arrays of a layer's state, [N, *shape] each, in the order of `QuantLayer.states`. A recurrent layer has h [N, D, P] int16 and c
-[N, D, H] int32, which has no elements for cells without c."""
-
 
 Choose = Callable[[Int64Array, npt.NDArray[np.uint32]], Int64Array]
 """A function (scores [M, V], words of draws [M, 4]) → tokens [M]; see `qrnn.model.choosing.choose_rows`."""
-
-
-class DeviceResult(NamedTuple):
-    """What `Engine.run_on_device` gives: graph outputs and final states on the device, and `Ran.lengths` of all tensors on the host."""
-
-    outputs: dict[str, Any]
-    states: dict[str, LayerState]
-    lengths: Mapping[str, IndexArray]
-
-
-class Ran(NamedTuple):
-    """What a run of a model gives: every tensor, every state after it, and how many steps of each tensor came out.
-
-    ``lengths`` [N] counts the valid steps of a tensor over time; for any other, it is 1 where the tensor was computed from at least one
-    step, and else 0.
-    """
-
-    tensors: Mapping[str, Int16Array | Int32Array]
-    states: dict[str, LayerState]
-    lengths: Mapping[str, IndexArray]
-
-
-@dataclass
-class Trace:
-    """The integers inside the recurrent layers of a run, by name: ``layer[d].pre`` [N, T, G·H] int16, ``.h`` int16 and ``.c`` int32 [N, T, H].
-
-    They are in time order, and zero on padding. ``pre`` holds the saturated arguments of the gate functions.
-    """
-
-    arrays: dict[str, Int16Array | Int32Array] = field(default_factory=dict)
-
-
-def every_length(model: QuantModel, known: Mapping[str, IndexArray]) -> dict[str, IndexArray]:
-    """Return `Ran.lengths` of every tensor from those of the graph inputs and of all tensors over time."""
-    found = dict(known)
-    for layer in model.layers:
-        read = found[layer.inputs[0]]
-        for name in layer.outputs:
-            if not model.tensors[name].has_time:
-                found[name] = read if layer.by_rows else np.minimum(read, 1)
-    return found
-
-
-def given_lengths(model: QuantModel, lengths: IndexArray | Mapping[str, IndexArray]) -> dict[str, IndexArray]:
-    """Return how many steps each graph input has, [N], by name: those of its time axis, and 1 for an input without time."""
-    some = next(iter(lengths.values())) if isinstance(lengths, Mapping) else lengths
-    ones = np.ones(len(some), np.int64)
-    by_axis = lengths if isinstance(lengths, Mapping) else dict.fromkeys(time_axes(model.inputs), lengths)
-    return {i.name: by_axis[i.axis] if i.has_time else ones for i in model.inputs}
-
-
-def stepped(x: npt.NDArray[Any], lengths: IndexArray, zero: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-    """Return x [N, F] with ``zero`` [F] for sequences of no steps, as a graph reads their last value, while their state stays as it is."""
-    if shortest(lengths) > 0:
-        return x
-    return np.where(lengths[:, None] > 0, x, x.dtype.type(0) if zero is None else zero)
-
-
-def steps_of_tensors(model: QuantModel, steps: int) -> dict[str, int]:
-    """Return how many steps each tensor over time has, by name, where every time axis has ``steps`` of them."""
-    axes = dict.fromkeys(time_axes(model.inputs), steps)
-    return {name: rule.of(axes) for name, rule in model.length_rules.items()}
-
-
-class ModelRows(ABC):
-    """Buffers for a model's inputs, outputs and states, and `run`, which computes outputs and states from inputs and states.
-
-    With ``steps`` None a run is one time step. A tensor over time has a row for each step of each of ``size`` sequences, [size · steps, F],
-    with a number of steps of its own: ``steps_of`` has those of all tensors over time, and ``output_steps`` those of all outputs, 1 for one
-    without time; in one time step, that is how many may come out. Any other tensor has a row for each sequence, [size, F].
-
-    ``inputs`` are real values of type ``real``, or tokens [rows] int64; ``outputs`` are real values of type ``given``. ``layers`` has the
-    states, [size, …], before and after a run, which lie in the buffer ``stored``; ``lengths`` says for each output how many steps of each
-    sequence came out. The buffers are for one thread at a time.
-    """
-
-    def __init__(
-        self,
-        model: QuantModel,
-        size: int,
-        steps: int | None = None,
-        real: npt.DTypeLike = np.float64,
-        given: npt.DTypeLike = np.float64,
-    ) -> None:
-        self.model, self.size, self.steps = model, size, steps
-        self.steps_of: Mapping[str, int] = {} if steps is None else steps_of_tensors(model, steps)
-        self.inputs: dict[str, npt.NDArray[Any]] = {}
-        for graph_input in model.inputs:
-            rows = self.rows_of(graph_input.has_time)
-            if graph_input.kind == "tokens":
-                self.inputs[graph_input.name] = np.zeros(rows, np.int64)
-            elif graph_input.kind == "features":
-                self.inputs[graph_input.name] = np.zeros((rows, graph_input.features), real)
-        self.output_steps = {
-            o.name: model.step_rows[o.name] if steps is None else self.steps_of.get(o.parts[0][0], 1)
-            for o in model.outputs
-        }
-        self.outputs: dict[str, FloatArray] = {
-            o.name: np.zeros((size * self.output_steps[o.name], o.features), given) for o in model.outputs
-        }
-        self.state_layout = StateLayout(model, size)
-        self.stored = np.zeros(self.state_layout.bytes, np.uint8)
-        self.layers: dict[str, LayerState] = dict(StoredStates(self.state_layout, self.stored))
-        self.lengths: dict[str, Int64Array] = {o.name: np.ones(size, np.int64) for o in model.outputs}
-
-    def rows_of(self, has_time: bool) -> int:
-        """Return the number of rows of a tensor that is, or is not, over time."""
-        return self.size if self.steps is None or not has_time else self.size * self.steps
-
-    @abstractmethod
-    def run(self, count: int) -> bool:
-        """Run the first ``count`` sequences; return False where an input is out of its range."""
-
-
-class StreamRows(ModelRows):
-    """Buffers of streams: a run is one step of the streams whose states are in rows ``rows[:count]`` of ``layers``.
-
-    Their inputs and outputs are in rows [:count]. No state changes where an input is out of its range.
-    """
-
-    def __init__(
-        self, model: QuantModel, capacity: int, real: npt.DTypeLike = np.float64, like: StreamRows | None = None
-    ) -> None:
-        """``real`` is the type of inputs and outputs; states, rows and lengths are those of ``like``, where that is given."""
-        super().__init__(model, capacity, None, real, real)
-        self.rows: Int64Array = np.arange(capacity)
-        if like is not None:
-            self.stored, self.layers, self.lengths, self.rows = like.stored, like.layers, like.lengths, like.rows
-
-    @abstractmethod
-    def alike(self, real: npt.DTypeLike) -> StreamRows:
-        """Return buffers of the same streams, in the same states, whose inputs and outputs are of another type."""
-
-    def runner(self, count: int) -> Callable[[], Any]:
-        """Return a function that runs ``count`` streams at the least cost each time it is called; its value is false when all is well."""
-        return lambda: not self.run(count)
-
-
-class SequenceRows(ModelRows):
-    """Buffers of whole sequences of one shape; every layer's state is carried on from run to run."""
-
-    @abstractmethod
-    def read_from(self, name: str, values: npt.NDArray[Any]) -> None:
-        """Let the next run read an input's real values from ``values``: contiguous, writable, and of the size and type of ``inputs[name]``."""
-
-    @abstractmethod
-    def write_to(self, name: str, values: npt.NDArray[Any]) -> None:
-        """Let the next run write an output to ``values``: contiguous, and of the size and type of ``outputs[name]``.
-
-        ``values`` must be zeros, unless the output is in ``whole``.
-        """
-
-    whole: frozenset[str]
-    """The outputs of which a run writes every value."""
-
-
-class DeviceRows(ABC):
-    """Buffers on a device for the inputs, outputs and states of streams, and `advance`, which computes outputs and states from them.
-
-    With ``steps`` None a call is one time step, and arrays are [size, *shape]; else tensors over time are [size, steps, *shape]. ``inputs``
-    and ``outputs`` are arrays on the device that stay the same. The buffers are for one thread at a time.
-    """
-
-    inputs: dict[str, Any]
-    outputs: dict[str, Any]
-
-    not_captured: str | None
-    """Why a call is launched kernel by kernel; None where it is one CUDA graph."""
-
-    @abstractmethod
-    def advance(self, stream: int) -> None:
-        """Queue a call on a CUDA stream, by its number, without waiting for the device."""
-
-    @abstractmethod
-    def refused(self) -> str | None:
-        """Wait for the device, and return which values since the last call were out of range and taken as 0; None where there were none."""
-
-    @abstractmethod
-    def layers(self) -> dict[str, LayerState]:
-        """Return copies of the states, on the device."""
-
-    @abstractmethod
-    def set_layers(self, layers: Mapping[str, LayerState]) -> None:
-        """Begin anew with these states, on the device or the host. DataError, and no state changed, for values that no step ends with."""
 
 
 class Engine(ABC):
