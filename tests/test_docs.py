@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 import typer
 
-import qrnn
+import qrnn.model.parts
 from qrnn.backends.cpu.isa import ISAS
 from qrnn.cli.commands import app
 from qrnn.examples import digits_calibration, digits_model, digits_test
@@ -326,7 +327,8 @@ def test_the_page_of_types_names_every_type() -> None:
         "CellShifts",
     )  # three are bases, CellShifts is computed from the rest
     kinds = {kind.__module__.removeprefix("qrnn.model.") for kind in quantized_kinds().values()}
-    for name in sorted({"quant_model", "quant_graph", "parts"} | kinds):
+    parts = {f"parts.{module.name}" for module in pkgutil.iter_modules(qrnn.model.parts.__path__)}
+    for name in sorted({"quant_model", "quant_graph"} | parts | kinds):
         module = importlib.import_module(f"qrnn.model.{name}")
         for member in vars(module).values():
             own = isinstance(member, type) and member.__module__ == module.__name__
