@@ -1,8 +1,8 @@
-"""The float model under construction, to which operator handlers write."""
+"""The float model under construction, to which operator handlers write: its layers, and what they read of the values of the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,39 +19,13 @@ from qrnn.model.matrix_layer import MatrixLayer
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.time import TIME as AXIS
 from qrnn.model.time import Axis, LengthRule
-from qrnn.onnx_import.budget import Budget
 from qrnn.onnx_import.caches import Caches
 from qrnn.onnx_import.lengths import INPUTS, Lengths, longer
 from qrnn.onnx_import.merging import merged_sizes, refuse_merged
-from qrnn.onnx_import.moved_padding import moved_padding
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.values import BATCH, TIME, Features, Padding, Symbol, Tensor, TensorBook, TensorKind, TimeWeights
-
-_NOT_COMPUTABLE = {
-    "state": "reads the state input '{name}', which may only be an initial state",
-    "c_n": "reads the cell state '{name}' of a graph of one step per call, which may only be a graph output",
-    "constant": "reads constants other than zero that are expanded to the batch ('{name}'), which may only be an initial state",
-    "padded": "reads zeros that are padded to the batch or time axis ('{name}'), which only Conv may read, over time as they were padded",
-    "filled": "reads steps that a convolution makes of padded zeros ('{name}'), which only operators by element and another Conv may read",
-    "cache": "reads the cache '{name}' of a graph of several steps per call, which only Conv may read, joined to the newest steps",
-    "tail": "reads the last steps of a cache and the newest ones ('{name}'), which only a graph output may give on to the next call",
-    "reversed": "reads '{name}', steps in reverse; only recurrent layers, and what computes each step by itself before or behind them, can",
-    "moment": "reads '{name}', what the steps differ from their mean over time, of which only the mean of the squares over time is supported",
-    "folded": "reads '{name}', groups of channels put together with time, which only InstanceNormalization may read, and Reshape to the shape "
-    "before",
-    "tokens": "reads the token input '{name}', which may only be looked up in an embedding table (Gather)",
-    "lengths": "reads the sequence lengths '{name}', which may only be sequence_lens, end a mask of steps, or divide a sum over time",
-    "steps": "reads the numbers of the steps ('{name}'), which may only be compared to sequence lengths",
-    "mask": "reads a mask of steps ('{name}'), which may only mask features over time, or be summed over time",
-    "weights": "reads a softmax over time ('{name}'), of which only the sum over time of its product with values at the same steps is "
-    "supported",
-    "scores": "reads products at all pairs of steps ('{name}'), of which only the product of their softmax and values is supported, with a "
-    "scale and a mask of steps before the softmax",
-    "fills": "reads numbers for the steps that pad a sequence ('{name}'), which may only be added to scores before a softmax over time",
-    "index": "reads the numbers of steps '{name}', which may only say which step of each sequence is taken",
-    "integers": "reads '{name}', integers of a quantized graph, which only operators that take their scale too may read",
-}
-
+from qrnn.onnx_import.tensor_maker import TensorMaker
+from qrnn.onnx_import.unreadable import NOT_COMPUTABLE
+from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor, TensorKind, TimeWeights
 
 LARGE_FILL = 1e4
 """The least magnitude of what a mask puts in the place of steps that a largest or least value, or a softmax, is to leave out."""
@@ -61,30 +35,6 @@ RUN_BYTES = 512
 
 RUN_WORK = 4_000
 """Nominal nanoseconds to make one such piece."""
-
-
-class Names:
-    """The names given out so far."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._numbers: dict[tuple[str, bool], int] = {}
-        """A name, and whether it was kept apart from others → the last number that it got: the next search starts there."""
-
-    def unique(self, name: str, others: Set[str] = frozenset()) -> str:
-        """Return ``name``, with a number when it was given out before or is among ``others``.
-
-        Where ``others`` is given, it is the same set in every call.
-        """
-        key = (name, bool(others))
-        number = self._numbers.get(key, 1)
-        unique = name if number == 1 else f"{name}_{number}"
-        while unique in self._taken or unique in others:
-            number += 1
-            unique = f"{name}_{number}"
-        self._numbers[key] = number
-        self._taken.add(unique)
-        return unique
 
 
 class NodeLengths(NamedTuple):
@@ -97,8 +47,8 @@ class NodeLengths(NamedTuple):
     """The time axes that the node's steps depend on."""
 
 
-@dataclass(eq=False)
-class Builder:
+@dataclass(eq=False, kw_only=True)
+class Builder(TensorMaker):
     """The layers and tensors made so far. ``baked`` holds the literal sizes that the file declares for BATCH and TIME, if any.
 
     ``one_step`` is true for a graph that runs one time step per call. ``stream`` asks that its states be carried from step to step in any
@@ -108,8 +58,6 @@ class Builder:
     one_step: bool
     stream: bool
     baked: dict[Symbol, set[int]]
-    value_names: frozenset[str]
-    budget: Budget
     window: int | None = None
     """The steps over which what the graph normalizes over time is normalized instead; 0 for all so far, None for the whole sequence."""
     batch: Symbol | None = BATCH
@@ -131,15 +79,11 @@ class Builder:
     """An entry for each recurrent node."""
     inputs: dict[str, GraphInput] = field(default_factory=dict)
     """Graph inputs by name, in order; their vocabulary is filled in at the end."""
-    states: dict[str, Tensor] = field(default_factory=dict)
-    """The tensors of state inputs by name."""
     caches: Caches = field(default_factory=Caches)
     terms: dict[int, Any] = field(default_factory=dict)
     """First id of a tensor → what it is of other features (`qrnn.onnx_import.expressions.Term`)."""
     masks: dict[int, Any] = field(default_factory=dict)
     """First id of a mask of steps → the `qrnn.onnx_import.masks.Mask`."""
-    _fills: dict[bytes, float] = field(default_factory=dict)
-    """The sorted ids of features that a mask of steps was applied to → what the graph has in the place of steps that pad a sequence."""
     statistics: dict[int, Any] = field(default_factory=dict)
     """First id of a tensor → what means, powers or roots of which features it holds (`qrnn.onnx_import.statistics.Statistic`)."""
     normalized: frozenset[str] = frozenset()
@@ -164,9 +108,6 @@ class Builder:
     """The last steps that the graph takes by the lengths of sequences."""
     twins: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
     """First id of the twin of a tensor whose steps are in reverse → the tensor, and the lengths that it was reversed by."""
-    _paddings: dict[int, tuple[Features, Padding]] = field(default_factory=dict)
-    """First id of padded features → these, and what they are."""
-    _names: Names = field(default_factory=Names)
     _last_steps: dict[int, Tensor] = field(default_factory=dict)
     _cell_values: dict[int, Tensor] = field(default_factory=dict)
     """First id of the last cell states of a layer → these as int16, once a layer reads them."""
@@ -177,17 +118,8 @@ class Builder:
     """What a Concat or a Delay layer gathers, or which steps are cut off a tensor → the output."""
 
     def __post_init__(self) -> None:
-        self.book = TensorBook(self.budget)
-        self._zero: Tensor | None = None
+        super().__post_init__()
         self._lengths = Lengths(self.layers)
-
-    def new_tensor(self, name: str, generated: bool, features: int, has_time: bool, kind: TensorKind) -> Tensor:
-        """Make a tensor; a generated name is kept apart from every value name of the graph."""
-        unique = self._names.unique(name, self.value_names if generated else frozenset())
-        tensor = self.book.add(unique, features, has_time, kind)
-        if kind == "state":
-            self.states[unique] = tensor
-        return tensor
 
     def length_rule(self, value: Features) -> LengthRule:
         """Return how many steps a value has; that of the inputs for one without time, and in a graph of one step per call."""
@@ -256,60 +188,6 @@ class Builder:
         made = not name or bool(part)
         return self.new_tensor((name or f"{node.name}.{role}") + part, made, features, has_time, kind)
 
-    def constant(self, values: FloatArray, axes: tuple[Symbol | None, ...]) -> Features:
-        """Return constants whose batch or time size is symbolic, as features of a tensor that only initial states may read."""
-        name = f"constant_{len(self.book.tensors)}"
-        flat = values.reshape(-1)
-        tensor = self.book.add(name, flat.size, TIME in axes, "constant", values=flat)
-        return Features(tensor.ids.reshape(values.shape), axes)
-
-    @property
-    def zero(self) -> int:
-        """The id of a feature that is always 0."""
-        if self._zero is None:
-            self._zero = self.book.add(f"zero_{len(self.book.tensors)}", 1, False, "zero")
-        return self._zero.start
-
-    def padded(self, node: Node, padding: Padding) -> Features:
-        """Return the features of a padded value, which `padding_of` looks behind; zeros around padded zeros are added to them."""
-        inner = self.padding_of(padding.value)
-        if inner.fill is not None:
-            raise node.refuse("pads steps that a convolution makes of padded zeros; re-export with one Pad before both")
-        edges = tuple((a + c, b + d) for (a, b), (c, d) in zip(inner.edges, padding.edges, strict=True))
-        cache = inner.cache if padding.cache is None else padding.cache
-        value, padding = inner.value, Padding(inner.value, edges, cache, padding.fill)
-        sizes = [size + sum(edge) for size, edge in zip(value.ids.shape, edges, strict=True)]
-        shape = [1 if axis is not None else size for size, axis in zip(sizes, value.axes, strict=True)]
-        has_time = any(part.tensor.has_time for part in self.book.parts(value.ids.reshape(-1)))
-        kind: TensorKind = "padded" if padding.fill is None else "filled"
-        tensor = self.new_tensor(f"{node.name}.padded", True, int(np.prod(shape)), has_time, kind)
-        features = Features(tensor.ids.reshape(shape), value.axes)
-        self._paddings[tensor.start] = features, padding
-        return features
-
-    def mask(self, value: Features, fill: float) -> None:
-        """Record that a mask put ``fill`` in the place of the steps of ``value`` that pad a sequence."""
-        self._fills[np.sort(value.ids.reshape(-1)).tobytes()] = fill
-
-    def fill_of(self, value: Features) -> float | None:
-        """Return what a mask put in the place of the steps that pad a sequence, whatever the order of the axes since; None without a mask."""
-        return self._fills.get(np.sort(value.ids.reshape(-1)).tobytes())
-
-    def padding_of(self, value: Features) -> Padding:
-        """Return what ``value`` is padded of, and how; where it is not padded, or other features took part since, itself without padding."""
-        features, padding = self._paddings.get(int(value.ids.reshape(-1)[0]) if value.ids.size else -1, (None, None))
-        moved = None if features is None or padding is None else moved_padding(padding, features, value)
-        return Padding(value, ((0, 0),) * value.ids.ndim) if moved is None else moved
-
-    def _laid_out(self, node: Node, tensor: Tensor) -> IndexArray | None:
-        """Return the ids of a padded tensor with zeros in the padding; None where batch or time is padded."""
-        _, padding = self._paddings[tensor.start]
-        value = padding.value
-        if any(any(edge) for edge, symbol in zip(padding.edges, value.axes, strict=True) if symbol is not None):
-            return None
-        node.reserve(tensor.features)
-        return np.pad(value.ids, padding.edges, constant_values=self.zero).reshape(-1)
-
     def as_read(self, node: Node, flat: IndexArray, cells: bool = True) -> IndexArray:
         """Return flat ids with those of padding, constant zeros, caches and final states replaced by what layers can read.
 
@@ -321,7 +199,7 @@ class Builder:
             found = []
             for part in self.book.parts(flat[left]):
                 tensor, places = part.tensor, left[part.positions]
-                laid_out = self._laid_out(node, tensor) if tensor.kind == "padded" else None
+                laid_out = self.laid_out(node, tensor) if tensor.kind == "padded" else None
                 if laid_out is not None:
                     flat[places] = laid_out[part.indices]
                     found.append(places)
@@ -351,9 +229,9 @@ class Builder:
         has_time = set()
         for part in self.book.parts(flat):
             tensor = part.tensor
-            if tensor.kind in _NOT_COMPUTABLE:
+            if tensor.kind in NOT_COMPUTABLE:
                 raise node.refuse(
-                    _NOT_COMPUTABLE[tensor.kind].format(name=tensor.name) + "; run this part outside the model"
+                    f"{NOT_COMPUTABLE[tensor.kind].format(name=tensor.name)}; run this part outside the model"
                 )
             if tensor.kind != "zero":
                 has_time.add(tensor.has_time)
@@ -381,7 +259,7 @@ class Builder:
             tensor, late = part.tensor, delays[part.positions]
             if not late.any() or tensor.kind == "zero":  # zeros are zeros at any time
                 continue
-            if tensor.kind in _NOT_COMPUTABLE or not tensor.has_time:
+            if tensor.kind in NOT_COMPUTABLE or not tensor.has_time:
                 raise node.refuse(
                     f"reads a cache of past steps of '{tensor.name}', which has none; run this part outside the model"
                 )

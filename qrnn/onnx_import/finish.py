@@ -23,12 +23,13 @@ from qrnn.model.states import state_pairs
 from qrnn.model.time import TIME as AXIS
 from qrnn.onnx_import.affine import with_affine_folded
 from qrnn.onnx_import.budget import BudgetError
-from qrnn.onnx_import.builder import Builder, Names
+from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.joined_steps import with_joined_steps
 from qrnn.onnx_import.memory import with_memory
 from qrnn.onnx_import.outputs import check_carried_states, graph_output
 from qrnn.onnx_import.problems import Problems
 from qrnn.onnx_import.steps import check_joined
+from qrnn.onnx_import.tensor_maker import Names
 from qrnn.onnx_import.values import (
     BATCH,
     POISON,

@@ -220,7 +220,13 @@ class Facts:
             return fold(node, self._opset, arrays, self._budget)
         if op not in HANDLERS or (shapes and op not in MOVING):
             return []
-        scratch = Builder(False, False, {BATCH: set(), TIME: set()}, frozenset(), self._budget)
+        scratch = Builder(
+            one_step=False,
+            stream=False,
+            baked={BATCH: set(), TIME: set()},
+            value_names=frozenset(),
+            budget=self._budget,
+        )
         with np.errstate(all="ignore"):
             result = HANDLERS[op](Node(node, self._opset, arrays, self._budget), scratch)
         values = [as_value(r) for r in (result if isinstance(result, tuple) else (result,))]

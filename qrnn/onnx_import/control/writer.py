@@ -11,9 +11,9 @@ from onnx import helper, numpy_helper
 
 from qrnn.errors import UnsupportedError
 from qrnn.onnx_import.budget import ITEM_WORK, Budget
-from qrnn.onnx_import.builder import Names
 from qrnn.onnx_import.control.facts import Facts
 from qrnn.onnx_import.problems import Problems
+from qrnn.onnx_import.tensor_maker import Names
 
 Scope = Mapping[str, str]
 """Names inside of a graph → the names that they have where it is written out."""
