@@ -22,7 +22,8 @@ from qrnn.devices.verify import verify
 from qrnn.errors import DataError, TargetError
 from qrnn.export.choices import Choices
 from qrnn.export.expected import random_sequences
-from qrnn.export.folder import MANIFEST, export_model, read_folder
+from qrnn.export.folder import export_model, read_folder
+from qrnn.export.folder_files import MANIFEST
 from qrnn.export.packages import FOLDER, load_package, package_names
 from qrnn.model.codes import code_format
 from qrnn.targets import load_target
