@@ -99,7 +99,7 @@ class Builder(TensorMaker):
     time_weights: dict[int, TimeWeights] = field(default_factory=dict)
     """First id of features that stand for a softmax over time → the scores, and the values that it weighs."""
     scores: dict[int, Any] = field(default_factory=dict)
-    """First id of features that stand for products at pairs of steps → the `qrnn.onnx_import.operators.step_attention.Scores`."""
+    """First id of features that stand for products at pairs of steps → the `qrnn.onnx_import.operators.step_scores.Scores`."""
     fills_of: dict[int, tuple[float, float]] = field(default_factory=dict)
     """First id of numbers made of a mask of steps → the number at a sequence's own steps, and that at the steps that pad it."""
     counts: dict[int, tuple[str, int]] = field(default_factory=dict)

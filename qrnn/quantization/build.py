@@ -11,20 +11,16 @@ import numpy as np
 
 from qrnn.errors import QuantizationError
 from qrnn.model.activation import Activation
-from qrnn.model.boundary import quantize_array
 from qrnn.model.float_model import FloatModel
 from qrnn.model.kinds.rescale import LARGEST_OFFSET, QuantRescale
 from qrnn.model.layer import Layer, QuantLayer
 from qrnn.model.parts import (
-    CELL_MAX,
     AnyMatrix,
     FloatArray,
     GateFunction,
     Int8Array,
-    Int16Array,
     Int32Array,
     Int64Array,
-    Operand,
     QuantMatrix,
     QuantMatrix4,
     TensorFormat,
@@ -57,6 +53,7 @@ from qrnn.quantization.matrix import (
 )
 from qrnn.quantization.scheme import AUTO, InputScheme, Scheme
 from qrnn.quantization.source_values import Span
+from qrnn.quantization.tensor_formats import TensorFormats, fitting_limit
 from qrnn.quantization.widths import bits_of, check_operand
 
 SomeMatrix = TypeVar("SomeMatrix", QuantMatrix, QuantMatrix4)
@@ -65,7 +62,7 @@ FINEST = 2.0**13
 """The most units of a copy for one of the tensor that is copied; `QuantRescale` has room for less than twice as many."""
 
 
-class Builder:
+class Builder(TensorFormats):
     """The state of one conversion: formats are decided in the order of the layers, and ``decisions`` says what was decided and why.
 
     It implements `qrnn.model.surroundings.Plan`, which the layers' quantization rules ask.
@@ -74,10 +71,8 @@ class Builder:
     def __init__(
         self, model: FloatModel, ranges: Ranges, scheme: Scheme, inputs: Mapping[str, InputScheme], reasons: list[str]
     ) -> None:
-        self.model, self.ranges, self.scheme, self.input_schemes = model, ranges, scheme, inputs
-        self.tensors: dict[str, TensorFormat] = {}
-        self.fracs: dict[str, int] = {}  # tensors with a power-of-two scale
-        self._cells: dict[str, int] = {}  # the fraction bits of tensors of cell states
+        super().__init__(model, ranges, scheme)
+        self.input_schemes = inputs
         self.decisions: list[str] = list(reasons)
         self._target = ""
         self.choices = parse_gates(scheme.gates)
@@ -232,63 +227,9 @@ class Builder:
         )
         return copied and (bool(readers) or self.is_output(tensor))
 
-    def offset(self, tensor: str) -> tuple[int, ...]:
-        """Return the offset of a tensor, or one for each feature; (0,) where it has none."""
-        return self.tensors[tensor].offset
-
-    def span(self, tensor: str) -> tuple[float, float]:
-        """Return the least and the greatest value that a tensor had in calibration."""
-        total = self.ranges.total[tensor]
-        return float(total.least[0]), float(total.greatest[0])
-
-    def largest(self, quantity: str) -> float:
-        """Return the largest magnitude that a tensor, or a quantity inside a layer, had in calibration."""
-        return self.ranges.largest(quantity)
-
-    def observed(self, quantity: str, bits: int) -> float:
-        """Return the largest magnitude that a matrix operand of ``bits`` should cover, by the calibrator; 0 for what was not observed."""
-        if quantity not in self.ranges.total:
-            return 0.0
-        return float(self.ranges.total[quantity].threshold(self.scheme.calibrator, _operand_limit(bits))[0])
-
     def decide(self, decision: str) -> None:
         """Record a decision and its reason."""
         self.decisions.append(decision)
-
-    def frac(self, tensor: str, layer: str) -> int:
-        """Return the fraction bits of a fixed-point tensor that ``layer`` reads; QuantizationError where they are not in 0…15."""
-        if not 0 <= self.fracs[tensor] <= 15:
-            raise QuantizationError(
-                f"layer {layer!r}: its input {tensor!r} needs {self.fracs[tensor]} fraction bits, expected 0…15"
-            )
-        return self.fracs[tensor]
-
-    def begin_frac(self, tensor: str, layer: str) -> int:
-        """Return the fraction bits of a tensor that ``layer`` reads, which may be one of int32 cells; QuantizationError as for `frac`."""
-        return self._cells[tensor] if tensor in self._cells else self.frac(tensor, layer)
-
-    def set_format(self, tensor: str, frac: int, limit: int = 32767, offset: tuple[int, ...] = (0,)) -> None:
-        """Set a tensor's format to int16 with ``frac`` fraction bits, within ±limit, with an offset or one for each feature."""
-        info = self.model.tensors[tensor]
-        self.fracs[tensor] = frac
-        self.tensors[tensor] = TensorFormat(info.features, info.has_time, 16, (2.0**-frac,), limit, offset)
-
-    def set_cells(self, tensor: str, frac: int) -> None:
-        """Set a tensor's format to int32 with ``frac`` fraction bits, for cell states."""
-        info = self.model.tensors[tensor]
-        self._cells[tensor] = frac
-        self.tensors[tensor] = TensorFormat(info.features, info.has_time, 32, (2.0**-frac,), CELL_MAX)
-
-    def copy_format(self, source: str, tensor: str) -> None:
-        """Give a tensor the format of another one."""
-        info = self.model.tensors[tensor]
-        self.tensors[tensor] = replace(self.tensors[source], features=info.features, has_time=info.has_time)
-        if source in self.fracs:
-            self.fracs[tensor] = self.fracs[source]
-
-    def to_format(self, tensor: str, values: FloatArray) -> Int16Array:
-        """Return real values as integers of a tensor's format."""
-        return quantize_array(values, self.tensors[tensor])
 
     def needs_input_range(self, activation: Activation) -> bool:
         """Return whether a function needs an input range from calibration."""
@@ -336,36 +277,6 @@ class Builder:
             return matrix
         return replace(matrix, multiplier=short_multipliers(matrix.multiplier))
 
-    def operand(self, name: str, largest: float, row_sum: float, bits: int) -> Operand:
-        """Return how a matrix reads tensor ``name``.
-
-        A source is read as it is; an int16 tensor is narrowed to ``bits`` by the least shift that covers ``largest``.
-        """
-        if name not in self.fracs:
-            return Operand(0, self.tensors[name].limit)
-        return self.narrowing(self.fracs[name], largest, row_sum, bits)
-
-    def narrowing(self, frac: int, largest: float, row_sum: float, bits: int) -> Operand:
-        """Return how a matrix reads int16 values with ``frac`` fraction bits: to ``bits``, by the least shift that covers ``largest``."""
-        q = largest * 2.0**frac
-        limit, shift = max(127, _fitting_limit(_operand_limit(bits), row_sum)), 0
-        # Up to limit + 1: the topmost values lose one unit to the clamp, where one more shift would cost every value a bit.
-        while (limit + 1) * 2**shift < q and shift < 15:
-            shift += 1
-        return Operand(shift, limit)
-
-    def unit(self, name: str, operand: Operand) -> FloatArray:
-        """Return the real value of one operand unit of tensor ``name``, [1] or [F]."""
-        return self.tensors[name].scales * 2.0**operand.shift
-
-    def fold(self, name: str, weight: FloatArray) -> FloatArray:
-        """Return what ``weight`` [R, F] gives for the offset of a tensor, [R]: the matrix that reads its integers adds it to its bias."""
-        zeros = self.tensors[name].zeros
-        if not zeros.any():  # most tensors have none, and a product wakes the threads of its library
-            return np.zeros(len(weight))
-        folded: FloatArray = weight @ np.resize(zeros, weight.shape[1])
-        return folded
-
     def largest_bias(self, weight: FloatArray, bits: int = 8) -> FloatArray:
         """Return the largest bias of each row, [R], for which its weights of ``bits`` keep their step."""
         return self.row_scales(weight, bits) * BIAS_LIMIT
@@ -392,21 +303,9 @@ def _free_name(name: str, taken: Collection[str]) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def _operand_limit(bits: int) -> int:
-    """Return the largest magnitude of an operand of ``bits``."""
-    return 127 if bits == 8 else 32767
-
-
 def _widest_limit(name: str, row_sums: list[float]) -> int:
     """Return the largest 16-bit operand limit 2^k - 1 with which every reader's worst row still fits 31 bits."""
-    limit = _fitting_limit(32767, max([0.0, *row_sums]))
+    limit = fitting_limit(32767, max([0.0, *row_sums]))
     if limit < 127:
         raise QuantizationError(f"{name}: rows of the layers that read it are too long for 32-bit sums")
-    return limit
-
-
-def _fitting_limit(limit: int, row_sum: float) -> int:
-    """Halve ``limit`` until a row of that sum stays below 2^30; one more bit is kept for the bias and the left shift."""
-    while row_sum * limit >= 2.0**30:
-        limit >>= 1
     return limit

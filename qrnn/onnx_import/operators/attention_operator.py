@@ -8,14 +8,9 @@ import numpy as np
 
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.operators.step_attention import (
-    LEFT,
-    RIGHT,
-    Scores,
-    attention_layer,
-    left_by_numbers,
-    masked_scores,
-)
+from qrnn.onnx_import.operators.pair_masks import left_by_numbers, masked_scores
+from qrnn.onnx_import.operators.step_attention import attention_layer
+from qrnn.onnx_import.operators.step_scores import LEFT, RIGHT, Scores
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Roles
 from qrnn.onnx_import.values import BATCH, TIME, Array, Features

@@ -11,7 +11,7 @@ import numpy as np
 from qrnn.model.parts import FloatArray
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.node import Node
-from qrnn.onnx_import.operators import dense, pointwise, recurrent, structural
+from qrnn.onnx_import.operators import dense, joining, pointwise, recurrent
 from qrnn.onnx_import.operators.quantized import (
     Quantized,
     ScaleOf,
@@ -242,7 +242,7 @@ def qlinear_concat(node: Node, build: Builder) -> Value:
     """Import QLinearConcat as Concat; its operands stand behind the result's scale and zero point, three inputs each."""
     places = range(2, len(node.inputs), 3)
     operands = [real_value(node, build, k, k + 1, k + 2) for k in places]
-    joined = structural.concat(node.as_operator("Concat", operands, [node.input_names[k] for k in places]), build)
+    joined = joining.concat(node.as_operator("Concat", operands, [node.input_names[k] for k in places]), build)
     return _quantized_result(node, build, joined, 0, 1)
 
 
@@ -285,7 +285,7 @@ def concat_axes(node: Node, roles: Roles) -> AxisTensor:
     """Carry the axes of the joined operands."""
     places = range(2, len(node.inputs), 3)
     plain = node.as_operator("Concat", [node.input(k) for k in places], [node.input_names[k] for k in places])
-    return structural.concat_axes(plain, roles)
+    return joining.concat_axes(plain, roles)
 
 
 @axis_rule(f"{MICROSOFT}.DynamicQuantizeLSTM")

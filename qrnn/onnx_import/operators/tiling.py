@@ -8,8 +8,8 @@ from qrnn.onnx_import.budget import count
 from qrnn.onnx_import.builder import Builder
 from qrnn.onnx_import.lengths import rule_of
 from qrnn.onnx_import.node import Node
+from qrnn.onnx_import.operators.joining import part_of
 from qrnn.onnx_import.operators.shapes import for_each_sequence
-from qrnn.onnx_import.operators.structural import part_of
 from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.repeated import tiled_constant
 from qrnn.onnx_import.roles import Axis, AxisTensor, Roles
