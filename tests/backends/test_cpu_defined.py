@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pkgutil
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -22,23 +15,21 @@ from hypothesis import strategies as st
 from models import Shape, make_model
 from schemes import BYTES
 
+from backends.defined_models import Rng, chain, cpu, difference, model_of, pooled, zeros_of
 from backends.generators import QUIET, eager
-from backends.loop_kinds import QuantDifference, QuantPooled, difference_rows, pooled_step
-from backends.raw_layers import dense_model, ends, int16
+from backends.loop_kinds import QuantPooled
+from backends.raw_layers import ends
 from qrnn import layers
 from qrnn.arithmetic import CONTRACT
-from qrnn.backends import cpu as cpu_package
 from qrnn.backends import create_engine
 from qrnn.backends.base import Trace
-from qrnn.backends.cpu import defined, kinds, native
-from qrnn.backends.cpu.defined import DefinedRows, StepCalls, at_most_one_row, definition_of
+from qrnn.backends.cpu import kinds, native
+from qrnn.backends.cpu.defined import DefinedRows, StepCalls, at_most_one_row
 from qrnn.backends.cpu.engine import CpuEngine
 from qrnn.backends.cpu.isa import PLAIN, available_isas
-from qrnn.backends.cpu.kinds import recurrent, run_of
+from qrnn.backends.cpu.kinds import recurrent
 from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
-from qrnn.backends.cpu.warm_up import wanted_by
 from qrnn.conversion import quantize
-from qrnn.model import kinds as model_kinds
 from qrnn.model.activation import Activation
 from qrnn.model.float_model import FloatModel, GraphInput, GraphOutput, TensorInfo
 from qrnn.model.kinds.add import Add
@@ -48,45 +39,11 @@ from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.pointwise import Pointwise
 from qrnn.model.kinds.recurrent import QuantRecurrent
 from qrnn.model.kinds.softmax import Softmax
-from qrnn.model.layer import QuantLayer
 from qrnn.model.layer_facts import Scratch, StateArray, Step, StepLoop
-from qrnn.model.quant_graph import Provenance
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
 
 short = settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
-
-Rng = np.random.Generator
-
-
-def model_of(layers: tuple[QuantLayer, ...], features: dict[str, int]) -> QuantModel:
-    """A model of these layers from x to the output of the last, which is the graph's output y."""
-    provenance = Provenance("", 0, "", 0, 0, "minmax", False, "generic", {})
-    (last,) = layers[-1].outputs
-    tensors = {name: int16(12 if name != "x" else 3, size) for name, size in features.items()}
-    every = np.arange(features[last])
-    output = GraphOutput("y", (features[last],), True, ((last, every, every),))
-    return QuantModel(
-        "raw", (GraphInput("x", "features", (features["x"],), True),), layers, (output,), tensors, False, provenance
-    )
-
-
-def difference(rng: Rng, features: int, shift: int = 9, source: str = "x", target: str = "d") -> QuantDifference:
-    weight = ends(rng, -32768, 32767, features).astype(np.int16)
-    return QuantDifference(target, source, target, weight, shift)
-
-
-def pooled(rng: Rng, features: int, rows: int, stride: int = 3, delay: int = 0) -> QuantPooled:
-    weight = ends(rng, -127, 127, rows, features).astype(np.int8)
-    bias = ends(rng, -(1 << 20), 1 << 20, rows).astype(np.int32)
-    multiplier = (ends(rng, 0, (1 << 30) - 1, rows) >> rng.integers(0, 20, rows) << 1).astype(np.int32)
-    return QuantPooled("pooled", "x", "p", weight, bias, multiplier, stride, delay)
-
-
-def cpu(model: QuantModel, isa: str | None = None, threads: int = 1) -> CpuEngine:
-    engine = create_engine("cpu", model, threads, isa, eager(2) if threads == 2 else None)
-    assert isinstance(engine, CpuEngine)
-    return engine
 
 
 every_isa = pytest.mark.parametrize(
@@ -124,14 +81,6 @@ def test_rows_are_those_of_plain_python(isas: tuple[str, ...], features: int, ro
             got = engine.rows(layer, given_rows)
             assert got.dtype == np.int16
             np.testing.assert_array_equal(got, want)
-
-
-def chain(rng: Rng) -> QuantModel:
-    """Two layers without loops of the CPU's before and after a dense layer that has them."""
-    dense = dense_model(rng, 7, 5, 127).layers[0]
-    dense = type(dense)("dense", "d", "e", dense.matrix, dense.pre_shift, dense.operand, 12)  # type: ignore[attr-defined,call-arg]
-    layers = (difference(rng, 7), dense, difference(rng, 5, 3, "e", "f"))
-    return model_of(layers, {"x": 7, "d": 7, "e": 5, "f": 5})
 
 
 @pytest.mark.wide(cover=False, keep=2)
@@ -233,10 +182,6 @@ def plain_steps(
             k += step(n, -1, k, x, out, *states, *parameters, *scratch)
         written.append(k)
     return written
-
-
-def zeros_of(layer: QuantLayer, size: int, kind: Any = None) -> Any:
-    return [np.zeros((size, *s.shape), kind or s.dtype) for s in layer.states()]
 
 
 @every_isa
@@ -442,165 +387,3 @@ def test_cells_without_a_kernel(threads: int) -> None:
         c = trace.arrays[f"layer0[{k}].c"].astype(np.int64)
         ordered = c[0, ::-1] if k else c[0]
         np.testing.assert_array_equal(np.diff(ordered, axis=0), (pre[0, ::-1] if k else pre[0])[1:])
-
-
-def test_each_kind_is_named_in_one_file() -> None:
-    """Its module in the folder of kinds, whose modules all have the name of a kind's."""
-    folder = Path(cpu_package.__file__).parent
-    names = {module.name for module in pkgutil.iter_modules(model_kinds.__path__)}
-    assert {path.stem for path in (folder / "kinds").glob("*.py")} - {"__init__"} <= names
-    kinds_of_layers = model_kinds.quantized_kinds()
-    bases = {base for kind in kinds_of_layers.values() for base in kind.__mro__[1:]}
-    for name, kind in kinds_of_layers.items():
-        if kind in bases:
-            continue
-        named = re.compile(rf"\b{name}\b")
-        files = [path for path in folder.rglob("*.py") if named.search(path.read_text(encoding="utf-8"))]
-        own = folder / "kinds" / f"{model_kinds.kind_name(kind)}.py"
-        assert files == ([own] if own.exists() else [])
-
-
-# --- what is compiled, and what it is kept under ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QRNN_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(native, "_loaded", {})
-
-
-@pytest.mark.wide(cover=False)
-@pytest.mark.parametrize("name", ["rows", "steps"])
-def test_nothing_is_compiled_after_the_warm_up(name: str, new_process: None) -> None:
-    rng = np.random.default_rng(1)
-    layer = pooled(rng, 7, 5)
-    model = chain(rng) if name == "rows" else model_of((layer,), {"x": 7, "p": 5})
-
-    def calls(session: Session) -> None:
-        before = native.compilations
-        engine, x = session.engine, rng.normal(size=(4, 9, 7))
-        assert isinstance(engine, CpuEngine)
-        if name == "rows":
-            for kind in (np.float32, np.float64):
-                session.run({"x": x.astype(kind)})
-                session.run({"x": x.astype(kind)}, lengths=np.array([9, 0, 1, 3]))
-            session.stream(2).step({"x": x[:2, 0]})
-        else:
-            for kind in (np.float32, np.float64):
-                engine.quantize(x.astype(kind), model.tensors["x"])
-            q = engine.quantize(x, model.tensors["x"])
-            y, _ = engine.steps(layer, [q], tuple(zeros_of(layer, 4)), np.full(4, 9), 3, 0)
-            engine.dequantize(y, model.tensors["p"])
-        assert native.compilations == before
-
-    session = Session(model, threads=2)
-    session.warm_up()
-    before = native.compilations
-    calls(session)
-    with mock.patch.object(native, "_loaded", {}):  # another process
-        again = Session(model, threads=2)
-        again.warm_up()
-        calls(again)
-    assert native.compilations == before
-
-
-OTHER = """
-import sys
-import numpy as np
-from backends import test_cpu_defined as tests
-from qrnn.backends.cpu import native
-rng = np.random.default_rng(2)
-layer = tests.difference(rng, 3)
-engine = tests.cpu(tests.model_of((layer,), {"x": 3, "d": 3}))
-engine.rows(layer, np.zeros((2, 3), np.int16))
-layer = tests.pooled(rng, 3, 2)
-engine = tests.cpu(tests.model_of((layer,), {"x": 3, "p": 2}))
-engine.steps(layer, [np.zeros((2, 4, 3), np.int16)], tuple(tests.zeros_of(layer, 2)), np.array([4, 2]), 2, 0)
-print(native.compilations)
-"""
-
-
-@pytest.mark.matrix
-def test_another_process_finds_the_code(tmp_path: Path) -> None:
-    tests = Path(__file__).parents[1]
-    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"QRNN_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": path}
-    for compiled in ("2", "0"):
-        done = subprocess.run(
-            [sys.executable, "-c", OTHER], env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert (done.stdout.strip(), done.returncode) == (compiled, 0), done.stderr
-
-
-def test_models_of_other_kinds_compile_none_of_it() -> None:
-    wanted = wanted_by(cpu(dense_model(np.random.default_rng(0), 7, 5, 127)))
-    assert wanted
-    assert not [w for w in wanted if w.kernel.module.endswith(".defined")]
-
-
-HELPER = "FACTOR = {}\ndef scaled(x):\n    return FACTOR * x\n"
-KIND = """
-from helper_of_a_kind import scaled
-SHIFT = 3
-def rows_of(contract):
-    def rows(first, last, x, out):
-        for m in range(first, last):
-            out[m, 0] = scaled(x[m, 0]) >> SHIFT
-    return rows
-"""
-
-
-def made_module(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module of this text, as a new process would import it."""
-    (folder / f"{name}.py").write_text(text)
-    module = ModuleType(name)
-    module.__file__ = str(folder / f"{name}.py")
-    monkeypatch.setitem(sys.modules, name, module)
-    defined._source.cache_clear()
-    exec(compile(text, module.__file__, "exec"), module.__dict__)
-    return module
-
-
-def test_the_key_covers_what_the_code_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module of the kind, and what its loops use of other modules."""
-
-    def key(helper: str, kind: str) -> str:
-        made_module(tmp_path, "helper_of_a_kind", helper, monkeypatch)
-        return definition_of(made_module(tmp_path, "a_kind", kind, monkeypatch).rows_of).digest
-
-    first = key(HELPER.format(5), KIND)
-    assert key(HELPER.format(5), KIND) == first
-    others = {key(HELPER.format(6), KIND), key(HELPER.format(5), KIND.replace("SHIFT = 3", "SHIFT = 4"))}
-    assert len(others | {first}) == 3
-    defined._source.cache_clear()
-
-
-def two_makers(number: int, contract: Any) -> Any:
-    return partial(difference_rows, contract)
-
-
-NOT_A_CONSTANT = {"a": 1}
-
-
-def uses_a_dictionary(contract: Any) -> Any:
-    return NOT_A_CONSTANT["a"]
-
-
-def test_loops_that_have_no_name_are_refused() -> None:
-    """Code is kept under a name; two loops with one name would get each other's code."""
-    assert definition_of(partial(two_makers, 3)) != definition_of(partial(two_makers, 4))
-    for make in (lambda contract: pooled_step(contract), partial(two_makers, np.zeros(3)), partial(int, 3)):
-        with pytest.raises(AssertionError, match="expected a function of a module"):
-            definition_of(make)
-    with pytest.raises(TypeError, match="uses NOT_A_CONSTANT, a dict: expected integers"):
-        definition_of(uses_a_dictionary)
-
-
-def test_kinds_with_modules_have_their_own_runs() -> None:
-    """And a kind of another package is not taken for one of them by the name of its module."""
-    model = dense_model(np.random.default_rng(0), 7, 5, 127)
-    engine = cpu(model)
-    assert type(engine.layer_runs["dense"]).__name__ == "DenseRun"
-    layer = difference(np.random.default_rng(0), 7)
-    with mock.patch.object(QuantDifference, "__module__", "dense"):
-        assert isinstance(run_of(layer, model, engine.tasks), DefinedRows)
