@@ -34,9 +34,9 @@ def fast_of(layer: Recurrent, d: Direction) -> Fast | None:
 
 def _back(made: DirectionPass) -> DirectionGradients:
     """Go back through time by the compiled loop, a part of the sequences on each core."""
-    from qrnn.qat import kernels
+    from qrnn.qat import kernels  # which brings the compiler
 
-    given, N, real, d = _given(made, kernels), len(made.of_h), made.values.real, made.d
+    given, N, real, d = _given(made), len(made.of_h), made.values.real, made.d
     h, c = made.of_last.astype(real), made.of_cell.astype(real)
     begun_h, begun_c = np.zeros_like(h), np.zeros_like(c)
     of_x = np.zeros(given.x.shape if made.wants_x else (0, 0, 0), real)
@@ -65,8 +65,10 @@ def _back(made: DirectionPass) -> DirectionGradients:
     return DirectionGradients(of_x if made.wants_x else None, begun_h, begun_c, arrays)
 
 
-def _given(made: DirectionPass, kernels: Any) -> loop.Given:
+def _given(made: DirectionPass) -> loop.Given:
     """Return what the loop reads."""
+    from qrnn.qat.chunk_loops import GRU, LSTM, RNN
+
     layer, d, values, steps = made.layer, made.d, made.values, made.steps
     real, H, P = values.real, made.layer.hidden_size, made.of_h.shape[2]
 
@@ -79,7 +81,7 @@ def _given(made: DirectionPass, kernels: Any) -> loop.Given:
         return loop.States(*arrays, of([unit]), most)
 
     none = np.zeros((0, 0), real)
-    family = {"lstm": kernels.LSTM, "gru": kernels.GRU, "min_gru": kernels.GRU}.get(layer.cell, kernels.RNN)
+    family = {"lstm": LSTM, "gru": GRU, "min_gru": GRU}.get(layer.cell, RNN)
     is_gru = layer.cell == "gru"
     after = is_gru and layer.linear_before_reset
     R = none.reshape(0, P) if d.weight_hh is None else of(d.weight_hh)
