@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from qrnn.devices.emulator import EmulatorRun
-from qrnn.devices.toolchain import boards_folder
+from qrnn.devices.toolchain import boards_folder, run_tool
 from qrnn.errors import DeviceError, MissingToolError
 from qrnn.export.source import CORES
 from qrnn.targets import Host, Target
@@ -123,19 +123,6 @@ def run_program(target: Target, program: Path, stdin: bytes, timeout: float) -> 
         words = done.stderr.decode(errors="replace")
         raise DeviceError(f"target {target.name}: the program ended with status {done.returncode}\n{words[-2000:]}")
     return EmulatorRun(done.stdout, done.returncode)
-
-
-def run_tool(command: Sequence[str]) -> str:
-    """Run a compiler or a tool beside it and return its output; DeviceError carries its words where it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False)
-    except OSError as error:
-        raise DeviceError(f"cannot run {command[0]}: {error.strerror}") from None
-    except subprocess.TimeoutExpired:
-        raise DeviceError(f"{' '.join(command)}: still running after {_BUILD_SECONDS} s") from None
-    if done.returncode != 0:
-        raise DeviceError(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr.strip()}")
-    return done.stdout
 
 
 @cache

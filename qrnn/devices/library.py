@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from importlib.metadata import version as own_version
 from pathlib import Path
 
-from qrnn.devices.hosts import OPTIMIZATION, HostCompiler, find_host_compiler, host_of, run_tool
+from qrnn.devices.hosts import OPTIMIZATION, HostCompiler, find_host_compiler, host_of
+from qrnn.devices.toolchain import run_tool
 from qrnn.errors import DataError, MissingToolError
 from qrnn.export.library_examples import examples
 from qrnn.export.library_source import LibrarySource, Variant, library_source, library_version

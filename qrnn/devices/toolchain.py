@@ -49,8 +49,8 @@ class Toolchain:
     def version(self) -> str:
         """Return the compiler's own name and version, on one line."""
         if self.family == "zig":
-            return f"zig {_run((*self.compiler[:-1], 'version')).strip()}"
-        return _run((*self.compiler, "--version")).splitlines()[0]
+            return f"zig {run_tool((*self.compiler[:-1], 'version')).strip()}"
+        return run_tool((*self.compiler, "--version")).splitlines()[0]
 
     def build(
         self,
@@ -86,7 +86,7 @@ class Toolchain:
             objects = []
             for number, (source, extra) in enumerate(parts):
                 objects.append(str(Path(folder) / f"{number}.o"))  # two sources may have one name
-                _run((*self.compiler, *common, *extra, "-c", str(source), "-o", objects[-1]))
+                run_tool((*self.compiler, *common, *extra, "-c", str(source), "-o", objects[-1]))
             gnu = self.family != "zig" if bare else False  # clang leaves linking to GNU's linker
             link = list(target.build.gnu_link_flags or target.build.gnu_flags if gnu else own)
             link += board.link
@@ -96,7 +96,9 @@ class Toolchain:
                 script = Path(folder) / "bare.ld"
                 script.write_text(linker_script(target), encoding="utf-8")
                 link += ["-T", str(script)]
-            _run((*self.linker, *link, *objects, *(_LIBRARIES[self.family] if board.script else ()), "-o", str(output)))
+            run_tool(
+                (*self.linker, *link, *objects, *(_LIBRARIES[self.family] if board.script else ()), "-o", str(output))
+            )
         return read_image(output) if bare else Image(output)  # programs of a host need not be ELF files
 
     def _flags(self, build: Build) -> tuple[str, ...]:
@@ -197,8 +199,8 @@ def _find(family: Family, target: Target) -> Toolchain | None:
     return Toolchain(family, (clang,), (linker,)) if clang and linker else None
 
 
-def _run(command: Sequence[str]) -> str:
-    """Run a tool; DeviceError carries its words where it fails."""
+def run_tool(command: Sequence[str]) -> str:
+    """Run a compiler or a tool beside it and return its output; DeviceError carries its words where it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False)
     except OSError as error:

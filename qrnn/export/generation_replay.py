@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qrnn.errors import DeviceError
 from qrnn.export.generation_code import GenerationCode
 from qrnn.export.ports import Port
-from qrnn.export.replay import END, KINDS, Replayed, Vectors, sequence_length
+from qrnn.export.replay import END, KINDS, ProgramOutput, Replayed, Vectors, sequence_length
 from qrnn.export.source import Exported
 from qrnn.model.choosing import ChoiceNumbers, Sampling, choice_numbers
 from qrnn.model.quant_model import QuantModel
@@ -137,26 +136,15 @@ def encode_cases(exported: Exported, cases: Sequence[Case]) -> bytes:
 
 def decode_cases(exported: Exported, count: int, output: bytes) -> list[Replayed]:
     """Read the program's output for so many cases; DeviceError where it is of another size."""
-    code, at = _code_of(exported), 0
-    values, found = code.kind == "values", []
-
-    def take(kind: str, *shape: int) -> npt.NDArray[np.integer]:
-        nonlocal at
-        dtype, size = KINDS[kind], int(np.prod(shape))
-        if at + dtype.itemsize * size > len(output):
-            raise DeviceError(f"the program wrote {len(output)} bytes, expected more; it was built for another model")
-        taken = np.frombuffer(output, dtype, size, at).reshape(shape)
-        at += taken.nbytes
-        return taken
-
+    code, written = _code_of(exported), ProgramOutput(output)
+    values, found, take = code.kind == "values", [], written.take
     for _ in range(count):
         steps = int(take("uint32_t", 1)[0])
         outputs = {"generated": take("int16_t" if values else "uint16_t", steps, code.read.count if values else 1)}
         if code.plan.blank is not None:
             outputs["frames"] = take("uint32_t", steps, 1)
         found.append(Replayed(outputs, {f.name: take(f.kind, f.count) for f in exported.compared_state}))
-    if at != len(output):
-        raise DeviceError(f"the program wrote {len(output) - at} bytes after its results, expected none")
+    written.end()
     return found
 
 

@@ -96,6 +96,33 @@ def encode_sequences(model: Exported, sequences: Sequence[Vectors]) -> bytes:
     return b"".join([*parts, struct.pack("<I", END)])
 
 
+class ProgramOutput:
+    """The bytes that a program wrote, as numbers that are taken one array after the other."""
+
+    def __init__(self, output: bytes) -> None:
+        self._output, self._at = output, 0
+
+    def take(self, kind: str, *shape: int) -> npt.NDArray[np.integer]:
+        """Return the next numbers of a type of C, such as ``int16_t``; DeviceError where the program wrote fewer."""
+        dtype, count = KINDS[kind], int(np.prod(shape))
+        if self._at + dtype.itemsize * count > len(self._output):
+            raise DeviceError(
+                f"the program wrote {len(self._output)} bytes, expected more; it was built for another model"
+            )
+        found = np.frombuffer(self._output, dtype, count, self._at).reshape(shape)
+        self._at += found.nbytes
+        return found
+
+    def end(self, size: int = 0) -> bytes:
+        """Return the last ``size`` bytes; DeviceError where more or fewer were not taken yet."""
+        if len(self._output) - self._at != size:
+            expected = size or "none"
+            raise DeviceError(
+                f"the program wrote {len(self._output) - self._at} bytes after its results, expected {expected}"
+            )
+        return self._output[self._at :]
+
+
 def decode_sequences(
     model: Exported, lengths: Sequence[int | Mapping[str, int]], output: bytes
 ) -> tuple[list[Replayed], Counts]:
@@ -103,17 +130,8 @@ def decode_sequences(
 
     ``lengths`` has the steps of each sequence, or those of each of its time axes (`sequence_steps`).
     """
-    at = 0
-
-    def take(kind: str, *shape: int) -> npt.NDArray[np.integer]:
-        nonlocal at
-        dtype, count = KINDS[kind], int(np.prod(shape))
-        if at + dtype.itemsize * count > len(output):
-            raise DeviceError(f"the program wrote {len(output)} bytes, expected more; it was built for another model")
-        found = np.frombuffer(output, dtype, count, at).reshape(shape)
-        at += found.nbytes
-        return found
-
+    written = ProgramOutput(output)
+    take = written.take
     found: list[Replayed] = []
     timed = [p for p in model.outputs if p.has_time]
     for own in lengths:
@@ -135,9 +153,7 @@ def decode_sequences(
         state = {f.name: take(f.kind, f.count) for f in model.compared_state}
         state |= {read_back(s): take(s.port.kind, s.port.count) for s in model.given}
         found.append(Replayed(outputs, state))
-    if len(output) - at != COUNTS.size:
-        raise DeviceError(f"the program wrote {len(output) - at} bytes after its results, expected {COUNTS.size}")
-    instructions, calls, fewest, most, stack_bytes, *phases = COUNTS.unpack_from(output, at)
+    instructions, calls, fewest, most, stack_bytes, *phases = COUNTS.unpack(written.end(COUNTS.size))
     return found, Counts(instructions, calls, fewest, most, stack_bytes, tuple(phases))
 
 

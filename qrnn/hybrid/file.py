@@ -20,7 +20,7 @@ from qrnn.model.check import check_complete
 from qrnn.model.codec import Tensors, decode, encode
 from qrnn.model.container import ModelFile, read_container
 from qrnn.model.digest import array_digest
-from qrnn.model.file import in_order, unrepeated, warn_of_random
+from qrnn.model.file import in_order, verified, warn_of_random
 from qrnn.model.float_model import Cache, GraphInput, GraphOutput
 from qrnn.model.quant_model import QuantModel
 from qrnn.system.atomic import write_atomically
@@ -108,16 +108,7 @@ def _rebuilt(metadata: dict[str, str], tensors: Tensors) -> HybridModel:
             f"schema {metadata.get('schema')!r} of a model with float parts, expected {SCHEMA!r}; convert the model again with this version of "
             "qrnn"
         )
-    structure = metadata.get("model", "")
-    if array_digest(tensors, structure) != metadata.get("sha256"):
-        raise ModelFileError(
-            "checksum does not match: the file is damaged; convert the model again or restore the file"
-        )
-    try:
-        parsed = json.loads(structure, object_pairs_hook=unrepeated)
-        proof = json.loads(metadata.get("proof", ""), object_pairs_hook=unrepeated)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"metadata is not JSON ({error})") from None
+    parsed, proof = verified(metadata, tensors)
     wanted = {f.name for f in fields(HybridModel)}
     if not isinstance(parsed, dict) or set(parsed) != wanted or not isinstance(parsed["parts"], list):
         raise ModelFileError("the model's structure is not that of a model with float parts; convert the model again")

@@ -91,13 +91,28 @@ def warn_of_random(model: QuantModel, file: str) -> None:
         )
 
 
-def unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object; ModelFileError where a name stands twice, of which readers take one or the other."""
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = next(name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k]))
         raise ModelFileError(f"metadata: {twice!r} stands twice in one JSON object; convert the model again")
     return found
+
+
+def verified(metadata: dict[str, str], tensors: Tensors) -> tuple[Any, Any]:
+    """Return a file's structure and proof as JSON has them; ModelFileError where the file is damaged, or they are no JSON."""
+    structure = metadata.get("model", "")
+    if array_digest(tensors, structure) != metadata.get("sha256"):
+        raise ModelFileError(
+            "checksum does not match: the file is damaged; convert the model again or restore the file"
+        )
+    try:
+        parsed = json.loads(structure, object_pairs_hook=_unrepeated)
+        proof = json.loads(metadata.get("proof", ""), object_pairs_hook=_unrepeated)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"metadata is not JSON ({error})") from None
+    return parsed, proof
 
 
 def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
@@ -109,16 +124,7 @@ def _rebuild(metadata: dict[str, str], tensors: Tensors) -> QuantModel:
             found = f"{name} {metadata[name]!r}" if name in metadata else f"no {name}"
             wanted = " or ".join(map(repr, expected))
             raise ModelFileError(f"{found}, expected {wanted}; convert the model again with this version of qrnn")
-    structure = metadata.get("model", "")
-    if array_digest(tensors, structure) != metadata.get("sha256"):
-        raise ModelFileError(
-            "checksum does not match: the file is damaged; convert the model again or restore the file"
-        )
-    try:
-        parsed = json.loads(structure, object_pairs_hook=unrepeated)
-        proof = json.loads(metadata.get("proof", ""), object_pairs_hook=unrepeated)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"metadata is not JSON ({error})") from None
+    parsed, proof = verified(metadata, tensors)
     model: QuantModel = decode(parsed, QuantModel, tensors, "model")
     check_complete(model)
     if metadata["contract"] != model.contract:
