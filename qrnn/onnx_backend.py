@@ -78,7 +78,7 @@ class Bound:
 
     @property
     def calibration(self) -> dict[str, Any]:
-        """The ``data`` from which ranges are measured; with all padding where every sequence is empty, since nothing else is there."""
+        """Return the ``data`` from which ranges are measured; with all padding where every sequence is empty, since nothing else is there."""
         lengths = {i.name for i in self.model.inputs if i.kind == "lengths"} & self.data.keys()
         if any(np.asarray(self.data[name]).any() for name in lengths):
             return self.data

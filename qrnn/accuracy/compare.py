@@ -149,7 +149,7 @@ def _compared(
 
 
 def _axis(model: FloatModel, output: GraphOutput, batch: Batch) -> TimeAxis | None:
-    """The steps of a graph output; None for one that is not over time."""
+    """Return the steps of a graph output; None for one that is not over time."""
     return batch.along(model.length_rules[output.parts[0][0]]) if output.has_time else None
 
 

@@ -64,7 +64,7 @@ class Comparison(Report):
     """What stands for float."""
 
     def over_time(self) -> dict[str, ErrorSum]:
-        """Errors of outputs and of every layer's states h and c that have more than one step, for tables and plots of drift."""
+        """Return the errors of outputs and of every layer's states h and c that have more than one step, for tables and plots of drift."""
         states = {name: e for name, e in self.layers.items() if name.rsplit(".", 1)[-1] in ("h", "c")}
         return {name: e for name, e in (self.outputs | states).items() if len(e.count_at) > 1}
 

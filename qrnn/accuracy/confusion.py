@@ -21,17 +21,17 @@ class Agreement:
 
     @property
     def rate(self) -> float:
-        """The fraction agree / total."""
+        """Return the fraction agree / total."""
         return self.agree / self.total if self.total else float("nan")
 
     @property
     def percent(self) -> float:
-        """The percentage 100 · agree / total, rounded once, so that a gate at a round figure is met by that figure."""
+        """Return the percentage 100 · agree / total, rounded once, so that a gate at a round figure is met by that figure."""
         return 100 * self.agree / self.total if self.total else float("nan")
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % Wilson score interval of the fraction."""
+        """Return the 95 % Wilson score interval of the fraction."""
         return wilson_interval(self.agree, self.total)
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Confusion:
 
     @property
     def classes(self) -> list[int]:
-        """Every class that is a label or was decided, in ascending order."""
+        """Return every class that is a label or was decided, in ascending order."""
         return sorted({number for pair in self.counts for number in pair})
 
     def by_class(self) -> dict[int, Agreement]:

@@ -45,7 +45,7 @@ class Decisions:
 
     @property
     def accuracy_drop(self) -> float:
-        """The float model's accuracy minus the quantized model's, in percentage points; nan without labels, or decisions."""
+        """Return the float model's accuracy minus the quantized model's, in percentage points; nan without labels, or decisions."""
         if "float" not in self.correct or not self.correct["float"].total:
             return float("nan")
         return 100 * (self.correct["float"].agree - self.correct["quantized"].agree) / self.correct["float"].total

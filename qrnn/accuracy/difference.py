@@ -65,7 +65,7 @@ class Difference(Report):
 
     @property
     def identical(self) -> bool:
-        """Whether nothing differs that a run or a reader could see."""
+        """Return whether nothing differs that a run or a reader could see."""
         return not self.changes and not self.matrices
 
     def describe_lines(self) -> Iterator[str]:

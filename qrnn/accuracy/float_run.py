@@ -57,7 +57,7 @@ class FloatPiece:
 
     @property
     def nbytes(self) -> int:
-        """The memory of the arrays in bytes."""
+        """Return the memory of the arrays in bytes."""
         return sum(a.nbytes for part in (self.outputs, self.observed, self.runtime or {}) for a in part.values())
 
 

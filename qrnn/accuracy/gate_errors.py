@@ -33,18 +33,18 @@ class GateError:
 
     @property
     def error(self) -> FloatArray:
-        """The integer function's real values minus the real function's."""
+        """Return the integer function's real values minus the real function's."""
         return self.values - self.true
 
     @property
     def monotone(self) -> bool:
-        """Whether the outputs never fall, or never rise."""
+        """Return whether the outputs never fall, or never rise."""
         steps = np.diff(self.values)
         return bool((steps >= 0).all() or (steps <= 0).all())
 
     @property
     def odd_symmetric(self) -> bool:
-        """Whether f(-x) + f(x) = 2 · f(0) in integers at every x but -32768."""
+        """Return whether f(-x) + f(x) = 2 · f(0) in integers at every x but -32768."""
         return bool((self.values[32769:] + self.values[32767:0:-1] == 2 * self.values[32768]).all())
 
     def to_dict(self) -> dict[str, Any]:

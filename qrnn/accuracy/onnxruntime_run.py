@@ -103,7 +103,7 @@ def _nothing(declared: Any) -> np.ndarray[Any, Any]:
 
 
 def _rule(model: FloatModel, output: GraphOutput) -> LengthRule:
-    """How many steps a graph output over time has."""
+    """Return how many steps a graph output over time has."""
     return model.length_rules[output.parts[0][0]]
 
 
@@ -178,14 +178,14 @@ def _fixed(declared: Any, value: Any) -> np.ndarray[Any, Any]:
 
 
 def _zeros(cache: Cache, size: int) -> np.ndarray[Any, Any]:
-    """What a cache holds before the first call, for a batch of ``size``."""
+    """Return what a cache holds before the first call, for a batch of ``size``."""
     shape = list(cache.shape)
     shape[cache.batch_axis] = size
     return np.zeros(shape)
 
 
 def _steps_of_a_call(model: FloatModel, declared: dict[str, Any]) -> int | None:
-    """How many steps a graph with caches takes in a call; None where it takes any number, or has no cache."""
+    """Return how many steps a graph with caches takes in a call; None where it takes any number, or has no cache."""
     if not model.caches:
         return None
     sizes = {declared[i.name].shape[i.time_axis] for i in model.inputs if i.has_time and i.time_axis is not None}

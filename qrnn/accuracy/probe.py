@@ -56,12 +56,12 @@ class ErrorSum:
 
     @property
     def sqnr_db(self) -> float:
-        """The ratio 10·log10(Σ want² / Σ error²)."""
+        """Return the ratio 10·log10(Σ want² / Σ error²)."""
         return decibels(self.signal, self.noise)
 
     @property
     def about_mean_db(self) -> float:
-        """The same with each feature's own mean taken off the signal: 10·log10(Σ (want - mean)² / Σ error²).
+        """Return the same with each feature's own mean taken off the signal: 10·log10(Σ (want - mean)² / Σ error²).
 
         A large constant makes any error look small beside it; about the mean, only what varies counts as the signal. Where nothing varies,
         and for a single value, it is `sqnr_db`.
@@ -70,7 +70,7 @@ class ErrorSum:
 
     @property
     def varying(self) -> float:
-        """The energy of the signal about each feature's own mean; the signal's own where nothing varies, and for a single value."""
+        """Return the energy of the signal about each feature's own mean; the signal's own where nothing varies, and for a single value."""
         sums = np.atleast_1d(self._sums)
         rows = self.count / len(sums)
         if rows < 2 or not math.isfinite(self.signal):
@@ -80,7 +80,7 @@ class ErrorSum:
 
     @property
     def rmse(self) -> float:
-        """The root of the mean squared error."""
+        """Return the root of the mean squared error."""
         return math.sqrt(self.noise / self.count) if self.count else 0.0
 
     def rmse_at(self) -> FloatArray:

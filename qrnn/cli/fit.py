@@ -25,7 +25,7 @@ def fit(
     steps: Annotated[int, typer.Option(min=1, help="Of the longest sequence, for models that read whole ones.")] = 100,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Flash, RAM, instructions and time of a model on every known device: built, run in emulators, counted."""
+    """Show the flash, RAM, instructions and time of a model on every known device: built, run in emulators, counted."""
     from qrnn.devices.cycles.record import WORDS
     from qrnn.devices.fit import fit as judge
     from qrnn.model.file import load

@@ -35,7 +35,7 @@ class Point:
 
     @property
     def worst(self) -> float:
-        """The noise of the output that is furthest from what is allowed; at most 1 where all of them are within it."""
+        """Return the noise of the output that is furthest from what is allowed; at most 1 where all of them are within it."""
         return max((_rounded(value) for value in self.noise.values()), default=0.0)
 
     def total(self, allowed: float) -> float:

@@ -27,7 +27,7 @@ class Floors(NamedTuple):
 
     @property
     def choice(self) -> int:
-        """The width that suits them, 8 or 16."""
+        """Return the width that suits them, 8 or 16."""
         return 16 if self.of_8 < LOW_FLOOR_DB and self.of_16 >= self.of_8 + LEAST_GAIN_DB else 8
 
     def __str__(self) -> str:

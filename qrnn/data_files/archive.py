@@ -65,12 +65,12 @@ class Declared:
 
     @property
     def size(self) -> int:
-        """The number of elements."""
+        """Return the number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """The size in bytes."""
+        """Return the size in bytes."""
         return self.size * int(self.dtype.itemsize)
 
 

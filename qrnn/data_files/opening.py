@@ -42,7 +42,7 @@ class HasInputs(Protocol):
 
     @property
     def inputs(self) -> tuple[GraphInput, ...]:
-        """The graph inputs."""
+        """Return the graph inputs."""
 
 
 class DataFile:
@@ -57,7 +57,7 @@ class DataFile:
 
     @property
     def nbytes(self) -> int:
-        """The size of all arrays in bytes."""
+        """Return the size of all arrays in bytes."""
         return sum(array.nbytes for array in self.declared.values())
 
     def chunks(self, sequences: int | None = None) -> Iterator[Piece]:

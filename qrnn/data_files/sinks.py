@@ -185,7 +185,7 @@ class _ZarrSink:
 
 @contextmanager
 def _zarr(path: Path, size: int) -> Iterator[Sink]:
-    """A Zarr group that gets its name when all of it is there."""
+    """Return a Zarr group that gets its name when all of it is there."""
     temporary = tempfile.mkdtemp(dir=path.parent, prefix=".qrnn.")
     try:
         place = os.path.join(temporary, "group.zarr")

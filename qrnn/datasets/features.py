@@ -28,7 +28,7 @@ class RawFrames:
 
     @property
     def width(self) -> int:
-        """The features of a frame."""
+        """Return the features of a frame."""
         return self.window
 
     def real(self, samples: Any) -> npt.NDArray[np.float32]:
@@ -46,12 +46,12 @@ class LogMelFrames:
 
     @property
     def hop(self) -> int:
-        """The samples from frame to frame."""
+        """Return the samples from frame to frame."""
         return self.settings.hop
 
     @property
     def width(self) -> int:
-        """The features of a frame."""
+        """Return the features of a frame."""
         return self.settings.bands
 
     def real(self, samples: Any) -> npt.NDArray[np.float32]:

@@ -91,12 +91,12 @@ class LogMel:
 
     @property
     def points(self) -> int:
-        """The points of the transform: the power of two that holds a window."""
+        """Return the points of the transform: the power of two that holds a window."""
         return max(LEAST_POINTS, 1 << ceil(log2(self.window)))
 
     @cached_property
     def hann(self) -> Int64Array:
-        """Hann's window in Q15, [window]; 1 is 32767."""
+        """Return Hann's window in Q15, [window]; 1 is 32767."""
         place = np.arange(self.window) / self.window
         return _rounded(0.5 - 0.5 * np.cos(2 * np.pi * place), _WINDOW_FRAC)
 
@@ -108,7 +108,7 @@ class LogMel:
 
     @cached_property
     def weights(self) -> Int64Array:
-        """Triangles over the frequencies of the transform in Q15, [bands, points / 2 + 1]; 1 is 32767."""
+        """Return triangles over the frequencies of the transform in Q15, [bands, points / 2 + 1]; 1 is 32767."""
         return _rounded(self._triangles, _WEIGHT_FRAC)
 
     @cached_property

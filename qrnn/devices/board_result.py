@@ -83,19 +83,19 @@ class BoardResult:
 
     @property
     def right(self) -> bool:
-        """Whether every bit of the self-test is right."""
+        """Return whether every bit of the self-test is right."""
         return self.selftest == "right"
 
     @property
     def cycles_per_step(self) -> dict[str, float] | None:
-        """The fewest, median, mean and most cycles of a step; None where cycles were not counted."""
+        """Return the fewest, median, mean and most cycles of a step; None where cycles were not counted."""
         if self.unit != "cycles" or self.min is None or not self.steps:
             return None
         return self._per_step(1.0)
 
     @property
     def seconds_per_step(self) -> dict[str, float] | None:
-        """The same in seconds, by the clock that the board says, or where the board reads a clock; None where neither is."""
+        """Return the same in seconds, by the clock that the board says, or where the board reads a clock; None where neither is."""
         if self.min is None or not self.steps:
             return None
         if self.unit == "ns":

@@ -38,7 +38,7 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether the model lacks nothing."""
+        """Return whether the model lacks nothing."""
         return not self.lacks
 
     def to_dict(self) -> dict[str, Any]:

@@ -53,42 +53,42 @@ class Image:
 
     @cached_property
     def layout(self) -> Layout:
-        """The layout that `read_layout` reads."""
+        """Return the layout that `read_layout` reads."""
         return read_layout(self.path)
 
     @property
     def text(self) -> int:
-        """Bytes of code."""
+        """Return the bytes of code."""
         return self.layout.text
 
     @property
     def rodata(self) -> int:
-        """Bytes of constants."""
+        """Return the bytes of constants."""
         return self.layout.rodata
 
     @property
     def data(self) -> int:
-        """Bytes of variables with initial values; they take RAM and flash."""
+        """Return the bytes of variables with initial values; they take RAM and flash."""
         return self.layout.data
 
     @property
     def bss(self) -> int:
-        """Bytes of variables that start as zero."""
+        """Return the bytes of variables that start as zero."""
         return self.layout.bss
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:
-        """All functions and objects, by address."""
+        """Return all functions and objects, by address."""
         return self.layout.symbols
 
     @property
     def flash_bytes(self) -> int:
-        """Bytes of flash: code, constants and the initial values of variables."""
+        """Return the bytes of flash: code, constants and the initial values of variables."""
         return self.text + self.rodata + self.data
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of variables; the stack is not included."""
+        """Return the bytes of variables; the stack is not included."""
         return self.data + self.bss
 
     def symbol(self, name: str) -> Symbol:

@@ -76,41 +76,41 @@ class Needs:
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of RAM: state, stack (where it is known) and buffers."""
+        """Return the bytes of RAM: state, stack (where it is known) and buffers."""
         return self.state_bytes + self.buffer_bytes + (self.stack_bytes or 0)
 
     @property
     def cycles_measured(self) -> bool:
-        """Whether cycles are counted: where the emulator counts them, ``instructions`` and ``phases`` are numbers of cycles."""
+        """Return whether cycles are counted: where the emulator counts them, ``instructions`` and ``phases`` are numbers of cycles."""
         emulation = self.target.emulation
         return self.counted and emulation is not None and emulation.counts == "cycles"
 
     @property
     def timing(self) -> Cycles | None:
-        """Cycles of a step, with their kind, their range and their parts; None where nothing is known."""
+        """Return the cycles of a step, with their kind, their range and their parts; None where nothing is known."""
         if self.cycles_measured and self.instructions is not None:
             return measured(self.target, self.instructions, self.phases)
         return self.traced or guessed(self.target, self.instructions, self.phases)
 
     @property
     def cycles(self) -> float | None:
-        """Cycles of a step: the middle of their range."""
+        """Return the cycles of a step: the middle of their range."""
         return None if self.timing is None else self.timing.total.mid
 
     @property
     def cycles_kind(self) -> Kind | None:
-        """What kind of figure the cycles are."""
+        """Return what kind of figure the cycles are."""
         return None if self.timing is None else self.timing.kind
 
     @property
     def seconds(self) -> float | None:
-        """The time of a step in seconds: cycles over the clock of the target's board."""
+        """Return the time of a step in seconds: cycles over the clock of the target's board."""
         clock = self.target.memory.clock_hz
         return None if self.cycles is None or clock is None else self.cycles / clock
 
     @property
     def joules(self) -> float | None:
-        """The energy of a step in joules, while the core computes it; None where the target does not state its current."""
+        """Return the energy of a step in joules, while the core computes it; None where the target does not state its current."""
         energy = self.target.energy
         return None if self.cycles is None or energy is None else self.cycles * energy.joules_per_cycle
 

@@ -42,7 +42,7 @@ class Goal:
 
     @property
     def of_labels(self) -> bool:
-        """Whether classes are decided."""
+        """Return whether classes are decided."""
         return self.kind in ("last", "each", "ctc")
 
     def __str__(self) -> str:

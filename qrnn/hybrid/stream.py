@@ -172,7 +172,7 @@ class HybridPool(StreamPool):
 
     @property
     def _first(self) -> StreamPool:
-        """A pool that says which streams are open; the others open and close with it, and so give the same numbers."""
+        """Return a pool that says which streams are open; the others open and close with it, and so give the same numbers."""
         return next(iter(self._pools.values()))
 
     def describe_lines(self) -> Iterator[str]:

@@ -71,7 +71,7 @@ class Setting:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """The SHA-256 of model, calibration, data and target; and the layers without memory, which the model's file does not name."""
+        """Return the SHA-256 of model, calibration, data and target; and the layers without memory, which the model's file does not name."""
         source = self.model.source_sha256 or model_digest(self.model)
         target = json.dumps(self.target.to_dict(), sort_keys=True, default=str)
         forgetful = [layer.name for layer in self.model.layers if isinstance(layer, Recurrent) and not layer.memory]

@@ -63,7 +63,7 @@ class SweepResult(Report):
 
     @property
     def front_records(self) -> list[Record]:
-        """The records on the front, in the order of the grid."""
+        """Return the records on the front, in the order of the grid."""
         return [self.records[index] for index in self.front]
 
     def describe_lines(self) -> Iterator[str]:

@@ -65,7 +65,7 @@ class TrainingPlan:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of the data and the choices."""
+        """Return the SHA-256 of the data and the choices."""
         return array_digest(dict(self.data), json.dumps({**self.choices.decisive, "seconds": self.seconds}))
 
     def train(

@@ -82,7 +82,7 @@ class TuneResult(Report):
 
     @property
     def met(self) -> bool:
-        """Whether every budget is met."""
+        """Return whether every budget is met."""
         return not self.problems
 
     def describe_lines(self) -> Iterator[str]:

@@ -50,7 +50,7 @@ def model(name: str, outputs: Mapping[str, Tensor | tuple[Tensor, ...]]) -> Floa
 
 
 def _check_lengths(where: str, made: FloatModel) -> None:
-    """DataError where a layer or an output joins tensors that have different numbers of steps."""
+    """Raise DataError where a layer or an output joins tensors that have different numbers of steps."""
     joined = [(f"layer {layer.name!r}", names) for layer in made.layers for names in layer.joined]
     joined += [(f"output {o.name!r}", tuple(name for name, _, _ in o.parts)) for o in made.outputs]
     for what, names in joined:

@@ -29,7 +29,7 @@ def min_gru(
     h_0: Any = None,
     name: str | None = None,
 ) -> Recurrent:
-    """Minimal gated recurrent unit, with σ = ``gate``, γ = ``candidate``:
+    """Build a minimal gated recurrent unit, with σ = ``gate``, γ = ``candidate``:
 
         z = σ(W_z x + b_z)                 n = γ(W_n x + b_n), γ the identity when it is not given
         h' = (1 - z) h + z n               without update_keeps (Feng et al. 2024); σ must have values in [0, 1]
@@ -58,7 +58,7 @@ def indrnn(
     h_0: Any = None,
     name: str | None = None,
 ) -> Recurrent:
-    """Independently recurrent network, with f = ``activation``:
+    """Build an independently recurrent network, with f = ``activation``:
 
         h' = f(W x + u ⊙ h + b)
 

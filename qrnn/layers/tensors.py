@@ -52,7 +52,7 @@ class Tensor:
 
     @property
     def name(self) -> str:
-        """The tensor's name in the model; `qrnn.layers.model` numbers layers that were given no name (lstm, lstm_2, …)."""
+        """Return the tensor's name in the model; `qrnn.layers.model` numbers layers that were given no name (lstm, lstm_2, …)."""
         if isinstance(self.source, GraphInput):
             return self.source.name
         return tensor_name(self.source.name or self.source.kind, self.slot)
@@ -66,17 +66,17 @@ class Tokens:
 
     @property
     def name(self) -> str:
-        """The name of the graph input."""
+        """Return the name of the graph input."""
         return self.source.name
 
     @property
     def vocabulary(self) -> int:
-        """The number of different tokens; each token is in [0, vocabulary)."""
+        """Return the number of different tokens; each token is in [0, vocabulary)."""
         return self.source.vocabulary
 
     @property
     def has_time(self) -> bool:
-        """Whether the input has a time axis."""
+        """Return whether the input has a time axis."""
         return self.source.has_time
 
 
@@ -88,12 +88,12 @@ class State:
 
     @property
     def name(self) -> str:
-        """The name of the graph input."""
+        """Return the name of the graph input."""
         return self.source.name
 
     @property
     def size(self) -> int:
-        """The number of features of the state."""
+        """Return the number of features of the state."""
         return self.source.features
 
 

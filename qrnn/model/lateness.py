@@ -42,7 +42,7 @@ class Times(NamedTuple):
 
     @property
     def most_rows(self) -> int:
-        """How many steps may come at once; no fewer than that where times are `unlike` others."""
+        """Return how many steps may come at once; no fewer than that where times are `unlike` others."""
         return -(-self.rows // self.skip)
 
 

@@ -111,7 +111,7 @@ def norm_parameters(
 
 
 def norm_worth(p: NormParameters, out_frac: int | Int64Array) -> tuple[FloatArray, FloatArray]:
-    """The real gain [F] and bias [F] that the integers are worth, for an output with out_frac fraction bits, one or [F]."""
+    """Return the real gain [F] and bias [F] that the integers are worth, for an output with out_frac fraction bits, one or [F]."""
     frac = p.gain_shift.astype(np.int64) - ROOT_BITS + p.variance_shift // 2 + out_frac + NORM_BIAS_BITS
     bias: FloatArray = np.ldexp(p.bias.astype(np.float64), -(np.asarray(out_frac) + NORM_BIAS_BITS))
     return np.ldexp(p.gain.astype(np.float64), -frac), bias

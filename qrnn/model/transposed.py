@@ -42,12 +42,12 @@ class Transposed:
 
     @property
     def span(self) -> int:
-        """The number of elements from the first tap to the last one, both included."""
+        """Return the number of elements from the first tap to the last one, both included."""
         return (self.taps - 1) * self.dilation + 1
 
     @property
     def _first(self) -> int:
-        """The elements of the output for one input, of which each further input adds ``stride``."""
+        """Return the elements of the output for one input, of which each further input adds ``stride``."""
         return self.span + self.more - self.before - self.after
 
     def count(self, size: int) -> int:
@@ -56,12 +56,12 @@ class Transposed:
 
     @property
     def more_places(self) -> int:
-        """How many groups of ``stride`` elements the output has more than there are inputs; the last one may be cut short, by `cut`."""
+        """Return how many groups of ``stride`` elements the output has more than there are inputs; the last one may be cut short, by `cut`."""
         return -(-self._first // self.stride) - 1
 
     @property
     def cut(self) -> int:
-        """How many elements of the last group are none of the output, 0 … stride - 1."""
+        """Return how many elements of the last group are none of the output, 0 … stride - 1."""
         return -self._first % self.stride
 
     def _taps_of(self) -> list[tuple[int, int, int]]:
@@ -83,14 +83,14 @@ class Transposed:
 
     @property
     def window(self) -> Window:
-        """The window, of stride 1, that reads the inputs of all phases; it has a place for each group of ``stride`` elements."""
+        """Return the window, of stride 1, that reads the inputs of all phases; it has a place for each group of ``stride`` elements."""
         first, step, taps = self._offsets()
         last = first + (taps - 1) * step
         return Window(taps, 1, step, -first, self.more_places + last)
 
     @property
     def taps_of(self) -> list[tuple[int, int, int]]:
-        """Phase, tap of `window` and tap of the transposed convolution, for all that are summed."""
+        """Return the phase, the tap of `window` and the tap of the transposed convolution, for all that are summed."""
         first, step, _ = self._offsets()
         return [(r, (offset - first) // step, k) for r, offset, k in self._taps_of()]
 

@@ -32,12 +32,12 @@ class Window:
 
     @property
     def span(self) -> int:
-        """The number of elements from the first tap to the last one, both included."""
+        """Return the number of elements from the first tap to the last one, both included."""
         return (self.taps - 1) * self.dilation + 1
 
     @property
     def trivial(self) -> bool:
-        """Whether the window at each place reads the element of that place alone."""
+        """Return whether the window at each place reads the element of that place alone."""
         return self == EACH
 
     def count(self, size: int) -> int:

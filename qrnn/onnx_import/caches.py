@@ -46,7 +46,7 @@ class Caches:
 
     @property
     def outputs(self) -> frozenset[str]:
-        """The outputs that give caches on."""
+        """Return the outputs that give caches on."""
         return frozenset(self.pairs.values())
 
     def resolve(self, where: str, book: TensorBook, ids: IndexArray) -> tuple[IndexArray, IndexArray]:

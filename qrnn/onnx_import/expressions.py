@@ -59,12 +59,12 @@ class Term:
 
     @cached_property
     def size(self) -> int:
-        """The number of operations, constants and features in it."""
+        """Return the number of operations, constants and features in it."""
         return 1 + sum(arg.size for arg in self.args)
 
     @cached_property
     def number(self) -> float | None:
-        """The constant, where it is the same for all features; else None."""
+        """Return the constant, where it is the same for all features; else None."""
         if self.values is None or not self.values.size or not (self.values == self.values.flat[0]).all():
             return None
         return float(self.values.flat[0])

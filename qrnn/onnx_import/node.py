@@ -75,7 +75,7 @@ class Node:
 
     @property
     def where(self) -> str:
-        """The node's name, operator and opset, as messages begin with them."""
+        """Return the node's name, operator and opset, as messages begin with them."""
         return f"node '{self.name}' ({self._written}, opset {self.opset})"
 
     def as_operator(

@@ -36,7 +36,7 @@ class AxisTensor:
 
     @property
     def rank(self) -> int:
-        """The number of axes."""
+        """Return the number of axes."""
         return len(self.axes)
 
 

@@ -73,7 +73,7 @@ class TensorMaker:
 
     @property
     def zero(self) -> int:
-        """The id of a feature that is always 0."""
+        """Return the id of a feature that is always 0."""
         if self._zero is None:
             self._zero = self.book.add(f"zero_{len(self.book.tensors)}", 1, False, "zero")
         return self._zero.start

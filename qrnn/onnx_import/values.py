@@ -118,7 +118,7 @@ class Features:
 
     @property
     def shape(self) -> tuple[Dim, ...]:
-        """The sizes, with symbols for batch and time."""
+        """Return the sizes, with symbols for batch and time."""
         return tuple(size if axis is None else axis for size, axis in zip(self.ids.shape, self.axes, strict=True))
 
     def describe(self) -> str:
@@ -204,7 +204,7 @@ class Tensor:
 
     @property
     def ids(self) -> IndexArray:
-        """The ids of all features."""
+        """Return the ids of all features."""
         return np.arange(self.start, self.start + self.features, dtype=np.int64)
 
 

@@ -93,10 +93,10 @@ class Scheme:
 
     @property
     def matrix_bits(self) -> int:
-        """The bits of the weights of recurrent layers, and of each matrix of a convolution, that ``widths`` does not name."""
+        """Return the bits of the weights of recurrent layers, and of each matrix of a convolution, that ``widths`` does not name."""
         return 4 if self.weights == 4 else 8
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The refinement methods that ``refine`` names."""
+        """Return the refinement methods that ``refine`` names."""
         return parse_refine(self.refine)

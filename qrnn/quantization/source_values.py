@@ -62,24 +62,24 @@ class SourceValues:
 
     @cached_property
     def low(self) -> FloatArray:
-        """The least value of each feature, [F]."""
+        """Return the least value of each feature, [F]."""
         low: FloatArray = self.rows.min(axis=0)
         return low
 
     @cached_property
     def high(self) -> FloatArray:
-        """The largest value of each feature, [F]."""
+        """Return the largest value of each feature, [F]."""
         high: FloatArray = self.rows.max(axis=0)
         return high
 
     @property
     def largest(self) -> FloatArray:
-        """The largest magnitude of each feature, [F]."""
+        """Return the largest magnitude of each feature, [F]."""
         return np.maximum(-self.low, self.high)
 
     @cached_property
     def whole(self) -> SourceValues:
-        """The values as those of one feature."""
+        """Return the values as those of one feature."""
         return SourceValues(self.rows.reshape(-1, 1))
 
     def span(self, calibrator: str, limit: int, offsets: bool) -> Span:

@@ -21,7 +21,7 @@ class HasArrays(Protocol):
 
     @property
     def arrays(self) -> Mapping[str, Any]:
-        """The arrays by name."""
+        """Return the arrays by name."""
 
 
 def arrays_of(chunk: Mapping[str, Any] | HasArrays) -> Mapping[str, Any]:
@@ -45,7 +45,7 @@ class PieceRuns:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of all outputs so far."""
+        """Return the shapes of all outputs so far."""
         return {name: (self.sequences, *rest) for name, rest in self._shapes.items()}
 
     def outputs(self, arrays: Mapping[str, Any], first: int = 0) -> dict[str, npt.NDArray[Any]]:

@@ -48,7 +48,7 @@ class Destination:
 
     @property
     def is_file(self) -> bool:
-        """Whether writing makes or replaces a regular file here."""
+        """Return whether writing makes or replaces a regular file here."""
         return self.descriptor is None and (self.found is None or stat.S_ISREG(self.found.st_mode))
 
     def is_same(self, other: Destination) -> bool:

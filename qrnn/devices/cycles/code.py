@@ -57,12 +57,12 @@ class Instruction:
 
     @property
     def end(self) -> int:
-        """The address behind it."""
+        """Return the address behind it."""
         return self.address + self.size
 
     @cached_property
     def unconditional(self) -> str:
-        """The mnemonic without the condition under which an IT has it executed."""
+        """Return the mnemonic without the condition under which an IT has it executed."""
         if not self.conditional:
             return self.mnemonic
         base, point, width = self.mnemonic.partition(".")
@@ -70,47 +70,47 @@ class Instruction:
 
     @cached_property
     def kind(self) -> str:
-        """Its kind of `qrnn.hardware.timings.KINDS`, without what depends on its neighbours."""
+        """Return its kind, one of `qrnn.hardware.timings.KINDS`, without what depends on its neighbours."""
         base = self.unconditional.split(".")[0]
         return next((kind for kind, pattern in _KINDS if pattern.fullmatch(base)), "other")
 
     @cached_property
     def registers(self) -> int:
-        """How many registers an instruction of kind ``multiple`` loads or stores."""
+        """Return how many registers an instruction of kind ``multiple`` loads or stores."""
         return sum(_count(part) for part in _list(self.operands).split(",") if part.strip())
 
     @cached_property
     def pops_pc(self) -> bool:
-        """Whether an instruction of kind ``multiple`` loads the program counter."""
+        """Return whether an instruction of kind ``multiple`` loads the program counter."""
         return self.kind == "multiple" and "pc" in _list(self.operands)
 
     @cached_property
     def may_jump(self) -> bool:
-        """Whether the program may go on elsewhere behind it."""
+        """Return whether the program may go on elsewhere behind it."""
         return (
             self.kind.endswith(("branch", "call")) or self.pops_pc or self.loaded == "pc" or _ends_loop(self.mnemonic)
         )
 
     @cached_property
     def words_loaded(self) -> int:
-        """How many words it reads from memory."""
+        """Return how many words it reads from memory."""
         if self.kind == "multiple":
             return self.registers if re.match(r"v?(pop|ldm)", self.mnemonic) else 0
         return {"load": 1, "double": 2 if self.mnemonic.startswith("ldrd") else 0}.get(self.kind, 0)
 
     @cached_property
     def loaded(self) -> str:
-        """The register that an instruction of kind ``load`` writes, and another instruction mostly too."""
+        """Return the register that an instruction of kind ``load`` writes, and another instruction mostly too."""
         return self.operands.split(",")[0].strip()
 
     @cached_property
     def multiplies(self) -> bool:
-        """Whether it adds products up, or begins a sum of them: what dot products consist of."""
+        """Return whether it adds products up, or begins a sum of them: what dot products consist of."""
         return _SUMS.fullmatch(self.unconditional.split(".")[0]) is not None
 
     @cached_property
     def computed(self) -> str:
-        """The register that an instruction between registers writes; empty for all others."""
+        """Return the register that an instruction between registers writes; empty for all others."""
         between = self.kind == "other" or self.kind.startswith(("multiply", "divide"))
         if not between or self.mnemonic.startswith(("cmp", "cmn", "tst", "teq", "nop")):
             return ""
@@ -118,7 +118,7 @@ class Instruction:
 
     @cached_property
     def addressed(self) -> frozenset[str]:
-        """The registers of its address."""
+        """Return the registers of its address."""
         found = re.search(r"\[([^\]]*)\]", self.operands)
         return frozenset(re.findall(r"\b[a-z]\w*\b", found[1])) if found else frozenset()
 

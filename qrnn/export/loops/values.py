@@ -78,7 +78,7 @@ class Array:
 
     @property
     def type(self) -> str:
-        """The element type, with the memory of a constant."""
+        """Return the element type, with the memory of a constant."""
         return f"QRNN_FLASH {self.kind}" if self.constant else self.kind
 
 

@@ -36,7 +36,7 @@ class Chain:
 
     @property
     def steps(self) -> int:
-        """The number of steps."""
+        """Return the number of steps."""
         return len(self.x)
 
 

@@ -62,12 +62,12 @@ class Call:
 
     @property
     def elements(self) -> Elements:
-        """All elements of the graph."""
+        """Return all elements of the graph."""
         return self.evaluation.elements
 
     @property
     def home(self) -> str:
-        """The name of the first result."""
+        """Return the name of the first result."""
         return self.outputs[0]
 
     def operand(self, k: int = 0) -> Known | Value:

@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def hidden(self) -> int:
-        """The number of units."""
+        """Return the number of units."""
         return self.new_h.size
 
     def same_weights(self, other: Cell) -> bool:

@@ -212,7 +212,7 @@ class Unrolled:
 
     @property
     def written(self) -> set[int]:
-        """The chains whose nodes were written."""
+        """Return the chains whose nodes were written."""
         return set(self._finals)
 
     def finals(self, k: int) -> list[str]:

@@ -43,7 +43,7 @@ class Count:
 
     @property
     def dim(self) -> Dim | None:
-        """The number that is the same in every iteration, or the free size; None for any other."""
+        """Return the number that is the same in every iteration, or the free size; None for any other."""
         if self.steps:
             return None
         if self.size is None:

@@ -129,7 +129,7 @@ class Lifting:
 
     @property
     def opset(self) -> int:
-        """The opset of the graph."""
+        """Return the opset of the graph."""
         return self._flat.opset
 
     def fresh(self, name: str) -> str:
@@ -168,7 +168,7 @@ def _gemm(
 
 
 def _axis(default: int) -> Rule:
-    """A rule for operators with an attribute ``axis``."""
+    """Return a rule for operators with an attribute ``axis``."""
 
     def rule(
         lift: Lifting, node: onnx.NodeProto, inputs: list[str], outputs: list[str], attributes: dict[str, Any]

@@ -18,7 +18,7 @@ from qrnn.onnx_import.values import TIME, Features
 
 @operator("LayerNormalization", "RMSNormalization")
 def layer_norm(node: Node, build: Builder) -> Features:
-    """Scale · (x - mean) / sqrt(variance + epsilon) + B over the axes from ``axis`` on; RMSNormalization has no mean and no B."""
+    """Import scale · (x - mean) / sqrt(variance + epsilon) + B over the axes from ``axis`` on; RMSNormalization has no mean and no B."""
     value = node.features(0, "its input")
     axis, epsilon = node.axis(int(node.take("axis", -1)), value.ids.ndim), _epsilon(node)
     if (stash_type := int(node.take("stash_type", 1))) != 1:
@@ -34,7 +34,7 @@ def layer_norm(node: Node, build: Builder) -> Features:
 
 @operator("InstanceNormalization")
 def instance_norm(node: Node, build: Builder) -> Features:
-    """Scale · (x - mean) / sqrt(variance + epsilon) + B of each channel over all axes behind it; x [N, C, …]."""
+    """Import scale · (x - mean) / sqrt(variance + epsilon) + B of each channel over all axes behind it; x [N, C, …]."""
     value = node.features(0, "its input")
     epsilon = _epsilon(node)
     if (
@@ -57,7 +57,7 @@ def instance_norm(node: Node, build: Builder) -> Features:
 
 @operator("GroupNormalization")
 def group_norm(node: Node, build: Builder) -> Features:
-    """Scale · (x - mean) / sqrt(variance + epsilon) + bias of groups of channels over all axes; x [N, C, …], and opset 21 or later."""
+    """Import scale · (x - mean) / sqrt(variance + epsilon) + bias of groups of channels over all axes; x [N, C, …], and opset 21 or later."""
     value = node.features(0, "its input")
     epsilon, groups = _epsilon(node), int(node.take("num_groups", 0))
     if (stash_type := int(node.take("stash_type", 1))) != 1:
@@ -130,7 +130,7 @@ def _epsilon(node: Node) -> float:
 
 
 def _broadcast(node: Node, k: int, what: str, value: Features) -> FloatArray:
-    """Input k, which broadcasts to a value, and is the same along batch and time."""
+    """Return input k, which broadcasts to a value, and is the same along batch and time."""
     given: FloatArray = node.weights(k, what)
     if np.broadcast_shapes(given.shape, value.ids.shape) != value.ids.shape:
         raise node.refuse(
@@ -140,7 +140,7 @@ def _broadcast(node: Node, k: int, what: str, value: Features) -> FloatArray:
 
 
 def _per_channel(node: Node, k: int, what: str, number: int) -> FloatArray:
-    """Input k, one number for each channel or group."""
+    """Return input k, one number for each channel or group."""
     given: FloatArray = node.weights(k, what)
     if given.shape != (number,):
         raise node.damaged(f"{what} has shape {list(given.shape)}, expected [{number}]")

@@ -40,32 +40,32 @@ class Geometry(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """The number of channels, C."""
+        """Return the number of channels, C."""
         return int(self.value.ids.shape[1])
 
     @property
     def bands(self) -> int:
-        """The number of bands of a line."""
+        """Return the number of bands of a line."""
         return math.prod(self._sizes(self.band_axes))
 
     @property
     def lines(self) -> int:
-        """The number of lines of a step."""
+        """Return the number of lines of a step."""
         return math.prod(self._sizes(self.line_axes))
 
     @property
     def places(self) -> int:
-        """The number of places of a step of the output."""
+        """Return the number of places of a step of the output."""
         return self.line.count(self.lines) * self.band.count(self.bands)
 
     @property
     def apart(self) -> int:
-        """The number of places with windows of their own."""
+        """Return the number of places with windows of their own."""
         return math.prod(self._sizes(self.apart_axes))
 
     @property
     def weight_order(self) -> list[int]:
-        """The axes of a kernel [O, C, …] in the order in which a layer has them: time, lines, bands, and those of one tap."""
+        """Return the axes of a kernel [O, C, …] in the order in which a layer has them: time, lines, bands, and those of one tap."""
         inner = [*(() if self.time_axis is None else (self.time_axis,)), *self.line_axes, *self.band_axes]
         return [0, 1, *inner, *(axis for axis in range(2, self.value.ids.ndim) if axis not in inner)]
 
@@ -74,7 +74,7 @@ class Geometry(NamedTuple):
 
     @property
     def _order(self) -> list[int]:
-        """The axes in the order in which a layer has its features: lines, bands, then places apart and channels of each."""
+        """Return the axes in the order in which a layer has its features: lines, bands, then places apart and channels of each."""
         inner = [*self.line_axes, *self.band_axes, *self.apart_axes, 1]
         return [axis for axis in range(self.value.ids.ndim) if axis not in inner] + inner
 
