@@ -48,14 +48,20 @@ def compare(
     progress: Wanted = None,
     reference: FloatRun | None = None,
 ) -> Comparison:
-    """Run both models on ``data`` (arrays by graph input, batch first, optionally ``lengths`` and ``labels``) and measure their difference.
+    """Run a float model and its quantized model on the same data, and return how they differ.
 
-    ``data`` may be a file that `qrnn.open_data` opened. It is read twice, a few sequences at a time, and results of single sequences are not
-    kept (`Comparison.by_sequence`), so that memory does not grow with their number. ``isa`` is as for `Session`. With ``onnx_path``, ONNX
-    Runtime runs that file too, or these bytes of one, where it is installed. ``progress`` is called with (done, all) sequences; None shows a
-    bar where stderr is a terminal, and False shows none. ``reference`` is the result of `qrnn.accuracy.float_run.run_float` for the same model
-    and data, which is then not run again. Raises DataError for data or labels that do not fit, and for two models that are not of the same
-    graph.
+    Parameters
+    ----------
+    float_model, quant_model: the model that was imported, and the one that was made of it.
+    data: arrays by graph input name, batch first, [N, T, *shape] or [N, *shape], optionally with ``lengths`` [N], and with ``labels`` [N] or
+        [N, T], the right class of each sequence or step. Or a file that `qrnn.open_data` opened: it is read twice, a few sequences at a time,
+        and results of single sequences are not kept (`Comparison.by_sequence`), so that memory does not grow with their number.
+    backend, isa: those that the quantized model runs on, as for `Session`.
+    onnx_path: the .onnx file, or its bytes, which ONNX Runtime runs too, where it is installed.
+    progress: called with (done, all) sequences; None shows a bar where stderr is a terminal, and False shows none.
+    reference: what `qrnn.accuracy.float_run.run_float` gave for the same float model and data, which is then not run again.
+
+    Raises DataError for data or labels that do not fit, and for two models that are not of the same graph.
     """
     with reporting(progress, "comparing") as report:
         found = _compared(float_model, quant_model, data, backend, isa, onnx_path, report, reference)

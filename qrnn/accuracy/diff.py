@@ -23,9 +23,10 @@ CHUNK = 64
 
 
 def diff(a: QuantModel, b: QuantModel, data: Mapping[str, Any] | None = None) -> Difference:
-    """Compare two models part by part and, with ``data`` (arrays by graph input, optionally ``lengths``), their outputs.
+    """Return what two quantized models differ in, part by part.
 
-    Raises DataError for data that do not fit, and for models that cannot both take the data.
+    With ``data``, arrays by graph input name, batch first, optionally with ``lengths`` [N], their outputs are compared too. Raises DataError
+    for data that do not fit, and for models that cannot both take the data.
     """
     check_integers(a, "diff")
     check_integers(b, "diff")

@@ -8,9 +8,8 @@ A part's share is the energy of its noise at the output, alone, over that of the
 
     share = Σ (y_float - y_alone)² / Σ (y_float - y_quantized)²
 
-Shares are not slices of one cake: noises that are correlated, or that later steps multiply, add up to more or less than 100 %; and parts
-that were made for each other (``--refine rounding``, ``gates``, ``bias``) each look worse alone than all do together. *Without* says what
-is really to be had.
+Shares need not add up to 100 %: noises may be correlated, and later steps may multiply them; and parts that were made for each other
+(``--refine rounding``, ``gates``, ``bias``) each look worse alone than all do together. *Without* says how much would be gained.
 """
 
 from __future__ import annotations
@@ -57,11 +56,17 @@ def explain(
     random_data: bool = False,
     progress: Wanted = None,
 ) -> Explanation:
-    """Ablate every part of ``model`` on ``data`` (arrays by graph input, batch first, optionally ``lengths``).
+    """Return how much of a quantized model's error each of its parts causes, and what to change.
 
-    Of longer data sequences are taken evenly, about `STEPS` steps (`Explanation.of_sequences` says of how many). ``progress`` is called with
-    (done, all) runs; None shows a bar where stderr is a terminal, and False shows none. Raises DataError for models that are not of the same
-    graph, or whose channels were scaled.
+    Parameters
+    ----------
+    float_model, model: the model that was imported, and the quantized one that was made of it.
+    data: arrays by graph input name, batch first, optionally with ``lengths`` [N]. Of long data about `STEPS` steps are used, of sequences that
+        are taken evenly (`Explanation.of_sequences` says of how many).
+    random_data: whether the data are random numbers, which the report then says.
+    progress: called with (done, all) runs; None shows a bar where stderr is a terminal, and False shows none.
+
+    Raises DataError for data that do not fit, for models that are not of the same graph, and for one whose channels were scaled.
     """
     with reporting(progress, "ablating") as report:
         return _explained(float_model, model, data, random_data, report)

@@ -183,7 +183,8 @@ class LayerProbe:
                 self._add(f"{key}.{gate}", gate_values(d.gates[k], block), mask, steps)
         h = trace.arrays[f"{key}.h"]
         self._add(f"{key}.h", h.astype(np.float64) * 2.0**-layer.h_frac, mask, steps)
-        if layer.h_frac < 15 or d.projection is not None:  # elsewhere h is bounded, and its rail is a value like others
+        # elsewhere h is bounded, and its largest value is one like others
+        if layer.h_frac < 15 or d.projection is not None:
             self._count(f"{key}: h", np.abs(h[mask].astype(np.int64)) >= 32767)
         if layer.has_cell_state:
             c = trace.arrays[f"{key}.c"]

@@ -127,6 +127,12 @@ def is_stdout(output: Path | None) -> bool:
     return output is not None and destination(output).descriptor == 1
 
 
+def check_json(json: bool, output: Path | None, option: str = "--output") -> None:
+    """Raise DataError where ``--json`` and the output of an option would both be written to stdout."""
+    if json and is_stdout(output):
+        raise DataError(f"{option} and --json both go to stdout; leave out --json, or give {option} the name of a file")
+
+
 def print_json(value: Any) -> None:
     """Print JSON to stdout."""
     print(json.dumps(value, indent=2, default=str))

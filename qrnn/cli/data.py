@@ -9,9 +9,9 @@ import typer
 
 from qrnn.cli.common import (
     check_folder_output,
+    check_json,
     check_output,
     console,
-    is_stdout,
     npz_bytes,
     print_json,
     read_arrays,
@@ -195,8 +195,7 @@ def _write(
     from qrnn.errors import DataError
     from qrnn.system.atomic import write_atomically
 
-    if json and is_stdout(output):
-        raise DataError("--output and --json both go to stdout; leave out --json, or give --output the name of a file")
+    check_json(json, output)
     if names is not None:
         names = check_output(names, (output,))
         if not classes:

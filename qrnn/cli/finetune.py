@@ -14,9 +14,9 @@ from qrnn.cli.common import (
     StateOption,
     StreamOption,
     WindowOption,
+    check_json,
     check_output,
     console,
-    is_stdout,
     print_json,
     read_arrays,
     report_console,
@@ -123,8 +123,7 @@ def finetune(
     output = check_output(output, inputs)
     if checkpoint is not None:
         checkpoint = _check_checkpoint(checkpoint, output, inputs)
-    if json and is_stdout(output):
-        raise DataError("--output and --json both go to stdout; leave out --json, or give --output the name of a file")
+    check_json(json, output)
     training = Training(
         epochs=epochs,
         batch=batch,

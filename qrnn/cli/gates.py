@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from qrnn.cli.common import check_output, is_stdout, print_json, report_console
+from qrnn.cli.common import check_json, check_output, print_json, report_console
 from qrnn.system import tables
 
 if TYPE_CHECKING:
@@ -39,14 +39,12 @@ def gates(
 ) -> None:
     """Show the integer gate functions: formats, tables, and errors over all inputs."""
     from qrnn.accuracy.gate_errors import draw, measure
-    from qrnn.errors import DataError
     from qrnn.quantization.gate_tables import gate_function, needs_input_range
     from qrnn.system.atomic import write_atomically
 
     if plot is not None:
         plot = check_output(plot)
-        if json and is_stdout(plot):
-            raise DataError("--plot and --json both go to stdout; leave out --json, or give --plot the name of a file")
+        check_json(json, plot, "--plot")
     found = []
     for label, activation, gate, choices in _wanted(gates, [_parse_function(text) for text in function or ()]):
         chosen, choice = choices.resolve(gate, activation)

@@ -12,8 +12,8 @@ import typer
 from qrnn.cli.common import (
     BackendOption,
     IsaOption,
+    check_json,
     check_output,
-    is_stdout,
     npz_bytes,
     print_json,
     read_arrays,
@@ -87,8 +87,7 @@ def generate(
     is_file = _TOKENS.fullmatch(prompt) is None
     if output is not None:
         output = check_output(output, (model, *([Path(prompt)] if is_file else [])))
-    if json and is_stdout(output):
-        raise DataError("--output and --json both go to stdout; leave out --json, or give --output the name of a file")
+    check_json(json, output)
     quantized = load(model)
     inputs = dict(read_arrays(Path(prompt))) if is_file else _token_prompt(quantized, prompt)
     lengths = inputs.pop("lengths", None)

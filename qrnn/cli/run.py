@@ -12,9 +12,9 @@ from qrnn.cli.common import (
     BackendOption,
     IsaOption,
     QuietOption,
+    check_json,
     check_output,
     console,
-    is_stdout,
     print_json,
     progress,
     report_console,
@@ -48,7 +48,6 @@ def run(
     """Run a converted model on whole sequences, which are read, computed and written a few at a time."""
     from qrnn.data_files.opening import open_data
     from qrnn.data_files.sinks import check_sink, is_zarr_name, open_sink
-    from qrnn.errors import DataError
     from qrnn.hybrid.file import load
     from qrnn.model.real_types import asked_type
     from qrnn.running.in_pieces import PieceRuns
@@ -57,8 +56,8 @@ def run(
     if not is_zarr_name(output):
         output = check_output(output, (model, input))
     asked_type(real)
-    if json and not is_zarr_name(output) and is_stdout(output):
-        raise DataError("--output and --json both go to stdout; leave out --json, or give --output the name of a file")
+    if not is_zarr_name(output):
+        check_json(json, output)
     quantized = load(model)
     check_sink(output, tuple(o.name for o in quantized.outputs))
     session = Session(quantized, backend, threads, isa)

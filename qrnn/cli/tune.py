@@ -11,8 +11,8 @@ import typer
 from qrnn.cli.common import (
     SetOption,
     StreamOption,
+    check_json,
     check_output,
-    is_stdout,
     print_json,
     progress,
     read_arrays,
@@ -105,10 +105,7 @@ def tune(
         output = check_output(
             output, (model, calibration, data, *([] if train is None else [train]), *target_file(target))
         )
-        if json and is_stdout(output):
-            raise DataError(
-                "--output and --json both go to stdout; leave out --json, or give --output the name of a file"
-            )
+        check_json(json, output)
     folder = trials or trials_beside(output)
     if folder is not None:
         check_folder(folder)

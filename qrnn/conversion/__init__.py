@@ -48,12 +48,20 @@ def quantize(
     target: str = "generic",
     progress: Wanted = None,
 ) -> QuantModel:
-    """Quantize ``model`` with ranges measured on ``calibration``.
+    """Return the integer model of ``model``, with ranges measured on ``calibration``.
 
-    ``calibration`` maps graph inputs to arrays, batch first, optionally with ``lengths``; or it is the word ``"random"``, with which no width
-    is chosen. `Scheme` describes ``scheme``; None stands for `DEFAULT_SCHEME`. ``progress`` is called with (done, all) sequences, of which the
-    search for widths counts as many again; None shows a bar where stderr is a terminal, and False shows none. Raises DataError for data that do
-    not fit the model and QuantizationError for a model that the contract's integers cannot hold.
+    Parameters
+    ----------
+    model: a float model, such as `qrnn.load_onnx` gives.
+    calibration: arrays by graph input name, batch first, [N, T, *shape] or [N, *shape], with ``lengths`` [N] beside them where sequences are
+        padded; or the word ``"random"`` for trials without data, with which no width is chosen.
+    scheme: the choices of the conversion; `DEFAULT_SCHEME`, which chooses the widths of operands by their effect, where it is None.
+    target: the name of the device that the model's file states; limits of devices are part of a scheme.
+    progress: called with (done, all) sequences, of which there are twice as many where widths are searched for; None shows a bar where stderr
+        is a terminal, and False shows none.
+
+    Raises DataError for data that do not fit the model, and QuantizationError, which names the layer, for a model that the contract's integers
+    cannot hold.
     """
     with reporting(progress, "calibrating") as report:
         decided = decide(model, calibration, scheme, target, report, stacklevel=3)

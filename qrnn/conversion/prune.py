@@ -27,7 +27,8 @@ def prune(
     This is one step without training, which costs accuracy: train the network further with these zeros kept, and convert what comes out.
     Weights that are 0 stay 0 in the integer model, so a network that was pruned elsewhere needs none of this.
 
-    Source: LPCNet (Valin and Skoglund 2019) and RNNoise keep blocks of 8 rows and 4 columns. QuantizationError names what cannot be.
+    Source: LPCNet (Valin and Skoglund 2019) and RNNoise keep blocks of 8 rows and 4 columns. Raises QuantizationError
+    for a density that is not above 0 and at most 1, a block without rows or columns, and parts that the model does not have.
     """
     if not 0 < density <= 1:
         raise QuantizationError(f"density = {density!r}, expected a number above 0 and at most 1")

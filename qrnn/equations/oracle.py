@@ -60,7 +60,11 @@ class OracleResult:
 def run_oracle(
     model: FloatModel, inputs: Mapping[str, Any], lengths: Any = None, observer: Observer | None = None
 ) -> OracleResult:
-    """Run the float model on batch-first arrays, given as for `qrnn.Session.run`."""
+    """Run a float model in float64, and return its outputs: the truth that integers are compared with.
+
+    ``inputs`` and ``lengths`` are as for `qrnn.Session.run`, in arrays of the host. ``observer`` is told the values inside the layers. Raises
+    DataError for what does not fit.
+    """
     inputs, without = with_time_axis(model.inputs, inputs)
     result = run_oracle_batch(model, make_batch(model.inputs, inputs, lengths), observer)
     return replace(result, outputs=without_time_axis(model.outputs, result.outputs)) if without else result

@@ -32,7 +32,7 @@ _FLOAT, _INTEGERS = "float", "integers"
 
 
 def save(model: QuantModel | HybridModel, path: str | os.PathLike[str]) -> None:
-    """Write a model to ``path``, whole or not at all."""
+    """Write a model to the file ``path``, whole or not at all; DataError where it cannot be written."""
     if not isinstance(model, HybridModel):
         integer_file.save(model, path)
         return

@@ -48,16 +48,27 @@ def sweep(
     training: TrainingPlan | None = None,
     progress: Wanted = None,
 ) -> SweepResult:
-    """Measure every combination of ``vary`` on ``data`` and keep the records in ``folder``.
+    """Measure every combination of choices on ``data``, and keep the records in ``folder``.
 
-    ``model`` is a float model, or the path of an ONNX file, then with ``stream`` and ``values`` as for `qrnn.load_onnx`. ``vary`` maps fields
-    of `Scheme` to values; None is the default grid of 80. ``only_with`` keeps only configurations whose fields have one of these values, and
-    ``limit`` only the first ones. Other fields are the target's. ``executor`` is an executor of concurrent.futures or a `distributed.Client`
-    that measures in parallel; without it ``jobs`` processes do (a script then needs the usual ``if __name__ == "__main__"``). Configurations
-    that ``folder`` already has are not measured again. Where ``vary`` has the axis ``finetune``, of numbers of epochs, ``training`` says on
-    what configurations are trained, and for how long at most. Latencies are measured last, in this process, one at a time. ``progress`` is
-    called with (done, all) of the configurations and their latencies; None shows a bar where stderr is a terminal, and False shows none. Raises
-    DataError, QuantizationError or TargetError for what does not fit; nothing is then written.
+    Parameters
+    ----------
+    model: a float model, or the path of an ONNX file, which is then imported with ``stream`` and ``values`` as by `qrnn.load_onnx`.
+    calibration, data: arrays by graph input name, batch first, as for `qrnn.quantize` and `qrnn.compare`.
+    folder: where records are kept. Configurations that it has already are not measured again.
+    target: a device, or its name.
+    vary: values by field of `Scheme`; the default grid of 80 configurations where it is None. All other fields are the target's. Its axis
+        ``finetune`` holds numbers of epochs.
+    only_with: values by field, of which a configuration must have one.
+    limit: the most configurations, of which the first are taken.
+    front_of: the figures of which the Pareto front is made.
+    jobs: the processes that measure side by side; a script then needs the usual ``if __name__ == "__main__"``.
+    executor: an executor of concurrent.futures, or a `distributed.Client`, in the place of ``jobs`` processes.
+    latency: whether latencies are measured too: last, in this process, one at a time.
+    training: the data and the most seconds of configurations that are trained.
+    progress: called with (done, all) of the configurations and their latencies; None shows a bar where stderr is a terminal, and False shows
+        none.
+
+    Raises DataError, QuantizationError or TargetError for what does not fit; nothing is then written.
     """
     from qrnn.trained_files import load_trained
 

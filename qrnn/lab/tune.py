@@ -45,16 +45,25 @@ def tune(
     folder: str | os.PathLike[str] | None = None,
     progress: Wanted = None,
 ) -> TuneResult:
-    """Search widths, by layer too, calibrator, input scheme and gate functions for the cheapest model that meets ``budgets`` on ``data``.
+    """Search for the cheapest model that meets ``budgets`` on ``data``: its widths, by layer too, calibrator, input scheme and gate functions.
 
-    Cheapest means the fewest ``instructions`` per step on ``target``, then flash, then RAM; ``flash``, ``ram`` or ``latency`` (on this machine)
-    put another figure first (`qrnn.lab.budgets.ORDER`); of equal models, the one with the higher SQNR. ``most`` is the number of configurations
-    to measure. ``stream`` is as for `qrnn.load_onnx`, where ``model`` is a path. With ``training`` configurations are tried as they are and
-    trained, for as many epochs as it says; its ``seconds`` are for all trainings together, after which none is tried. Trials are kept in
-    ``folder``, where one is given, and those that it has are not measured again, whatever the budgets are. The result is the same every time,
-    but for ``latency``, which is measured, and for what a limit of time leaves out. ``progress`` is called with (done, all at most); None shows
-    a bar where stderr is a terminal, and False shows none. Raises DataError for budgets and data that do not fit (a drop of accuracy needs
-    labels), and DeviceError for a budget of instructions where nothing can tell them.
+    Parameters
+    ----------
+    model: a float model, or the path of an ONNX file, which is then imported with ``stream`` as by `qrnn.load_onnx`.
+    calibration, data: arrays by graph input name, batch first, as for `qrnn.quantize` and `qrnn.compare`.
+    budgets: the figures that must be met.
+    target: a device, or its name.
+    cheapest: what counts first: ``instructions`` per step on the target, ``flash``, ``ram``, or ``latency`` on this machine; the others follow
+        (`qrnn.lab.budgets.ORDER`), and of equal models the one with the higher SQNR comes first.
+    most: the most configurations to measure, at least 1.
+    training: where given, configurations are tried as they are and trained, for as many epochs as it says; its ``seconds`` are for all
+        trainings together, after which none is tried.
+    folder: where trials are kept. Those that it has are not measured again, whatever the budgets are.
+    progress: called with (done, all at most); None shows a bar where stderr is a terminal, and False shows none.
+
+    The result is the same every time, but for ``latency``, which is measured, and for what a limit of time leaves out. Raises DataError for
+    budgets and data that do not fit (a drop of accuracy needs labels), and DeviceError for a budget of instructions where nothing can tell
+    them.
     """
     from qrnn.trained_files import load_trained
 

@@ -189,7 +189,9 @@ class StreamPool(Described):
         ):
             known = (rows < self.capacity) & (generation & 1 == 1)
             known[known] = self._generation[rows[known]] == generation[known]
-            raise DataError(f"stream {int(numbers[~known][0])} is not open")
+            raise DataError(
+                f"stream {int(numbers[~known][0])} is not open; expected a number that open() gave, of a stream that was not closed"
+            )
         order = np.arange(len(rows))
         self._last_seen[rows] = order
         if (twice := self._last_seen[rows] != order).any():
