@@ -168,7 +168,9 @@ def _decisions(real: FloatModel, labels: npt.NDArray[Any] | None, batch: Batch) 
     output = deciding_output(real)
     if output is None:
         if labels is not None:
-            raise DataError("labels are given, but no output of the model decides anything: all are recurrent states")
+            raise DataError(
+                "labels are given, but no output of the model decides anything: all are recurrent states; leave labels out"
+            )
         return None
     threshold = threshold_of(real, output)
     at = "each step" if output.has_time else "each sequence"

@@ -103,7 +103,10 @@ def decide(
     if not isinstance(scheme, Scheme):
         raise DataError(f"scheme={scheme!r}, expected a qrnn.Scheme, such as qrnn.Scheme(activations=8)")
     if not any(layer.keeps_state for layer in model.layers):
-        raise QuantizationError(f"model {model.name!r} has no recurrent layer, and no other that keeps a state")
+        raise QuantizationError(
+            f"model {model.name!r} has no recurrent layer, and no other that keeps a state; expected one, such as an LSTM or a convolution "
+            "over time"
+        )
     check_widths(as_written(model, scheme.to_dict()), scheme, target)
     random = isinstance(calibration, str)
     if isinstance(calibration, str):

@@ -47,8 +47,8 @@ def prune(
         layers.append(layer.with_weights(values) if values else layer)
     if left:
         raise QuantizationError(
-            f"parts: {', '.join(sorted(left))} not found among the layers with weights, "
-            f"which are {', '.join(layer.name for layer in model.layers if layer.weights())}"
+            f"parts: {', '.join(sorted(left))} not found, expected some of the layers with weights: "
+            f"{', '.join(layer.name for layer in model.layers if layer.weights())}"
         )
     return replace(model, layers=tuple(layers))
 

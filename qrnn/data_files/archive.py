@@ -134,7 +134,9 @@ def refusing(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: {error}") from None
     except UNREADABLE as error:
         reason = _kind(path) or (str(error).splitlines()[0] if str(error) else type(error).__name__)
-        raise DataError(f"{path}: not a readable .npz file of plain arrays ({reason})") from None
+        raise DataError(
+            f"{path}: not a readable .npz file of plain arrays ({reason}); write it anew with numpy.savez"
+        ) from None
 
 
 def _kind(path: Path) -> str | None:

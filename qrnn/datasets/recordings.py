@@ -39,7 +39,9 @@ def wav_files(paths: Sequence[Path]) -> tuple[Path, ...]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() == ".wav" and p.is_file())
             if not inside:
-                raise DataError(f"{path}: the folder holds no file that ends in .wav")
+                raise DataError(
+                    f"{path}: the folder holds no file that ends in .wav; expected recordings in it or in its folders"
+                )
             found += inside
         else:
             found.append(path)
@@ -88,7 +90,7 @@ def numbered(labels: Sequence[str], known: Sequence[str] = ()) -> tuple[tuple[st
     """
     if known:
         if new := sorted(set(labels) - set(known)):
-            raise DataError(f"label {new[0]!r} is none of the classes that are known: {', '.join(known)}")
+            raise DataError(f"label {new[0]!r} is none of the known classes; expected one of {', '.join(known)}")
     elif all(label.isascii() and label.isdigit() and len(label) < 10 for label in labels):
         return (), [int(label) for label in labels]
     classes = tuple(known) or tuple(sorted(set(labels)))
@@ -103,7 +105,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected the names of classes, one a line") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text in UTF-8 ({error})") from None
+        raise DataError(f"{path}: not a text in UTF-8 ({error}); save it as UTF-8") from None
     if not found or len(set(found)) < len(found):
         raise DataError(
             f"{path}: {'it is empty' if not found else 'it names a class twice'}; expected the names of classes, one a line"
@@ -143,13 +145,15 @@ def _label_table(table: Path) -> Mapping[str, str]:
         for row in rows:
             file, label = row["file"], row["label"]
             if not file or not label:
-                raise DataError(f"{table}, line {rows.line_num}: a file or a label is missing")
+                raise DataError(f"{table}, line {rows.line_num}: a file or a label is missing; expected both")
             if known.setdefault(file, label) != label:
-                raise DataError(f"{table}, line {rows.line_num}: {file} has two labels, {known[file]} and {label}")
+                raise DataError(
+                    f"{table}, line {rows.line_num}: {file} has two labels, {known[file]} and {label}; expected one"
+                )
     except OSError as error:
         raise DataError(
             f"{table}: {error.strerror}; expected a table with the columns file and label, or the word folder"
         ) from None
     except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{table}: not a table of labels in UTF-8 ({error})") from None
+        raise DataError(f"{table}: not a table of labels in UTF-8 ({error}); save it as CSV in UTF-8") from None
     return known

@@ -79,7 +79,7 @@ def row_set(paths: Sequence[Path], name: str, choices: RowChoices, known: Sequen
                 with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
                     found, own = _read(path, text, choices)
             except (csv.Error, UnicodeDecodeError) as error:
-                raise DataError(f"{path}: not a table in UTF-8 ({error})") from None
+                raise DataError(f"{path}: not a table in UTF-8 ({error}); save it as CSV in UTF-8") from None
         if columns is not None and found != columns:
             raise DataError(f"{path}: columns {', '.join(found)}, expected those of {paths[0]}: {', '.join(columns)}")
         columns = found
@@ -136,7 +136,9 @@ def _read(path: Path, text: TextIO, choices: RowChoices) -> tuple[tuple[str, ...
         sequences[-1].values.append([_number(path, reader.line_num, header[k], row[k]) for k in places])
         if label is not None:
             if not row[label].strip():
-                raise DataError(f"{path}, line {reader.line_num}: no label in column {header[label]!r}")
+                raise DataError(
+                    f"{path}, line {reader.line_num}: no label in column {header[label]!r}; expected one in each row"
+                )
             sequences[-1].labels.append(row[label].strip())
     return columns, sequences
 

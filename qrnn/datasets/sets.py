@@ -56,14 +56,18 @@ def joined(files: Mapping[str, Mapping[str, Any]]) -> Arrays:
     for file, arrays in files.items():
         for name, array in arrays.items():
             if name.startswith("lengths."):
-                raise DataError(f"{file}: {name} belongs to one of several time axes, which are not joined")
+                raise DataError(
+                    f"{file}: {name} belongs to one of several time axes, which are not joined; give files of models with one time axis"
+                )
             if np.ndim(array) == 0:
                 raise DataError(f"{file}: {name} is a single number, expected an array with an axis of sequences")
             if array.dtype.kind not in "biuf":
                 raise DataError(f"{file}: {name} is of type {array.dtype}, expected real numbers")
         if len({len(array) for array in arrays.values()}) > 1:
             sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-            raise DataError(f"{file}: its arrays have different numbers of sequences ({sizes})")
+            raise DataError(
+                f"{file}: its arrays have different numbers of sequences ({sizes}); expected the same N first"
+            )
         if own := set(names) ^ (set(arrays) - {"lengths"}):
             raise DataError(
                 f"{file}: {', '.join(sorted(own))} is in one of {first} and {file} alone; expected the same"

@@ -68,7 +68,7 @@ def read_wav(path: Path, channel: int | None = None, rate: int | None = None) ->
                 "ffmpeg -i IN -c:a pcm_s16le OUT.wav"
             ) from None
     if not content:
-        raise DataError(f"{path}: it has no samples")
+        raise DataError(f"{path}: it has no samples; leave it out")
     if len(content) != declared:
         raise _cut_off(path, declared, size)
     return Recording(_samples(content, width, channels, channel or 0), found)

@@ -79,11 +79,12 @@ class PlannedGeneration:
             name = "sampling" if generation.sampling is not None else "blank" if generation.blank is not None else ""
             if name:
                 raise DataError(
-                    f"{name}: values of output {self.feedback.output.name!r} are fed back, and no token is chosen"
+                    f"{name}: values of output {self.feedback.output.name!r} are fed back, and no token is chosen; leave it out"
                 )
         elif scored.kind == "index" and generation.sampling is not None:
             raise DataError(
-                f"output {scored.output.name!r} is the index of the largest score, from which nothing can be drawn"
+                f"output {scored.output.name!r} is the index of the largest score, from which nothing can be drawn; leave out sampling, or "
+                "make the scores an output"
             )
         self.blank = None if generation.blank is None or scored is None else checked_blank(generation.blank, scored)
         if self.blank is not None:
@@ -107,7 +108,8 @@ class PlannedGeneration:
         found: Int64Array = (offsets - offsets.min()).astype(np.int64)
         if int(found.max()) >= (1 << 31) - (1 << 16):
             raise UnsupportedError(
-                f"output {self.feedback.output.name!r}: its scores have offsets that differ by more than C holds in 32 bits"
+                f"output {self.feedback.output.name!r}: its scores have offsets that differ by more than C holds in 32 bits; choose tokens "
+                "on the host"
             )
         return found
 

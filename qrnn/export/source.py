@@ -257,7 +257,9 @@ def _check(model: QuantModel) -> None:
     """Raise UnsupportedError for what the C cannot index."""
     for name, fmt in model.tensors.items():
         if fmt.features > MOST_FEATURES:
-            raise UnsupportedError(f"tensor {name}: {fmt.features} features, an export takes at most {MOST_FEATURES}")
+            raise UnsupportedError(
+                f"tensor {name}: {fmt.features} features, an export takes at most {MOST_FEATURES}; make the layer smaller"
+            )
 
 
 def _runtime(code: Code) -> tuple[str, ...]:

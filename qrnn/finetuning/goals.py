@@ -79,7 +79,9 @@ def goal_of(model: FloatModel, data: Mapping[str, Any], output: str | None = Non
         raise DataError(f"labels are given beside targets of {targets[0]!r}; expected one of them")
     decider = deciding_output(model) if output is None else next(o for o in model.outputs if o.name == output)
     if decider is None:
-        raise DataError("labels are given, but no output of the model decides anything: all are recurrent states")
+        raise DataError(
+            "labels are given, but no output of the model decides anything: all are recurrent states; give targets instead"
+        )
     return _of_labels(model, decider, data, blank)
 
 

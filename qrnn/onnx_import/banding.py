@@ -263,6 +263,8 @@ def _labelled(node: Node, result: Features, places: Mapping[int, Banded]) -> Fea
     axes = list(result.axes)
     for k, axis in places.items():
         if -k > len(axes) or axes[k] is not None or result.ids.shape[k] != axis.count:
-            raise node.refuse(f"moves or sums the axis {axis}, which batch and features are merged to")
+            raise node.refuse(
+                f"moves or sums the axis {axis}, which batch and features are merged to; re-export with both apart"
+            )
         axes[k] = axis
     return Features(result.ids, tuple(axes))

@@ -361,7 +361,9 @@ class Builder(TensorMaker):
         for part in self.book.parts(flat):
             tensor = part.tensor
             if not tensor.has_time:
-                raise UnsupportedError(f"{node.where}: takes the last step of '{tensor.name}', which has no time axis")
+                raise UnsupportedError(
+                    f"{node.where}: takes the last step of '{tensor.name}', which has no time axis; run this part outside the model"
+                )
             if tensor.start not in self._last_steps:
                 name = f"{node.name}/last"
                 last = self.new_tensor(f"{tensor.name}.last", True, tensor.features, False, "layer")

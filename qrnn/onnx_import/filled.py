@@ -77,7 +77,10 @@ def through(
     fills = [value if p is None else p.fill for value, p in zip(node.inputs, paddings, strict=True)]
     (fill, *_) = fold(proto, opset, fills, node.budget)
     if not isinstance(result, Features) or result.ids.shape != fill.shape or len(order) != fill.ndim:
-        raise node.refuse("reads steps that a convolution makes of padded zeros, and changes their number of axes")
+        raise node.refuse(
+            "reads steps that a convolution makes of padded zeros, and changes their number of axes; re-export with one Pad before both "
+            "convolutions"
+        )
     edges = tuple(found[0].edges[axis] for axis in order)
     return build.padded(node, Padding(result, edges, fill=fill.astype(np.float64, copy=False)))
 

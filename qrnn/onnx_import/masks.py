@@ -131,7 +131,9 @@ def _times(node: Node, build: Builder, kinds: list[TensorKind | None]) -> Featur
         valid = _of(build, mask).valid
         return _numbers(node, build, mask, (by if valid else 0.0, 0.0 if valid else by))
     if not isinstance(node.input(k), Features) or not _of(build, node.features(1 - k, "a mask")).valid:
-        raise node.refuse("multiplies by a mask of steps, but not features by that of a sequence's own steps")
+        raise node.refuse(
+            "multiplies by a mask of steps, but not features by that of a sequence's own steps; only that is supported"
+        )
     return _masked(node, build, node.features(k, "an operand"), node.features(1 - k, "a mask"), 0.0)
 
 
@@ -147,7 +149,7 @@ def _chosen(node: Node, build: Builder, kinds: list[TensorKind | None]) -> Featu
         return _numbers(node, build, mask, (first, second))
     if isinstance(node.input(other), Features) or not isinstance(node.input(own), Features):
         raise node.refuse(
-            "chooses by a mask of steps, but not features for a sequence's own steps and a constant for others"
+            "chooses by a mask of steps, but not features for a sequence's own steps and a constant for others; only that is supported"
         )
     fill = node.weights(other, "the constant", fills=True)
     if fill.size != 1:

@@ -170,7 +170,9 @@ def _divided(node: Node, build: Builder) -> Features | None:
     lengths = isinstance(by, Features) and {part.tensor.kind for part in build.book.parts(by.ids)} == {"lengths"}
     steps = 0 if lengths else _steps(build, moment, by)
     if steps is None:
-        raise node.refuse("divides the sum of squares over time, but not by the number of steps, or by one less")
+        raise node.refuse(
+            "divides the sum of squares over time, but not by the number of steps, or by one less; only these are supported"
+        )
     return _layer(node, build, replace(moment, sample=steps == -1), value, False)
 
 

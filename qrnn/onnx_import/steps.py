@@ -85,7 +85,9 @@ def _each(node: Node, build: Builder, value: Features, what: str, make: Make) ->
         if part.tensor.kind == "zero":
             continue
         if not part.tensor.has_time:
-            raise node.refuse(f"takes steps of '{part.tensor.name}', which has no time axis")
+            raise node.refuse(
+                f"takes steps of '{part.tensor.name}', which has no time axis; run this part outside the model"
+            )
         flat[part.positions] = part.indices + _made(node, build, part.tensor, what, True, make).start
     return Features(flat.reshape(value.ids.shape), value.axes)
 
@@ -222,7 +224,7 @@ def _columns(build: Builder, flat: IndexArray, steps: int, row_of: Callable[[Ten
 def _stacked(node: Node, build: Builder, tensor: Tensor, count: int) -> Tensor:
     """Return the tensor that has every ``count`` steps of one side by side."""
     if not tensor.has_time:
-        raise node.refuse(f"takes steps of '{tensor.name}', which has no time axis")
+        raise node.refuse(f"takes steps of '{tensor.name}', which has no time axis; run this part outside the model")
     key = np.array([tensor.start, count]).tobytes(), b"stacked"
     if key not in build.made:
         features = tensor.features

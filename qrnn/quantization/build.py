@@ -307,5 +307,7 @@ def _widest_limit(name: str, row_sums: list[float]) -> int:
     """Return the largest 16-bit operand limit 2^k - 1 with which every reader's worst row still fits 31 bits."""
     limit = fitting_limit(32767, max([0.0, *row_sums]))
     if limit < 127:
-        raise QuantizationError(f"{name}: rows of the layers that read it are too long for 32-bit sums")
+        raise QuantizationError(
+            f"{name}: rows of the layers that read it are too long for 32-bit sums; make these layers smaller, or convert with --input-scheme 8"
+        )
     return limit

@@ -262,11 +262,13 @@ def bench_model(
     from qrnn.running.session import Session
 
     if plan.stream and (reason := not_streamed(model)) is not None:
-        raise DataError(f"{reason} and cannot be streamed")
+        raise DataError(f"{reason} and cannot be streamed; measure whole sequences (stream=False)")
     if not batch.lengths.all():
         batch = batch.take(np.nonzero(batch.lengths)[0])
         if batch.size == 0:
-            raise DataError("lengths: every sequence has no steps; there is nothing to time")
+            raise DataError(
+                "lengths: every sequence has no steps; there is nothing to time; give a sequence with steps"
+            )
     sessions = {threads: Session(model, backend, threads, plan.isa) for threads in plan.threads}
     whole, stream = [], []
     first = batch.take(np.arange(1))

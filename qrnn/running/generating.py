@@ -67,7 +67,7 @@ def check_frames(model: QuantModel, feedback: Feedback) -> None:
     """Raise DataError for a model that is no transducer: it has no input over time but the one that is fed."""
     if not any(i.has_time and i.kind in ("features", "tokens") for i in model.inputs if i is not feedback.input):
         raise DataError(
-            f"blank: no input but {feedback.input.name!r} goes over time, so that there are no frames to go through"
+            f"blank: no input but {feedback.input.name!r} goes over time, so that there are no frames to go through; leave blank out"
         )
 
 
@@ -146,7 +146,7 @@ class Generator:
         if wanted.blank is not None:
             blank = checked_blank(wanted.blank, feedback.scored)
             if blank in ending:
-                raise DataError(f"stop: token {blank} is the blank, which ends no sequence")
+                raise DataError(f"stop: token {blank} is the blank, which ends no sequence; leave it out of stop")
             check_frames(self._session.model, feedback)
             ending.add(blank)
         check_vocabulary(feedback, ending)

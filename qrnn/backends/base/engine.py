@@ -140,7 +140,9 @@ class Engine(ABC):
         end: as for `run`.
         real: the character of the type of the outputs; None for that of the inputs (`qrnn.model.real_types`).
         """
-        raise BackendError(f"backend {self.name!r} reads arrays of the host")
+        raise BackendError(
+            f"backend {self.name!r} reads arrays of the host alone; copy these to the host, or use backend 'cuda'"
+        )
 
     def device_rows(
         self, size: int, steps: int | None, real: str, start: Mapping[str, LayerState], lengths: IndexArray

@@ -70,7 +70,9 @@ class Pointwise(Layer):
         if limit > 32767:  # a value of 1 in Q0.15, or another that needs 17 bits
             limit, out_frac = limit // 2, out_frac - 1
         if out_frac < 0:
-            raise QuantizationError(f"layer {self.name!r}: values of {self.activation} up to {limit} do not fit int16")
+            raise QuantizationError(
+                f"layer {self.name!r}: values of {self.activation} up to {limit} do not fit int16; scale the network's values down"
+            )
         plan.set_format(self.output, out_frac, limit)
         return QuantPointwise(self.name, self.input, self.output, function, in_frac, out_frac)
 

@@ -98,7 +98,9 @@ def _tensor(info: onnx.ValueInfoProto, value: FixedValue, budget: Budget) -> onn
     else:
         fits = True
     if not fits:
-        raise UnsupportedError(f"{what}: input '{info.name}' has the type {dtype.name}, which does not hold this value")
+        raise UnsupportedError(
+            f"{what}: input '{info.name}' has the type {dtype.name}, which does not hold this value; give one that it holds"
+        )
     sizes = [int(d.dim_value) if d.dim_value > 0 else 1 for d in kind.shape.dim]
     if len(sizes) == given.ndim:
         sizes = [int(d.dim_value) if d.dim_value > 0 else g for d, g in zip(kind.shape.dim, given.shape, strict=True)]

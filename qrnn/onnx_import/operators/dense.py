@@ -223,7 +223,7 @@ def product_axes(node: Node, roles: Roles) -> AxisTensor:
         wide = max((value, other), key=lambda operand: operand.rank)
         return AxisTensor((*wide.axes[:-2], *value.axes[-2:-1], other.axes[-1]))
     if not isinstance(value, AxisTensor):
-        raise node.refuse("multiplies a constant by features")
+        raise node.refuse("multiplies a constant by features; run this part outside the model")
     roles.mark(node.input(1), "weight", node.name)
     size = None
     if isinstance(weight := node.input(1), np.ndarray) and weight.ndim >= 2:

@@ -256,7 +256,9 @@ def quantize_linear(node: Node, build: Builder) -> Value:
     if isinstance(value, Features):
         return quantized(node, build, value, 1, 2, kind)
     if kind not in RANGES:
-        raise node.refuse("quantizes constants to a type that is not an integer of 2 to 16 bits")
+        raise node.refuse(
+            "quantizes constants to a type that is not an integer of 2 to 16 bits; start from the float model, quantization is done here"
+        )
     array, scale = node.weights(0, "its input"), node.weights(1, "the scale")
     zero = node.weights(2, "the zero point") if node.has_input(2) else np.zeros(())
     node.reserve(array.size, scratch=array.size)

@@ -92,7 +92,9 @@ def matmul_integer(node: Node, build: Builder) -> Value:
     else:
         right = (scalar(node, 2, "the zero point") if node.has_input(2) else 0.0) == of.zero_point
     if not right:
-        raise node.refuse(f"reads '{node.input_names[0]}' with another zero point than it was quantized with")
+        raise node.refuse(
+            f"reads '{node.input_names[0]}' with another zero point than it was quantized with; expected the same"
+        )
     q = node.weights(1, "the second operand")
     if q.ndim != 2 or 0 in q.shape:
         raise node.refuse(f"multiplies by a weight of shape {list(q.shape)}; only [I, O] is supported")
