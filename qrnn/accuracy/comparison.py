@@ -69,7 +69,7 @@ class Comparison(Report):
         return {name: e for name, e in (self.outputs | states).items() if len(e.count_at) > 1}
 
     def describe_lines(self) -> Iterator[str]:
-        """Return the SQNR of each output, the decisions and the accuracy."""
+        """Yield the SQNR of each output, the decisions and the accuracy."""
         yield f"Comparison of {self.model!r}: {self.sequences} sequences, {self.steps} steps, backend {self.backend}"
         for name, error in self.outputs.items():
             least = f", floor {_db(self.floor[name].sqnr_db)}" if name in self.floor else ""

@@ -69,7 +69,7 @@ class Difference(Report):
         return not self.changes and not self.matrices
 
     def describe_lines(self) -> Iterator[str]:
-        """Return how much differs between the two models, and what that does to the outputs."""
+        """Yield how much differs between the two models, and what that does to the outputs."""
         left, right = self.names
         yield f"Difference of {left!r} and {right!r}: " + (
             "none" if self.identical else f"{len(self.changes)} facts and {len(self.matrices)} matrices"

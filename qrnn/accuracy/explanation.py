@@ -88,7 +88,7 @@ class Explanation(Report):
     """The sequences of the data, of which ``sequences`` were taken evenly."""
 
     def describe_lines(self) -> Iterator[str]:
-        """Return the model's SQNR, and the parts that cost most."""
+        """Yield the model's SQNR, and the parts that cost most."""
         yield f"Explanation of {self.model!r}: {self._summary}"
         for cost in self.costs[:4]:
             yield f"  {100 * cost.share:5.1f} %  {cost.part.where}: {part_text(cost.part)}; {cost.advice}"

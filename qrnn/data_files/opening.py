@@ -61,7 +61,7 @@ class DataFile:
         return sum(array.nbytes for array in self.declared.values())
 
     def chunks(self, sequences: int | None = None) -> Iterator[Piece]:
-        """Return the pieces in order, of at most so many ``sequences``; of about `PIECE_BYTES` where it is None.
+        """Yield the pieces in order, of at most so many ``sequences``; of about `PIECE_BYTES` where it is None.
 
         Each call begins with the first sequence, and ends what the call before it had begun. DataError names the file where it is damaged.
         """

@@ -48,7 +48,7 @@ def host_of(target: Target) -> Host:
 
 
 def host_compilers(target: Target) -> Iterator[HostCompiler]:
-    """Give each installed compiler of the target's that makes its instructions, in the order in which the target names them."""
+    """Yield each installed compiler of the target's that makes its instructions, in the order in which the target names them."""
     host = host_of(target)
     for name in host.compilers:
         path = shutil.which(name)

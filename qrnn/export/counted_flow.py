@@ -342,7 +342,7 @@ class CountedFlow(Flow):
         return [f"{self._count} = {call}", *self._came(code), *self._each_row(code, stage)]
 
     def _of_after(self) -> Iterable[str]:
-        """Return tensors of layers without a time axis that lie in variables of the function that is being written."""
+        """Yield tensors of layers without a time axis that lie in variables of the function that is being written."""
         ports = {p.name for p in self.outputs}
         for code in self.layers:
             place = self.tensors.places.get(code.layer.output)

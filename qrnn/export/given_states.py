@@ -130,7 +130,7 @@ def given_states(model: QuantModel, names: Names, over_time: bool) -> tuple[Stat
 
 
 def _starts(model: QuantModel, source: str) -> Iterator[Start]:
-    """Give the states of layers that begin with elements of a graph state input."""
+    """Yield the states of layers that begin with elements of a graph state input."""
     for layer in model.layers_with_states:
         for number, declared in enumerate(layer.states()):
             for part, initial in enumerate(declared.starts):

@@ -157,7 +157,7 @@ def first_layer(
 
 
 def read_trace(tensors: int, output: bytes) -> Iterator[tuple[int, npt.NDArray[np.integer]]]:
-    """Return the rows of a trace, each with the number of its tensor, of so many; DeviceError where it is none."""
+    """Yield the rows of a trace, each with the number of its tensor, of so many; DeviceError where it is none."""
     at = 0
     kinds: Sequence[str | None] = (None, None, "<i2", None, "<i4")
     while at < len(output):

@@ -59,7 +59,7 @@ class Finetuned(Report):
         return sum(epoch.seconds for epoch in self.history)
 
     def describe_lines(self) -> Iterator[str]:
-        """Return what training came to, in a few lines."""
+        """Yield what training came to, in a few lines."""
         yield f"Finetuned {self.model.name!r}: {self.goal}"
         yield f"  without training: {self.before.score}"
         yield f"  {self._chosen()}: {self.after.score}"

@@ -215,7 +215,7 @@ class Target(Described):
     note: str | None = None
 
     def describe_lines(self) -> Iterator[str]:
-        """Return what the device is: its description, memory, clock, and the kernels that exported C uses."""
+        """Yield what the device is: its description, memory, clock, and the kernels that exported C uses."""
         yield f"Target {self.name!r}: {self.description}"
         memory = self.memory
         sizes = [

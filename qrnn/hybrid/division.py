@@ -115,7 +115,7 @@ def divide(
 
 
 def _of_nodes(flow: Flow, error: UnsupportedError) -> Iterator[tuple[int, str]]:
-    """Give the nodes that an error is about, each with its message."""
+    """Yield the nodes that an error is about, each with its message."""
     for name, message in error.nodes.items():
         for k in within(flow, [name]):
             yield k, message

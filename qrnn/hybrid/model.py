@@ -125,7 +125,7 @@ class HybridModel(Described):
             raise ModelFileError(f"model {self.name!r}: {what}; convert the model again")
 
     def describe_lines(self) -> Iterator[str]:
-        """Return what the model takes and gives, and which parts it has."""
+        """Yield what the model takes and gives, and which parts it has."""
         products, weights = (f"{100 * share:.1f} %" for share in self.shares)
         yield f"HybridModel {self.name!r}: {products} of the multiply-adds and {weights} of the weights' bytes are integers"
         yield from port_lines(self)

@@ -59,7 +59,7 @@ class HybridSession(Session):
         }
 
     def describe_lines(self) -> Iterator[str]:
-        """Return what runs where, and what it takes and gives."""
+        """Yield what runs where, and what it takes and gives."""
         yield f"HybridSession of {self.hybrid.name!r}: integer parts on backend {self.backend}, float parts by ONNX Runtime"
         yield from port_lines(self.hybrid)
 

@@ -120,7 +120,7 @@ class HybridStream(Stream):
             self.reset(state)
 
     def describe_lines(self) -> Iterator[str]:
-        """Return how many streams of which model these are."""
+        """Yield how many streams of which model these are."""
         yield f"HybridStream of {self.hybrid.hybrid.name!r}: {self.size} at a time"
         yield from port_lines(self.hybrid.hybrid)
 
@@ -176,7 +176,7 @@ class HybridPool(StreamPool):
         return next(iter(self._pools.values()))
 
     def describe_lines(self) -> Iterator[str]:
-        """Return how many streams of which model are open."""
+        """Yield how many streams of which model are open."""
         yield f"HybridPool of {self.hybrid.hybrid.name!r}: {len(self)} of {self.capacity} streams open"
         yield from port_lines(self.hybrid.hybrid)
 

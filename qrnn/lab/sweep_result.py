@@ -67,7 +67,7 @@ class SweepResult(Report):
         return [self.records[index] for index in self.front]
 
     def describe_lines(self) -> Iterator[str]:
-        """Return how many configurations were measured, and the first ones of the front."""
+        """Yield how many configurations were measured, and the first ones of the front."""
         made = sum("figures" in r for r in self.records)
         yield (
             f"SweepResult of {self.model!r} on {self.target.name}: {made} configurations, {len(self.front)} on the front of "

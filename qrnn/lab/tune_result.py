@@ -86,7 +86,7 @@ class TuneResult(Report):
         return not self.problems
 
     def describe_lines(self) -> Iterator[str]:
-        """Return which configuration was found, its figures, and which budgets it misses."""
+        """Yield which configuration was found, its figures, and which budgets it misses."""
         met = "meets every budget" if self.met else "comes nearest to the budgets"
         yield f"TuneResult for {self.target}, {self.tried} configurations tried; this one {met}: {label(self.scheme)}"
         for title, key, digits in ROWS:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from qrnn.onnx_import.roles import Axis, Claim, Roles
 
 UNKNOWN, FIRST, ABSENT = 50, 20, 10
-"""How far it speaks for an axis as the batch that its size is open, and that it is the first one of an input; and for a batch of one."""
+"""Points for a reading in which the batch is an axis of open size, or the first axis of an input; and for a batch of one sequence."""
 
 OPEN, CARRIED, ONE_WAY, BOTH_WAYS = 100, 20, 10, 5
-"""How far it speaks for an axis as time that its size is open, and that a node runs along it with a state that the caller carries, or forward
-alone; and how far that one which runs both ways runs along another."""
+"""Points for a reading in which time is an axis of open size, or one along which a node runs with a state that the caller carries, or in one
+direction alone; and for one in which a node that runs in both directions runs along another axis."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,13 @@ def _readings(roles: Roles, waiting: Sequence[Claim]) -> Iterator[Reading]:
 
 
 def _best(roles: Roles, waiting: Sequence[Claim]) -> Reading | None:
-    """Return the reading that fits all nodes and has the most that speaks for it; None where none fits."""
+    """Return the reading that fits all nodes and has the most points; None where none fits."""
     fitting = [r for r in _readings(roles, waiting) if all(_fits(roles, made, r) for made in waiting)]
     return max(fitting, key=lambda r: _score(roles, waiting, r), default=None)
 
 
 def _score(roles: Roles, waiting: Sequence[Claim], reading: Reading) -> int:
+    """Return the points of a reading: what speaks for it in the file and in the nodes."""
     score = ABSENT if reading.batch is None else 0
     if reading.batch is not None:
         first = any(roles.root(value.axes[0]) is reading.batch for value in roles.inputs.values() if value.axes)

@@ -155,7 +155,7 @@ def written(proto: onnx.NodeProto) -> str:
 
 
 def _inside(proto: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    """Give the nodes of the graphs in a node's attributes, and of the graphs in these, in their order."""
+    """Yield the nodes of the graphs in a node's attributes, and of the graphs in these, in their order."""
     left = list(_graphs(proto))[::-1]
     while left:
         graph = left.pop()

@@ -45,7 +45,7 @@ class Generated(Described):
     """The frame in which each token was given, [N, T], where the model is a transducer."""
 
     def describe_lines(self) -> Iterator[str]:
-        """Return how much was generated, the arrays with their shapes, and what the state is of."""
+        """Yield how much was generated, the arrays with their shapes, and what the state is of."""
         what = "token" if self.values is None else "step"
         yield f"Generated of {counted(len(self.lengths), 'sequence')}: {counted(int(self.lengths.sum()), what)}"
         for name in ("tokens", "values", "scores", "frames"):

@@ -49,7 +49,7 @@ class StreamPool(Described):
         self._start = session.initial_state(1)
 
     def describe_lines(self) -> Iterator[str]:
-        """Return how many streams of which model are open."""
+        """Yield how many streams of which model are open."""
         yield f"StreamPool of {self._session.model.name!r}: {len(self)} of {counted(self.capacity, 'stream')} open"
         yield from port_lines(self._session.model)
 

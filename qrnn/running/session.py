@@ -109,7 +109,7 @@ class Session(Described):
         self._formats: Integers | None = None
 
     def describe_lines(self) -> Iterator[str]:
-        """Return what runs where, and what it takes and gives."""
+        """Yield what runs where, and what it takes and gives."""
         yield f"Session of {self.model.name!r} on backend {self.backend}" + (", of integers" if self.integers else "")
         yield from port_lines(self.model)
 
@@ -210,7 +210,7 @@ class Session(Described):
     def run_chunks(
         self, chunks: Iterable[Mapping[str, Any] | HasArrays], steps: str = "all", real: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Run sequences that come in chunks, and return the outputs of each as it is done: memory does not grow with their number.
+        """Run sequences that come in chunks, and yield the outputs of each as it is done: memory does not grow with their number.
 
         Each chunk holds arrays as `run` takes them, of any number of sequences, with ``lengths`` (and ``labels``, which are not read) beside
         them where there are any. ``qrnn.open_data(path, model).chunks()`` gives the pieces of a file; these may be given as they are. The

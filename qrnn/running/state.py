@@ -31,7 +31,7 @@ class State(Described):
     layers: Mapping[str, LayerState]
 
     def describe_lines(self) -> Iterator[str]:
-        """Return how many streams the state is of, and the arrays of each layer."""
+        """Yield how many streams the state is of, and the arrays of each layer."""
         yield f"State of {counted(self.size, 'stream')}" if self.layers else "State of a model that keeps nothing"
         for name, arrays in self.layers.items():
             yield f"  {name}: {', '.join(map(array_text, arrays))}"
@@ -61,7 +61,7 @@ class RunResult(Described):
     lengths: Mapping[str, IndexArray] = field(default_factory=dict)
 
     def describe_lines(self) -> Iterator[str]:
-        """Return the outputs with their shapes and ranges, and what the state is of."""
+        """Yield the outputs with their shapes and ranges, and what the state is of."""
         yield f"RunResult with {counted(len(self.outputs), 'output')} and a state"
         for name, values in self.outputs.items():
             on_host = isinstance(values, np.ndarray) and values.size

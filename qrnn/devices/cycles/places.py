@@ -126,7 +126,7 @@ def _ranges(image: Image, begin: int) -> str:
 
 
 def _marks(elf: Any) -> Iterator[tuple[int, int]]:
-    """Return the address of each mark, and the number of the phase that begins there."""
+    """Yield the address of each mark, and the number of the phase that begins there."""
     from elftools.elf.sections import SymbolTableSection
 
     for table in elf.iter_sections():

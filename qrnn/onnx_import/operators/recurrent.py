@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.kinds.recurrent.cells import CELLS as DECLARATIONS
 from qrnn.model.kinds.recurrent.definition import Direction, InitialState, gate_blocks
-from qrnn.model.parts import FloatArray
+from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.onnx_import.builder import Builder, NodeLengths
 from qrnn.onnx_import.claims import claim
 from qrnn.onnx_import.lengths import rule_of
@@ -35,7 +36,7 @@ from qrnn.onnx_import.registry import axis_rule, operator
 from qrnn.onnx_import.roles import AxisTensor, Claim, Roles
 from qrnn.onnx_import.starts import Start, joined_parts, start_of
 from qrnn.onnx_import.steps import as_steps
-from qrnn.onnx_import.values import BATCH, TIME, Features, Tensor, is_shape
+from qrnn.onnx_import.values import BATCH, TIME, Features, Symbol, Tensor, is_shape
 
 LARGEST_HIDDEN = 1 << 16
 
@@ -227,12 +228,8 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     c_starts = starts(INITIAL_C, "initial_c") if has_cell_state else []
     h_0 = [start.state for start in h_starts]
     c_0 = [start.state for start in c_starts] if has_cell_state else [None] * count
-    if (
-        build.one_step
-        and build.stream
-        and any(reverse)
-        and any(s is not None and s.source is None for s in [*h_0, *c_0])
-    ):
+    constant = any(state is not None and state.source is None for state in [*h_0, *c_0])
+    if build.one_step and build.stream and any(reverse) and constant:
         raise node.refuse(
             "runs in reverse in a graph of one step per call, which cannot be streamed; leave out --stream, or re-export "
             "with a dynamic time axis"
@@ -270,34 +267,62 @@ def recurrent(node: Node, build: Builder) -> tuple[Features, ...]:
     groups = [(replace(d, reverse=False),) for d in directions] if build.one_step else [directions]
     made = []
     for number, group in enumerate(groups):
-        size, part = len(group) * hidden, f".{number}" if len(groups) > 1 else ""
-        y = build.result(node, size, True, part=part)
-        h_n = build.result(node, size, False, 1, "h_n", part)
-        h_n.steps = y
-        c_n = build.result(node, size, False, 2, "c_n", part) if has_cell_state else None
         own = slice(number, number + 1) if len(groups) > 1 else slice(None)
-        build.layers.append(
-            Recurrent(
-                name=node.name,
-                input=tensor.name,
-                output=y.name,
-                h_n=h_n.name,
-                c_n=c_n.name if c_n else None,
-                directions=group,
-                h_start=joined_parts(h_starts[own], hidden),
-                c_start=joined_parts(c_starts[own], hidden),
-                **fields,
-            )
+        begins = joined_parts(h_starts[own], hidden), joined_parts(c_starts[own], hidden)
+        made.append(
+            _add_layer(node, build, tensor, group, hidden, begins, fields, f".{number}" if len(groups) > 1 else "")
         )
-        _record_carries(build, h_n, [d.h_0 for d in group], hidden)
-        if c_n is not None:
-            _record_carries(build, c_n, [d.c_0 for d in group if d.c_0 is not None], hidden)
-        made.append((y, h_n) if c_n is None else (y, h_n, c_n))
     y_ids, *final_ids = (np.concatenate([t.ids for t in tensors]) for tensors in zip(*made, strict=True))
     if swapped and not build.one_step:
         y_ids, *final_ids = (ids.reshape(count, hidden)[::-1].reshape(-1) for ids in (y_ids, *final_ids))
-    batch = build.batch
-    if attributes.batch_first:
+    return _outputs(build.batch, attributes.batch_first, (count, hidden), y_ids, final_ids)
+
+
+def _add_layer(
+    node: Node,
+    build: Builder,
+    x: Tensor,
+    directions: tuple[Direction, ...],
+    hidden: int,
+    begins: tuple[Any, Any],
+    fields: dict[str, Any],
+    part: str,
+) -> tuple[Tensor, ...]:
+    """Add the layer of some directions of a node, and return its tensors Y, h_n and, where the cell has one, c_n.
+
+    ``begins`` are the computed parts of h_0 and c_0; ``part`` is appended to the names of the tensors.
+    """
+    size, cell_states = len(directions) * hidden, [d.c_0 for d in directions if d.c_0 is not None]
+    y = build.result(node, size, True, part=part)
+    h_n = build.result(node, size, False, 1, "h_n", part)
+    h_n.steps = y
+    c_n = build.result(node, size, False, 2, "c_n", part) if cell_states else None
+    build.layers.append(
+        Recurrent(
+            name=node.name,
+            input=x.name,
+            output=y.name,
+            h_n=h_n.name,
+            c_n=c_n.name if c_n else None,
+            directions=directions,
+            h_start=begins[0],
+            c_start=begins[1],
+            **fields,
+        )
+    )
+    _record_carries(build, h_n, [d.h_0 for d in directions], hidden)
+    if c_n is None:
+        return y, h_n
+    _record_carries(build, c_n, cell_states, hidden)
+    return y, h_n, c_n
+
+
+def _outputs(
+    batch: Symbol | None, batch_first: bool, sizes: tuple[int, int], y_ids: IndexArray, final_ids: Sequence[IndexArray]
+) -> tuple[Features, ...]:
+    """Return the ids of Y and of the final states, [D · H] with ``sizes`` (D, H), in the shapes that a node gives."""
+    count, hidden = sizes
+    if batch_first:
         outputs = [Features(y_ids.reshape(1, 1, count, hidden), (batch, TIME, None, None))]
         outputs += [Features(ids.reshape(1, count, hidden), (batch, None, None)) for ids in final_ids]
     else:

@@ -25,7 +25,7 @@ def reads(node: onnx.NodeProto) -> list[str]:
 
 
 def graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Give the graphs in a node's attributes."""
+    """Yield the graphs in a node's attributes."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
@@ -45,7 +45,7 @@ def outer_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def inner_names(node: onnx.NodeProto) -> Iterator[str]:
-    """Give the names that the graphs in a node's attributes make."""
+    """Yield the names that the graphs in a node's attributes make."""
     for graph in graphs_of(node):
         for inner in graph.node:
             yield from filter(None, inner.output)

@@ -103,7 +103,7 @@ def between(flow: Flow, names: Sequence[str]) -> set[int]:
 
 
 def within(flow: Flow, names: Iterable[str]) -> Iterator[int]:
-    """Give the nodes of the top level that make tensors, or hold the nodes that make them."""
+    """Yield the nodes of the top level that make tensors, or hold the nodes that make them."""
     inner: dict[str, int] | None = None
     for name in names:
         if name in flow.maker:
