@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from qrnn.accuracy.comparison import Comparison, SequenceErrors
 from qrnn.accuracy.confusion import Agreement, Confusion
-from qrnn.accuracy.data_pieces import compared_data
+from qrnn.accuracy.data_pieces import ComparedData, compared_data
 from qrnn.accuracy.deciding import deciding_output, threshold_of
 from qrnn.accuracy.decisions import Decisions
 from qrnn.accuracy.float_run import FloatRun, Runtime, run_piece
@@ -87,15 +87,12 @@ def _compared(
     check_same_memory(float_model, quant_model)
     compared = compared_data(float_model, data)
     session = Session(quant_model, backend, isa=isa)
-    axes = {o.name: _axis(float_model, o, compared.first) for o in float_model.outputs}
-    outputs, runtime, floor = ({n: ErrorSum(axis.steps if axis else 0) for n, axis in axes.items()} for _ in range(3))
+    sums = _OutputErrors(float_model, compared)
     weights = floor_widths(quant_model.provenance.scheme)
     known_floor = None if reference is None else reference.floors.get(weights)
     rounded = floor_of(float_model, quant_model.provenance.scheme, compared.features())
     probe = LayerProbe(quant_model, compared.first)
     decisions = _decisions(float_model, compared.labels, compared.first)
-    kept = float_model.outputs if compared.in_memory else ()
-    by_sequence = {o.name: SequenceErrors(*(np.zeros(compared.size) for _ in range(3))) for o in kept}
     oracle = Runtime(onnx_path) if reference is None else reference.runtime
     step_count = 0
     for number, (start, stop, piece, labels) in enumerate(compared.pieces()):
@@ -110,38 +107,26 @@ def _compared(
         result, tensors = session.run_batch(piece, trace=trace)
         probe.compare(trace, tensors, piece, session.initial_state(piece.size, piece.states).layers)
         sources = {"float": known.outputs, "quantized": result.outputs}
-        use_runtime = known.runtime is not None and oracle.usable
-        if known.runtime is not None and use_runtime:
+        if known.runtime is not None and oracle.usable:
             sources["onnxruntime"] = known.runtime
         elif decisions is not None:
             decisions.correct.pop("onnxruntime", None)
             decisions.confusion.pop("onnxruntime", None)
-        for output in float_model.outputs:
-            axis = _axis(float_model, output, piece)
-            mask = None if axis is None else axis.mask
-            flat = {s: _flat(output, arrays[output.name]) for s, arrays in sources.items()}
-            outputs[output.name].add(flat["float"], flat["quantized"], mask)
-            if known_floor is None:
-                floor[output.name].add(flat["float"], _flat(output, at_floor[output.name]), mask)
-            if output.name in by_sequence:
-                by_sequence[output.name].add(slice(start, stop), flat["float"], flat["quantized"])
-            if use_runtime:
-                runtime[output.name].add(flat["float"], flat["onnxruntime"], mask)
+        sums.add(slice(start, stop), piece, sources, at_floor)
         if decisions is not None:
             decided = next(o for o in float_model.outputs if o.name == decisions.output)
             chosen = {s: arrays[decided.name] for s, arrays in sources.items()}
             axis = _axis(float_model, decided, piece)
             count_decisions(decisions, chosen, labels, piece.size, axis, keep=compared.in_memory)
         report(stop, compared.size)
-    if reference is not None:
-        floor = reference.floors.setdefault(weights, floor)
+    floor = sums.floor if reference is None else reference.floors.setdefault(weights, sums.floor)
     return Comparison(
         model=quant_model.name,
         backend=backend,
         sequences=compared.size,
         steps=step_count,
-        outputs=outputs,
-        onnxruntime=runtime if oracle.usable else {},
+        outputs=sums.quantized,
+        onnxruntime=sums.runtime if oracle.usable else {},
         onnxruntime_note=oracle.note,
         layers=probe.errors,
         decisions=decisions,
@@ -150,8 +135,42 @@ def _compared(
         weight_ranges=probe.weight_ranges(),
         random_calibration=quant_model.provenance.random_calibration,
         floor=floor,
-        by_sequence=by_sequence,
+        by_sequence=sums.by_sequence,
     )
+
+
+class _OutputErrors:
+    """The errors of each graph output against the float model, summed over the pieces of a comparison."""
+
+    def __init__(self, model: FloatModel, compared: ComparedData) -> None:
+        axes = {o.name: _axis(model, o, compared.first) for o in model.outputs}
+        self._model = model
+        self.quantized, self.runtime, self.floor = (
+            {name: ErrorSum(axis.steps if axis else 0) for name, axis in axes.items()} for _ in range(3)
+        )
+        """Those of the quantized model, of ONNX Runtime, and of the model whose weights alone are rounded."""
+        kept = model.outputs if compared.in_memory else ()
+        self.by_sequence = {o.name: SequenceErrors(*(np.zeros(compared.size) for _ in range(3))) for o in kept}
+
+    def add(
+        self,
+        rows: slice,
+        piece: Batch,
+        sources: Mapping[str, Mapping[str, FloatArray]],
+        at_floor: Mapping[str, FloatArray],
+    ) -> None:
+        """Add the sequences ``rows``: the outputs of each source by name, and those at the floor unless its errors are known."""
+        for output in self._model.outputs:
+            name, axis = output.name, _axis(self._model, output, piece)
+            mask = None if axis is None else axis.mask
+            flat = {source: _flat(output, arrays[name]) for source, arrays in sources.items()}
+            self.quantized[name].add(flat["float"], flat["quantized"], mask)
+            if at_floor:
+                self.floor[name].add(flat["float"], _flat(output, at_floor[name]), mask)
+            if name in self.by_sequence:
+                self.by_sequence[name].add(rows, flat["float"], flat["quantized"])
+            if "onnxruntime" in flat:
+                self.runtime[name].add(flat["float"], flat["onnxruntime"], mask)
 
 
 def _axis(model: FloatModel, output: GraphOutput, batch: Batch) -> TimeAxis | None:
