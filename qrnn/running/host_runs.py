@@ -57,13 +57,13 @@ class HostRuns:
         With ``as_step`` they are a step of streams, which is never padding. With ``last``, the result has last steps alone. ``kind`` is the
         character of the type of the outputs, None for that of the inputs.
         """
-        declared = session.model.inputs
         if state is not None:
             state = on_host(session.engine, state)
         whole = lengths is None and progress is None and (as_step or not self._padded)
         kind = kind or type_of_inputs(self._reals, inputs)
         if whole and (found := self._whole(session, inputs, state, end, kind)) is not None:
             return last_steps(session.model.outputs, found) if last else found
+        declared = session.model.inputs
         batch = make_batch(without_padding(declared) if as_step else declared, inputs, lengths, keep_float32=True)
         if state is not None:
             check_one_state(batch.states)
@@ -113,7 +113,7 @@ class HostRuns:
         if state is not None:
             session.check_state(state, size)
         shape = (size, steps, "f" if x.dtype.char == "f" else "d", given)
-        io = self._kept.take(shape, lambda: self._laid_out(session, *shape))
+        io = self._kept.take(shape) or self._kept.made(shape, lambda: self._laid_out(session, *shape))
         if io is None:
             return None
         found = io.run(inputs, state)

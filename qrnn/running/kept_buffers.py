@@ -24,17 +24,20 @@ class KeptBuffers(Generic[Buffers]):
         """Return the kinds of which buffers are kept."""
         return frozenset(self._idle)
 
-    def take(self, kind: Hashable, make: Callable[[], Buffers | None]) -> Buffers | None:
-        """Return idle buffers of a kind, or new ones of ``make``; None where these would not pay for themselves.
-
-        New ones are made for a kind of which some were made before, for one that is asked for twice in a row, and for the first of all:
-        lengths that always change never pay for buffers. The first time of all, code may have to be compiled, which takes longer still, and
-        all of it is compiled at once where a whole run is laid out.
-        """
+    def take(self, kind: Hashable) -> Buffers | None:
+        """Return idle buffers of a kind; None where there are none."""
         try:
             return self._idle[kind].pop()
         except (KeyError, IndexError):
-            pass
+            return None
+
+    def made(self, kind: Hashable, make: Callable[[], Buffers | None]) -> Buffers | None:
+        """Return new buffers of a kind of which none are idle, from ``make``; None where they would not pay for themselves.
+
+        They are made for a kind of which some were made before, for one that is asked for twice in a row, and for the first of all: lengths
+        that always change never pay for buffers. The first time of all, code may have to be compiled, which takes longer still, and all of
+        it is compiled at once where a whole run is laid out.
+        """
         again, self._asked = kind == self._asked or self._asked is None, kind
         if kind not in self._idle:
             if not again:
@@ -46,7 +49,10 @@ class KeptBuffers(Generic[Buffers]):
 
     def give_back(self, kind: Hashable, buffers: Buffers) -> None:
         """Keep buffers for the next call of their kind."""
-        self._idle.setdefault(kind, []).append(buffers)
+        try:
+            self._idle[kind].append(buffers)
+        except KeyError:
+            self._idle[kind] = [buffers]
 
     def prepare(self, kind: Hashable, make: Callable[[], Buffers | None]) -> None:
         """Make buffers of a kind ahead, unless some are idle."""

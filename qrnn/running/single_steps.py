@@ -29,14 +29,14 @@ class SingleSteps:
     ) -> RunResult | None:
         """Take one step of arrays [N, …]; None, with nothing done, where it has to be run as a sequence of one step.
 
-        That is so where graph inputs say with what streams begin, and where buffers would not pay for themselves (`KeptBuffers.take`).
+        That is so where graph inputs say with what streams begin, and where buffers would not pay for themselves (`KeptBuffers.made`).
         """
         first = next(iter(inputs.values()), None)
         size = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
         if not size or any(name in inputs for name in self._starts):
             return None
         kind = (size, real)
-        io = self._kept.take(kind, lambda: StreamIO(session, size, real))
+        io = self._kept.take(kind) or self._kept.made(kind, lambda: StreamIO(session, size, real))
         if io is None:
             return None
         if state is None:
