@@ -10,7 +10,7 @@ import onnx
 
 from qrnn.errors import UnsupportedError
 from qrnn.model.aligning import with_aligned
-from qrnn.model.float_model import Cache, FloatModel, GraphInput, TensorInfo
+from qrnn.model.float_model import Cache, FloatModel, GraphInput, GraphOutput, TensorInfo
 from qrnn.model.kinds.attention_pool import AttentionPool
 from qrnn.model.kinds.last_step import LastStep
 from qrnn.model.kinds.last_steps import LastSteps
@@ -48,34 +48,18 @@ def finished(
     source_sha256: str,
 ) -> FloatModel:
     """Make the outputs, remove unused layers, and run the checks that need the whole model."""
-    outputs = []
     caches = build.caches
-    held = {caches.pairs[name]: name for name in caches.tensors}
-    for declared in graph.output:
-        value = values.get(declared.name)  # None: an initializer that no node reads
-        try:
-            if declared.name in held:
-                caches.finish(held[declared.name], value, build.book, build.one_step)
-            elif value is not POISON:
-                outputs.append(graph_output(build, declared.name, value))
-        except BudgetError:
-            raise
-        except UnsupportedError as error:
-            problems.refuse(str(error))
+    outputs = _outputs(graph, build, values, problems)
     problems.raise_if_any()
     check_carried_states(build, outputs, problems)
     _check_lengths(build, problems)
     problems.raise_if_any()
     read = {tensor for o in outputs for tensor, _, _ in o.parts}
-    layers = with_affine_folded(_live_layers(build.layers, set(read)), read, build.budget.value)
-    layers = with_joined_steps(build, _live_layers(layers, read))
+    layers = _named_layers(build, read)
     named = {t for layer in layers for t in layer.outputs} | {t for o in outputs for t, _, _ in o.parts}
     graph_inputs = [
         replace(i, vocabulary=build.vocabulary.get(i.name, 0), axis=_axis_of(build, i)) for i in build.inputs.values()
     ]
-    layer_names = Names()
-    for k, layer in enumerate(layers):
-        layers[k] = layer.renamed(layer_names.unique(layer.name))
     tensors = {
         t.name: TensorInfo(t.features, t.has_time)
         for t in build.book.tensors
@@ -99,14 +83,45 @@ def finished(
     for note in model.notes:
         _log.info("%s: %s", name, note)
     check_joined(model)
-    carried = state_pairs(model)
+    _check_pairs(model, build)
+    return with_aligned(with_memory(model, build.stream))
+
+
+def _outputs(graph: onnx.GraphProto, build: Builder, values: dict[str, Any], problems: Problems) -> list[GraphOutput]:
+    """Return the graph's outputs but for those that give caches on, which are checked; what is refused is noted in ``problems``."""
+    outputs = []
+    caches = build.caches
+    held = {caches.pairs[name]: name for name in caches.tensors}
+    for declared in graph.output:
+        value = values.get(declared.name)  # None: an initializer that no node reads
+        try:
+            if declared.name in held:
+                caches.finish(held[declared.name], value, build.book, build.one_step)
+            elif value is not POISON:
+                outputs.append(graph_output(build, declared.name, value))
+        except BudgetError:
+            raise
+        except UnsupportedError as error:
+            problems.refuse(str(error))
+    return outputs
+
+
+def _named_layers(build: Builder, read: set[str]) -> list[Layer]:
+    """Return the layers behind the tensors that outputs ``read``, with constants folded into them and a name of its own for each."""
+    layers = with_affine_folded(_live_layers(build.layers, set(read)), read, build.budget.value)
+    names = Names()
+    return [layer.renamed(names.unique(layer.name)) for layer in with_joined_steps(build, _live_layers(layers, read))]
+
+
+def _check_pairs(model: FloatModel, build: Builder) -> None:
+    """Raise UnsupportedError where an output that is named for a state does not give it on."""
+    caches, carried = build.caches, state_pairs(model)
     for name, output in caches.pairs.items():
         if name not in caches.tensors and carried.get(name) != output:
             raise UnsupportedError(
                 f"state '{name}={output}': the graph does not give input '{name}' on by output '{output}'; leave this state out, or name the "
                 "output that holds its next value"
             )
-    return with_aligned(with_memory(model, build.stream))
 
 
 def _axis_of(build: Builder, given: GraphInput) -> str:
