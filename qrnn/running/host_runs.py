@@ -28,7 +28,7 @@ PROGRESS_PIECES = 40
 class HostRuns:
     """Runs of a session's model on sequences in arrays of the host.
 
-    The session is an argument of each call, so that it and its runs do not keep each other in memory.
+    The session, which owns this object, is an argument of each call, so that the two are freed together when the session is dropped.
     """
 
     def __init__(self, model: QuantModel, kept: KeptBuffers[Any]) -> None:

@@ -16,7 +16,7 @@ from qrnn.running.streaming import StreamIO
 class SingleSteps:
     """Steps of a session's model that go through buffers of streams, into which each call copies the states that it is given.
 
-    The session is an argument of each call, so that it and its steps do not keep each other in memory.
+    The session, which owns this object, is an argument of each call.
     """
 
     def __init__(self, model: QuantModel, kept: KeptBuffers[Any]) -> None:
