@@ -81,6 +81,8 @@ def test_close_to_the_halves(kind: Any, limit: int, features: int, far: int) -> 
         rng.uniform(0.001, 3, 1),
         rng.uniform(0.001, 3, features),
         np.array([2.0**-140]),
+        np.array([2.0**-126]),
+        2.0 ** rng.integers(-20, 20, features),
         np.array([2.0**70]),
     ):
         fmt = TensorFormat(features, True, 16, tuple(scale.tolist()), limit, (far - features,) if far else (0,))
@@ -107,7 +109,7 @@ def test_close_to_the_halves(kind: Any, limit: int, features: int, far: int) -> 
 def test_values_out_of_range_are_counted(kind: Any, bad: float, limit: int) -> None:
     """Wherever they stand."""
     for features in (1, 5, 300):
-        for scale in (np.array([0.03]), np.full(features, 0.03)):
+        for scale in (np.array([0.03]), np.full(features, 0.03), np.array([0.25])):
             for row in range(7):
                 x = np.zeros((7, features), kind)
                 x[row, -1] = kind(bad) if np.isfinite(bad) and kind is np.float64 else kind(np.copysign(np.inf, bad))
