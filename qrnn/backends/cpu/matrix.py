@@ -187,7 +187,7 @@ def _by_tiles_of_parts(step: Step, rows: Rows, operands: Any, stride: Any, out: 
                 place = b.add(at, const(4 * (gate * isa.units + half * isa.lanes)))
                 raised = b.shl(load(b, place, kind, 4), constant(kind, 8))
                 store(b, b.add(raised, bias), place, 4)
-    low = b.add(operands, b.mul(step.args["groups"], const(isa.group)))
+    low = b.add(operands, step.part_bytes())
     _by_tiles(step, rows, low, stride, out, row_tiles, Start.SUMS)
 
 

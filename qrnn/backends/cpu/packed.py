@@ -41,7 +41,7 @@ class OperandCoding(NamedTuple):
 class PackedMatrix(NamedTuple):
     """A matrix as fused steps read it: weights in the order of their layout, and ``params`` [blocks, row parameters, gates, units] int32.
 
-    ``groups``: groups of columns, padding included. ``byte_parts``: see `byte_parts_of`, of the operands that it is multiplied with.
+    ``groups``: groups of columns that are multiplied. ``byte_parts``: see `byte_parts_of`, of the operands that it is multiplied with.
     """
 
     weights: npt.NDArray[Any]
@@ -109,9 +109,14 @@ def byte_parts_of(isa: Isa, operand: Operand) -> int:
     return 2 if isa.operand_bits == 8 and operand.limit > 127 else 1
 
 
+def whole_blocks(isa: Isa, groups: int) -> int:
+    """Return the groups of columns between two parts of operands, of which so many are multiplied; see `steps.Step.part_bytes`."""
+    return -(-groups * isa.group // isa.units) * isa.units // isa.group
+
+
 def encoded_bytes(isa: Isa, columns: int, byte_parts: int, bits: int = 8) -> int:
     """Bytes of one encoded operand vector, for weights of ``bits``; of one part, whole rows of AMX's tiles, the last filled up with zeros."""
-    size = layout_of(isa, bits).groups(columns) * isa.operand_size
+    size = whole_blocks(isa, layout_of(isa, bits).groups(columns)) * isa.operand_size
     return size * byte_parts if byte_parts > 1 else -(-size // CACHE_LINE) * CACHE_LINE
 
 

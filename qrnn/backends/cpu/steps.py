@@ -148,6 +148,12 @@ class Step:
         """An entry of the direction's formats."""
         return Vec.scalar(self.builder, self._formats[place], self.isa.units, low, high)
 
+    def part_bytes(self) -> Any:
+        """Return the bytes between two parts of operands: whole blocks of units, since those of a block are stored at once."""
+        b, units = self.builder, self.isa.units
+        columns = b.mul(self.args["groups"], const(self.isa.group))
+        return b.and_(b.add(columns, const(units - 1)), const(-units))
+
     def dots(
         self, half_blocks: Sequence[Any], operands: Sequence[Any], count: int, starts: Sequence[Any]
     ) -> list[list[Any]]:
@@ -159,7 +165,7 @@ class Step:
         sums = list(starts) * len(operands)
         if isa.operand_bits == 8:
             before = b.basic_block
-            part = b.mul(args["groups"], const(isa.group))
+            part = self.part_bytes()
             low = [b.add(x, b.mul(b.sub(args["byte_parts"], const(1)), part)) for x in operands]
             with b.if_then(b.icmp_signed("!=", args["byte_parts"], const(1))):
                 high = self._dots(half_blocks, operands, count, [ir.Constant(v.type, None) for v in sums])
@@ -305,8 +311,7 @@ class Step:
                 self.store(operand + isa.offset, place, 8)
             with two:  # the high bytes first: `dots` raises their sums when it goes on to the low ones
                 self.store((operand >> 8) + isa.offset, place, 8)
-                low_part = b.mul(self.args["groups"], const(isa.group))
-                self.store(operand + isa.low_offset, b.add(place, low_part), 8)
+                self.store(operand + isa.low_offset, b.add(place, self.part_bytes()), 8)
 
 
 def half_blocks(step: Step, block: Any, first: int, count: int) -> list[Any]:

@@ -54,8 +54,8 @@ class ByteLayout:
         self.isa = isa
 
     def groups(self, columns: int) -> int:
-        """Whole blocks of units: a step stores the operands of a block at once; and an even number, see `blocks.Step.dots`."""
-        step = max(self.isa.units, 2 * self.isa.group)
+        """Return an even number, see `blocks.Step.dots`; for AMX whole blocks of units, as a tile multiplies weights behind the last group."""
+        step = max(self.isa.units, 2 * self.isa.group) if self.isa.amx else 2 * self.isa.group
         return -(-columns // step) * step // self.isa.group
 
     def pack(self, matrix: Matrix, phases: tuple[int, ...]) -> Int8Array:

@@ -15,7 +15,7 @@ from qrnn.backends.cpu.isa import PORTABLE
 from qrnn.backends.cpu.layer_calls import Flow
 from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import AHEAD
-from qrnn.backends.cpu.packed import encoded_bytes, pack_matrix
+from qrnn.backends.cpu.packed import encoded_bytes, pack_matrix, whole_blocks
 from qrnn.backends.cpu.pages import aligned
 from qrnn.backends.cpu.tasks import ROWS, Tasks
 from qrnn.backends.cpu.wanted import Kernel
@@ -112,7 +112,7 @@ class ConvRun(WindowRun):
         ordered, pre_shift = found.matrix()
         self._packed = pack_matrix(self._isa, ordered, pre_shift, (found.parts,), layer.operand)
         self._formats = layer.operand.shift, layer.operand.limit
-        time, out_part = layer.time, self._packed.groups * self._isa.operand_size
+        time, out_part = layer.time, whole_blocks(self._isa, self._packed.groups) * self._isa.operand_size
         self._time = time.taps, time.stride, time.dilation
         self._part_bytes = _part_bytes(found)
         self._step = _step_plan(found, self._part_bytes)
