@@ -272,9 +272,9 @@ def test_dense_layers(isa: str) -> None:
 @pytest.mark.parametrize("isa", FEW)
 @pytest.mark.parametrize("simple", [False, pytest.param(True, marks=pytest.mark.matrix)])
 def test_groups_of_sequences(isa: str, simple: bool) -> None:
-    for limit in (127, 32767):
+    for limit, hidden in ((127, 20), (32767, 40)):
         rng = np.random.default_rng(limit)
-        model = fusable_model(rng, FusableShape("rnn", True, 20, 66, limit, limit, (False,), simple, simple))
+        model = fusable_model(rng, FusableShape("rnn", True, hidden, 66, limit, limit, (False,), simple, simple))
         test_isas.check_raw(model, rng, rng.choice([0, 1, 2, 17], 37), (isa,))
 
 

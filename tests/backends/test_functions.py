@@ -147,11 +147,14 @@ def odd_table(differences: list[int]) -> GateFunction:
 
 def test_how_tables_are_looked_up() -> None:
     """By as little as their size and differences allow."""
-    small, large = odd_table([1] * SMALL_TABLE), odd_table([1] * 2 * SMALL_TABLE)
+    small, large = odd_table([1] * SMALL_TABLE), odd_table([1, 2] * SMALL_TABLE)
+    lines = odd_table([3] * SMALL_TABLE + [5, 7] * (SMALL_TABLE // 4) + [1] * (SMALL_TABLE // 2))
     steep, wild = odd_table([1, 65533]), odd_table([65533, -65533])
     step = quantized_function(Activation("step"))
     assert lookup_of((small, step), int16_lanes=True) is Lookup.REGISTERS
     assert lookup_of((small, large), int16_lanes=True) is Lookup.GATHERED
+    assert lookup_of((small, lines, step), int16_lanes=True) is Lookup.WINDOW
+    assert lookup_of((lines, large), int16_lanes=True) is Lookup.GATHERED
     assert lookup_of((small, steep), int16_lanes=True) is Lookup.REGISTERS
     assert lookup_of((small, wild), int16_lanes=True) is Lookup.WIDE
     assert lookup_of((small, large), int16_lanes=False) is Lookup.PAIRS
@@ -159,5 +162,5 @@ def test_how_tables_are_looked_up() -> None:
     assert [variant_of(f) for f in (small, large, steep, step)] == [PLAIN, PLAIN, g.ODD, g.THRESHOLD]
     rng = np.random.default_rng(0)
     for lanes in LANES:
-        for function in (small, large, steep, wild):
+        for function in (small, large, lines, steep, wild):
             check(function, lanes, some_arguments(rng))

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -30,7 +31,7 @@ from backends.isa_choice import CELLS, FUSED_ISAS, usual_isa
 from backends.raw_layers import FusableShape, ends, fusable_model, raw_model
 from qrnn.backends import create_engine
 from qrnn.backends.base import LayerState
-from qrnn.backends.cpu import packed
+from qrnn.backends.cpu import packed, steps
 from qrnn.backends.cpu.isa import ISAS, PLAIN
 from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
 from qrnn.backends.cpu.matrix import AHEAD
@@ -406,27 +407,33 @@ LAYOUTS = {layout for i in ISAS if i.name in FUSED_ISAS for layout in (i, i.with
 @pytest.mark.parametrize("isa", sorted(LAYOUTS, key=str), ids=lambda i: f"{i.name}-{i.units}")
 @pytest.mark.parametrize(("phases", "rows"), [((4,), 4), ((2, 1), 3), ((1,), 1)])
 @pytest.mark.parametrize("limit", [127, 32767])
-@pytest.mark.parametrize(("hidden", "columns"), [(1, 1), (17, 33), (64, 16), (5, 250)])
-def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int, hidden: int, columns: int) -> None:
+@pytest.mark.parametrize(("hidden", "columns"), [(1, 1), (17, 33), (64, 16), (5, 250), (48, 48)])
+@pytest.mark.parametrize("tail", [False, True])
+def test_packed_weights(
+    isa: Any, phases: tuple[int, ...], rows: int, limit: int, hidden: int, columns: int, tail: bool
+) -> None:
     """Unpacked again they are the weights, and with encoded operands and the bias they give the sums."""
+    if tail and not isa.leaves_half(hidden):
+        pytest.skip("no half block is left over")
+    isa = replace(isa, half_tail=tail)
     rng = np.random.default_rng(columns)
     layer = fusable_model(
         rng,
         FusableShape({4: "lstm", 3: "gru", 1: "rnn"}[rows], False, hidden, columns, limit),  # type: ignore[arg-type]
     ).recurrent_layers[0]
-    matrix, pre_shift = layer.directions[0].ih, layer.directions[0].pre_shift
+    matrix, pre_shift = layer.directions[0].ih, layer.directions[0].pre_shift * (not tail)
     weights, params, groups, byte_parts = packed.pack_matrix(isa, matrix, pre_shift, phases, layer.x_operand)
     assert weights.ctypes.data % 64 == 0
     assert byte_parts == (2 if isa.operand_bits == 8 and limit > 127 else 1)
     blocks, K = -(-hidden // isa.units), groups * isa.group
-    units = np.argsort(isa.unit_order())
+    units = np.argsort(isa.unit_places(blocks))
     per_block = weights.reshape(blocks, -1)
     unpacked, start = [], 0
     for count in phases:
         size = count * isa.units * K
         part = per_block[:, start : start + size].reshape(blocks, isa.halves, groups, count, isa.lanes, isa.group)
-        ordered = part.transpose(3, 0, 1, 4, 2, 5).reshape(count, blocks, isa.units, K)
-        unpacked.append(ordered[:, :, units].reshape(count, blocks * isa.units, K))
+        assert not (tail and part[-1, 1].any())
+        unpacked.append(part.transpose(3, 0, 1, 4, 2, 5).reshape(count, blocks * isa.units, K)[:, units])
         start += size
     whole = np.concatenate(unpacked)
     np.testing.assert_array_equal(whole[:, :hidden, :columns].reshape(matrix.weight.shape), matrix.weight)
@@ -437,10 +444,14 @@ def test_packed_weights(isa: Any, phases: tuple[int, ...], rows: int, limit: int
     stored = operand + isa.encoded_offset(byte_parts)  # what the bytes of an encoded operand mean
     sums = matrix.weight.astype(np.int64) @ stored
     np.testing.assert_array_equal(params[:, 4, :, ::2], params[:, 1, :, 1::2])
-    of_units = params[..., units].transpose(1, 2, 0, 3).reshape(5, rows, -1)[:, :, :hidden]
+    of_units = params.transpose(1, 2, 0, 3).reshape(5, rows, -1)[:, :, units[:hidden]]
     bias, multiplier, left_shift, pre, _ = of_units.reshape(5, -1)
     wrapped = (sums + bias).astype(np.uint64).astype(np.uint32).view(np.int32)
     np.testing.assert_array_equal(wrapped, matrix.weight.astype(np.int64) @ operand + matrix.bias)
     np.testing.assert_array_equal(multiplier, matrix.multiplier)
     np.testing.assert_array_equal(left_shift, matrix.left_shift)
-    np.testing.assert_array_equal(pre, pre_shift)
+    if tail:
+        assert (params[-1, steps.PRE_SHIFT] == steps.HALF_TAIL).all()
+        assert not params[:-1, steps.PRE_SHIFT].any()
+    else:
+        np.testing.assert_array_equal(pre, pre_shift)

@@ -33,11 +33,12 @@ class Tiles:
     def __init__(self, builder: Any, isa: Isa, values: Sequence[Any], gate_count: int, variant: KernelVariant) -> None:
         self.step = Step(builder, isa, dict(zip(TILE_ARGS, values, strict=True)), gate_count, variant)
 
-    def products_beside(self, step: Step, turn: Any) -> FirstProducts:
-        """Return what computes a tile beside the products of the block of turn ``turn`` of ``step``, if there is a tile left for it."""
+    def products_beside(self, step: Step, turn: Any) -> tuple[Any, FirstProducts]:
+        """Return whether there is a tile left for turn ``turn`` of ``step``, and what computes it beside the products of the turn's block."""
         b = step.builder
         number = b.add(self.step.args["first_tile"], turn)
-        return partial(self._beside, step, number, b.icmp_signed("<", number, self.step.args["last_tile"]))
+        wanted = b.icmp_signed("<", number, self.step.args["last_tile"])
+        return wanted, partial(self._beside, step, number, wanted)
 
     def _beside(
         self,

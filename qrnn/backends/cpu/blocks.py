@@ -61,7 +61,7 @@ class Sums:
         if step.accumulators is None:
             halves = range(step.isa.halves)
             starts = step.biases(self.params, first, count, halves)
-            accs = step.dots(half_blocks(step, block, first, count), [step.args["now"]], count, starts)[0]
+            accs = _products(step, half_blocks(step, block, first, count), count, starts)
             for k in range(count):
                 self._found[first + k] = self._of(first + k, tuple(accs[k * len(halves) : (k + 1) * len(halves)]))
 
@@ -81,6 +81,30 @@ class Sums:
         return self._found[gate]
 
 
+def _products(step: Step, addresses: list[Any], count: int, starts: list[Any]) -> list[Any]:
+    """Return the sums [gate, half block] of a block of a sequence alone; a half tail leaves zeros out, unless something goes beside."""
+    operands = [step.args["now"]]
+    if step.tail is None or len(addresses) == 1:
+        return step.dots(addresses, operands, count, starts)[0]
+    b, beside = step.builder, step.first_products
+    half = step.tail if step.beside_wanted is None else b.and_(step.tail, b.not_(step.beside_wanted))
+    with b.if_else(half) as (one, both):
+        with one:
+            step.first_products = None
+            first = step.dots(addresses[:1], operands, count, starts[::2])[0]
+            step.first_products = beside
+            found = [v for pair in zip(first, starts[1::2], strict=True) for v in pair]
+            after_one = b.basic_block
+        with both:
+            every = step.dots(addresses, operands, count, starts)[0]
+            after_both = b.basic_block
+    merged = [b.phi(v.type) for v in starts]
+    for phi, u, v in zip(merged, found, every, strict=True):
+        phi.add_incoming(u, after_one)
+        phi.add_incoming(v, after_both)
+    return merged
+
+
 def _argument(step: Step, sums: Sums, gate: int, block: Any) -> Vec:
     """Return the argument of a gate's function, the sum of its parts."""
     found: Vec = lift(cells.preactivation)(*sums[gate])
@@ -90,6 +114,7 @@ def _argument(step: Step, sums: Sums, gate: int, block: Any) -> Vec:
 
 def _finish(step: Step, block: Any, h: Vec) -> None:
     """Store h as int16, and its operand for the next step."""
+    h = step.in_order(h)
     step.store(h, step.at(step.args["h"], block, 2 * step.isa.units), 16)
     step.store_operand(h, block)
 
@@ -153,7 +178,7 @@ def _lstm_after(step: Step, block: Any, sums: Sums, values: Sequence[Vec], forge
 
 
 def _blend(step: Step, block: Any, z: Vec, n: Vec) -> None:
-    h = step.vector(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED, 16)
+    h = step.state(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED)
     shift = 0 if step.simple and not step.variant.rescaled else step.format(CANDIDATE, *FRAC)
     _finish(step, block, lift(cells.gru_hidden_state)(z, n, h, step.gate_frac(UPDATE_FRAC), shift))
 
@@ -169,10 +194,10 @@ def _after_reset(step: Step, block: Any, sums: Sums, values: Sequence[Vec]) -> N
 def _before_reset(step: Step, block: Any, _sums: Sums, values: Sequence[Vec]) -> None:
     """linear_before_reset = 0, first phase, from r and z: the operands of r·h go to ``reset``, z to ``z``."""
     r, z = values
-    h = step.vector(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED, 16)
+    h = step.state(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED)
     formats = (step.gate_frac(RESET_FRAC), step.format(H_SHIFT, *FRAC), step.format(H_LIMIT, 1, 32767))
     operand = lift(cells.reset_operand)(r, h, *formats)
-    step.store_encoded(operand, step.args["reset"], block)
+    step.store_encoded(step.in_order(operand), step.args["reset"], block)
     step.store(z, step.at(step.args["z"], block, 4 * step.isa.units))
 
 
@@ -302,9 +327,11 @@ def emit_step(
     back = builder.icmp_signed("!=", back, const(0))
     mirror = builder.sub(builder.add(first, last), const(1))
     with for_range(builder, first, last) as block:
+        own = builder.select(back, builder.sub(mirror, block), block)
+        step.begin(block_params(step, own))
         if tiles is not None:
-            step.first_products = tiles.products_beside(step, builder.sub(block, first))
-        phase.block(step, builder.select(back, builder.sub(mirror, block), block))
+            step.beside_wanted, step.first_products = tiles.products_beside(step, builder.sub(block, first))
+        phase.block(step, own)
 
 
 def emit_copy(builder: Any, values: Sequence[Any]) -> None:

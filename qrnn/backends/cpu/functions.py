@@ -101,6 +101,7 @@ class Function:
         self._kind, *self._fields = (builder.trunc(word, I32) for word in columns)
         self._table, self._tilt = table[0], builder.trunc(table[1], I32)
         self._held: list[Any] | None = None
+        self._window = tables.window(builder, table[0]) if lookup is Lookup.WINDOW else None
 
     @classmethod
     def packed(cls, builder: Any, address: Any, lanes: int, lookup: Lookup, variant: int | None) -> Function:
@@ -117,7 +118,7 @@ class Function:
 
     def hold(self, held: bool) -> None:
         """Load a table that is looked up in registers here, for what is emitted from here on; or let each call load it again."""
-        table = held and self._lookup is Lookup.REGISTERS and self._variant in (PLAIN, g.ODD, g.TABLE)
+        table = held and self._lookup.in_registers and self._variant in (PLAIN, g.ODD, g.TABLE)
         self._held = tables.registers(self._builder, self._table) if table else None
 
     def __call__(self, x: Vec, bounds: Bounds) -> Vec:
@@ -144,7 +145,7 @@ class Function:
     def _of(self, variant: int, x: Vec, bounds: Bounds) -> Vec:
         tilted = self._lookup.has_int16_lanes and variant != PLAIN
         tilt = Vec.scalar(self._builder, self._tilt, self._lanes, -1, 1) if tilted else None
-        table = Table(self._builder, self._table, self._lookup, bounds, tilt, self._held)
+        table = Table(self._builder, self._table, self._lookup, bounds, tilt, self._held, self._window)
         row = _Row(self._builder, self._lanes, variant, self._fields, bounds)
         found: Vec = lift(g.evaluate)(x, [row], [table], 0)
         return found.proved(*bounds)
@@ -161,8 +162,10 @@ def lookup_of(functions: tuple[GateFunction, ...], int16_lanes: bool) -> Lookup:
     """How the tables of a direction are looked up together; ``int16_lanes``: 16-bit lanes may be had."""
     segments = [_segments(function) for function in functions]
     if int16_lanes and all(tables.tilt_of(differences) is not None for _, differences in segments):
-        small = all(len(entries) <= tables.SMALL_TABLE for entries, _ in segments)
-        return Lookup.REGISTERS if small else Lookup.GATHERED
+        if all(len(entries) <= tables.SMALL_TABLE for entries, _ in segments):
+            return Lookup.REGISTERS
+        windows = all(len(_window(function)) <= tables.SMALL_TABLE for function in functions)
+        return Lookup.WINDOW if windows else Lookup.GATHERED
     return Lookup.PAIRS if all(tables.fits_pairs(*both) for both in segments) else Lookup.WIDE
 
 
@@ -174,6 +177,25 @@ def _segments(function: GateFunction) -> tuple[npt.NDArray[Any], npt.NDArray[Any
     return _segments_of(function.params.tobytes(), function.table.tobytes())
 
 
+def _window(function: GateFunction) -> range:
+    """Return the window of a function's segments; of segments that no argument reaches there is none in it."""
+    entries, differences = _segments(function)
+    reached = _reached(function.params) if len(entries) else range(1)
+    own = slice(reached.start, reached.stop)
+    found = tables.window_of(entries[own], differences[own])
+    return range(found.start + reached.start, found.stop + reached.start)
+
+
+def _reached(params: npt.NDArray[Any]) -> range:
+    """Return the segments of a table that arguments of the function reach."""
+    if int(params[g.KIND]) == g.ODD:
+        first, last = 0, 32767 - int(params[g.CUT])
+    else:
+        first, last = (int(params[column]) + 32768 for column in (g.LOWEST, g.HIGHEST))
+    bits = int(params[g.SEGMENT_BITS])
+    return range(first >> bits, (last >> bits) + 1)
+
+
 @lru_cache(maxsize=64)  # a model in training is packed anew with the same functions at every step
 def _segments_of(of_params: bytes, of_table: bytes) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     params, table = np.frombuffer(of_params, np.int64), np.frombuffer(of_table, np.int32).astype(np.int64)
@@ -181,11 +203,8 @@ def _segments_of(of_params: bytes, of_table: bytes) -> tuple[npt.NDArray[Any], n
     if kind not in (g.ODD, g.TABLE):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     bits = int(params[g.SEGMENT_BITS])
-    if kind == g.ODD:
-        first, last = 0, 32767 - int(params[g.CUT])
-    else:
-        first, last = (int(params[column]) + 32768 for column in (g.LOWEST, g.HIGHEST))
-    reached = np.clip(np.arange(len(table) - 1), first >> bits, last >> bits)
+    within = _reached(params)
+    reached = np.clip(np.arange(len(table) - 1), within.start, within.stop - 1)
     differences = np.diff(table)[reached] if bits else np.zeros(len(reached), np.int64)
     return table[reached], differences
 
@@ -204,7 +223,11 @@ def pack_function(function: GateFunction, lookup: Lookup) -> tuple[list[int], np
         return record, function.table
     entries, differences = _segments(function)
     offset = int(function.params[g.OFFSET]) if kind == g.ODD else 0
-    packed, record[TILT_AT] = tables.pack(entries, differences, offset, lookup)
+    first = 0
+    if lookup is Lookup.WINDOW:
+        own = _window(function)
+        first, entries, differences = own.start, entries[own.start : own.stop], differences[own.start : own.stop]
+    packed, record[TILT_AT] = tables.pack(entries, differences, offset, lookup, first)
     return record, packed
 
 

@@ -417,8 +417,7 @@ def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVa
 
     KernelVariant ``ih`` is that of the inputs' products, ``hh`` of the steps.
     """
-    isa = isa_named(isa_name)
-    isa = isa.with_int16_lanes() if hh.lookup.has_int16_lanes else isa
+    isa = hh.instructions(isa_named(isa_name))
     first, second = phases[0], phases[-1]
     space = globals() | shared_parts(isa)
     step, group = blocks.emit_step, group_steps.emit_group_step

@@ -13,7 +13,7 @@ from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS, Sums
 from qrnn.backends.cpu.isa import Isa, const
 from qrnn.backends.cpu.matrix import accumulate, rows_of
 from qrnn.backends.cpu.parts import for_range
-from qrnn.backends.cpu.steps import KernelVariant, Step
+from qrnn.backends.cpu.steps import KernelVariant, Step, block_params
 
 MOVING = ("now", "following", "reset", "z", "xs", "h", "c")
 """The arguments of a step that each sequence of a group has of its own, a stride apart."""
@@ -49,6 +49,7 @@ def emit_group_step(
 
     with for_range(b, const(0), last) as block:
         step.args = given
+        step.begin(block_params(step, block))
         accumulate(step, rows_of(step, block, phase.first, phase.count), given["now"], stride["now"], sums, active)
         bits = {}
         for gate in gates:

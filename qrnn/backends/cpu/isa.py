@@ -50,6 +50,8 @@ class Isa:
     """Whether it has what `qrnn.backends.cpu.parts` does with 16-bit lanes."""
     halves: int = 1
     """Half blocks of ``lanes`` rows in a block of hidden units; one "half" may be the whole block."""
+    half_tail: bool = False
+    """Whether the last block has units for its first half block only; see `unit_places`."""
     machines: tuple[str, ...] = X86
     """The architecture that has it."""
     half_dot: Dot | None = None
@@ -78,6 +80,20 @@ class Isa:
         if self.halves == 1:
             return list(range(self.lanes))
         return [8 * eight + 4 * half + k for half in (0, 1) for eight in range(INT16_LANES // 8) for k in range(4)]
+
+    def leaves_half(self, units: int) -> bool:
+        """Return whether the last block of so many hidden units has no more than one of its two half blocks holds."""
+        return self.halves == 2 and 0 < units % self.units <= self.lanes
+
+    def unit_places(self, blocks: int) -> list[int]:
+        """Return the units of so many blocks, in the order of their half blocks' rows.
+
+        Units of a half tail are the first rows in their own order, so that products of its other half block may be left out.
+        """
+        orders = [self.unit_order()] * blocks
+        if self.half_tail:
+            orders[-1] = list(range(self.units))
+        return [block * self.units + unit for block, order in enumerate(orders) for unit in order]
 
     @property
     def operand_size(self) -> int:

@@ -148,10 +148,21 @@ def _by_register_tile(step: Step, rows: Rows, operands: list[Any], out: Any, pla
         halves = range(number * of_address, (number + 1) * of_address)
         starts = step.biases(rows.params, rows.first, rows.count, halves)
         parts = [gate * isa.units + half * isa.lanes for gate in range(rows.count) for half in halves]
-        for k, accs in zip(places, step.dots([half_block], operands, rows.count, starts), strict=True):
-            to = b.add(out, b.mul(k, const(4 * isa.units * rows.count)))
-            for part, acc in zip(parts, accs, strict=True):
-                store(b, acc, b.add(to, const(4 * part)))
+
+        def put(sums: list[list[Any]], parts: list[int] = parts) -> None:
+            for k, accs in zip(places, sums, strict=True):
+                to = b.add(out, b.mul(k, const(4 * isa.units * rows.count)))
+                for part, acc in zip(parts, accs, strict=True):
+                    store(b, acc, b.add(to, const(4 * part)))
+
+        if number == 0 or step.tail is None:
+            put(step.dots([half_block], operands, rows.count, starts))
+            continue
+        with b.if_else(step.tail) as (none, some):
+            with none:
+                put([starts] * len(places))
+            with some:
+                put(step.dots([half_block], operands, rows.count, starts))
 
 
 class Start(Enum):
@@ -279,6 +290,7 @@ def emit_product(
     b, size, out_bits = builder, (2 if dense else 4) * isa.units, 16 if dense else 32
     with for_range(b, first, last) as block:
         rows = rows_of(step, block, 0, gate_count)
+        step.begin(rows.params)
         with for_range(b, const(0), vectors, VECTORS) as start:
             left = b.sub(vectors, start)
             here = b.select(b.icmp_signed("<", left, const(VECTORS)), left, const(VECTORS))

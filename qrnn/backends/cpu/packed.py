@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from qrnn.backends.cpu import blocks, steps
 from qrnn.backends.cpu import matrix as matrix_products
-from qrnn.backends.cpu.block_lists import layout_of
+from qrnn.backends.cpu.block_lists import LISTED, layout_of
 from qrnn.backends.cpu.blocks import phases_of
 from qrnn.backends.cpu.calls import Call, ReusedCalls
 from qrnn.backends.cpu.functions import GATE_FIELDS, TABLE_AT, lookup_of, pack_function, variant_of
@@ -136,7 +136,7 @@ def pack_matrix(
     """
     G = sum(phases)
     rows, K = matrix.weight.shape
-    H, units, order, lay = rows // G, isa.units, isa.unit_order(), layout_of(isa, bits)
+    H, units, lay = rows // G, isa.units, layout_of(isa, bits)
     blocks_count, groups, byte_parts = -(-H // units), lay.groups(K), byte_parts_of(isa, operand)
     weights = lay.pack(matrix, phases)
     packed = aligned((weights.size + matrix_products.TILE_BYTES * max(phases),), np.int8)[: weights.size]
@@ -157,7 +157,10 @@ def pack_matrix(
     for which, value in values.items():
         padded = np.zeros((G, blocks_count * units), np.int32)
         padded[:, :H] = value.reshape(G, H)
-        params[:, which] = padded.reshape(G, blocks_count, units)[:, :, order].transpose(1, 0, 2)
+        params[:, which] = padded[:, isa.unit_places(blocks_count)].reshape(G, blocks_count, units).transpose(1, 0, 2)
+    if isa.half_tail:
+        assert not params[:, steps.PRE_SHIFT].any()
+        params[-1, steps.PRE_SHIFT] = steps.HALF_TAIL
     params[:, steps.ODD_MULTIPLIER, :, ::2] = params[:, steps.MULTIPLIER, :, 1::2]
     return PackedMatrix(packed, params, groups, byte_parts)
 
@@ -207,6 +210,8 @@ def kernel_variants_of(
     gates = {role: f for role, f in zip(layer.roles, d.gates, strict=True) if role in "iforz"}
     q15 = all(f.out_frac == steps.Q15 for f in gates.values())
     ih, hh = (bool(m.left_shift.any()) for m in (d.ih, d.matrix_hh))
+    lists = LISTED in bits  # their tiles have the rows of a block in one order
+    tail = lookup.has_int16_lanes and not lists and isa.with_int16_lanes().leaves_half(layer.hidden_size)
     if not simple:  # what is not has few variants: for usual functions, and for any
         usual = q15 and spans == "".join("u" if role in gates else "s" for role in layer.roles)
         narrow = usual and layer.declaration.state_gate is None and (not layer.has_cell_state or shifts.argument > 0)
@@ -217,9 +222,18 @@ def kernel_variants_of(
         )
     rescaled = shifts.hidden != steps.Q15 if layer.has_cell_state else shifts.candidate != 0
     return (
-        steps.KernelVariant(True, (), ih, bits[0], lookup),
+        steps.KernelVariant(True, (), ih, bits[0], lookup, half_tail=tail),
         steps.KernelVariant(
-            True, function_variants_of(d), hh, bits[1], lookup, spans, q15, rescaled, d.peephole is not None
+            True,
+            function_variants_of(d),
+            hh,
+            bits[1],
+            lookup,
+            spans,
+            q15,
+            rescaled,
+            d.peephole is not None,
+            half_tail=tail,
         ),
     )
 
@@ -317,8 +331,7 @@ def _sizes(isa: Isa, layer: QuantRecurrentDefinition, bits: tuple[int, int]) -> 
 
 def _places(isa: Isa, padded: int) -> Int64Array:
     """Where c of each unit is kept: in the order of the half blocks' rows."""
-    within = np.argsort(isa.unit_order())
-    return (np.arange(padded) // isa.units * isa.units + np.tile(within, padded // isa.units)).astype(np.int64)
+    return np.argsort(isa.unit_places(padded // isa.units)).astype(np.int64)
 
 
 class FusedRun:
@@ -339,7 +352,7 @@ class FusedRun:
         self.direction, self._code, self._compiled_for = d, code, isa
         self._tuning = tuning or Tuning()
         ih, hh = kernel_variants_of(isa, layer, d, bits)
-        self.isa, self.layer, self.bits = isa.with_int16_lanes() if hh.lookup.has_int16_lanes else isa, layer, bits
+        self.isa, self.layer, self.bits = hh.instructions(isa), layer, bits
         p = pack_direction(self.isa, layer, d, bits, hh.lookup)
         self._parts = (p.coding, p.ih, p.hh, p.functions, p.formats)
         self._tables = p.tables

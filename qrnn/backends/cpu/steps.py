@@ -7,7 +7,7 @@ A block is ``units`` hidden units of the `Isa`. Addresses are byte addresses in 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llvmlite import ir
@@ -33,6 +33,9 @@ from qrnn.model.cell_formats import FORMATS, H_LIMIT, H_SHIFT
 
 BIAS, MULTIPLIER, LEFT_SHIFT, PRE_SHIFT, ODD_MULTIPLIER, PEEPHOLE, PEEPHOLE_SHIFT = range(7)
 """int32 vectors per gate in a block's parameters, in this order; ODD_MULTIPLIER: the multipliers of the odd lanes, in the even ones."""
+
+HALF_TAIL = 1
+"""What stands in the place of pre_shift in a half tail's parameters: directions whose steps have such blocks have no pre_shift."""
 
 DOTS_IN_FLIGHT = 8
 """Accumulators that keep a processor's dot products busy."""
@@ -69,14 +72,21 @@ class KernelVariant:
     """Rows have a peephole."""
     traced: bool = False
     """The arguments of the gates are kept, in the places of the inputs' parts; see `Step.keep`."""
+    half_tail: bool = False
+    """The last block has units for its first half block only: the other one's products are left out (`Isa.unit_places`)."""
 
     @property
     def name(self) -> str:
         """For the names of functions, short: Numba makes names of files of them."""
-        flags = (self.simple, self.shifts, self.rescaled, self.peephole, not self.q15, self.traced)
-        marks = "".join(mark for mark, flag in zip("slcpft", flags, strict=True) if flag)
+        flags = (self.simple, self.shifts, self.rescaled, self.peephole, not self.q15, self.traced, self.half_tail)
+        marks = "".join(mark for mark, flag in zip("slcpfth", flags, strict=True) if flag)
         functions = "".join("p" if function == PLAIN else str(function) for function in self.functions)
         return f"{marks}{self.bits}{self.lookup.value}{functions}{self.spans}"
+
+    def instructions(self, isa: Isa) -> Isa:
+        """Return the instruction set with the blocks of this variant."""
+        own = isa.with_int16_lanes() if self.lookup.has_int16_lanes else isa
+        return replace(own, half_tail=self.half_tail)
 
     @property
     def row_params(self) -> int:
@@ -98,6 +108,10 @@ class Step:
         """Address of a block's accumulators where they are computed for several sequences at once; else each block computes its own."""
         self.first_products: FirstProducts | None = None
         """What emits the first products of a block, where something else is to be computed beside them."""
+        self.beside_wanted: Any = None
+        """Whether something is, one bit."""
+        self.tail: Any = None
+        """Whether the block is a half tail, one bit; None where none is."""
         self._formats: dict[int, Any] = {}
         self._functions: dict[int, Function] = {}
 
@@ -110,6 +124,30 @@ class Step:
             record = b.add(self.args["functions"], const(8 * GATE_FIELDS * role))
             function = self.variant.functions[role] if self.variant.functions else None
             self._functions[role] = Function.packed(b, record, self.isa.units, self.variant.lookup, function)
+
+    def begin(self, params: Any) -> None:
+        """Let the step be at the block of these parameters."""
+        if self.variant.half_tail:
+            b = self.builder
+            mark = load(b, self.row_address(params, 0, PRE_SHIFT), I32, 4)
+            self.tail = b.icmp_signed("==", mark, ir.Constant(I32, HALF_TAIL))
+
+    def in_order(self, v: Vec, of_rows: bool = True) -> Vec:
+        """Return the units of a block in their own order, from the lanes where their rows' sums are; or the way back, without ``of_rows``.
+
+        The lanes differ from the order in a half tail alone, by fours: the first half block's rows are every other four lanes.
+        """
+        if self.tail is None:
+            return v
+        b, (lanes,) = self.builder, v.like(16)
+        fours = [*range(0, 8, 2), *range(1, 8, 2)]
+        places = [4 * four + k for four in (fours if of_rows else [fours.index(k) for k in range(8)]) for k in range(4)]
+        moved = b.shuffle_vector(lanes, lanes, ir.Constant(vector_type(INT16_LANES, 32), places))
+        return Vec(b, b.select(self.tail, moved, lanes), v.low, v.high)
+
+    def state(self, address: Any, low: int, high: int) -> Vec:
+        """Return the block's h, which is stored in the order of the units."""
+        return self.in_order(self.vector(address, low, high, 16), of_rows=False)
 
     def hold(self, *roles: int) -> None:
         """Keep the tables of these gate functions in registers from here on, where they fit; and no others any longer."""
@@ -292,7 +330,7 @@ class Step:
         if self.variant.traced:
             xs = self.builder.add(self.args["xs"], self.builder.mul(block, self.args["xs_block"]))
             place = self.builder.add(xs, const(4 * self.isa.units * gate))
-            self.store(argument.proved(-32768, 32767), place, 16)
+            self.store(self.in_order(argument.proved(-32768, 32767)), place, 16)
 
     def store_operand(self, h: Vec, block: Any) -> None:
         """The matvec operand of h, encoded for the dot product, into the block's place of the next operands."""

@@ -27,6 +27,8 @@ class Lookup(Enum):
 
     REGISTERS = "r"
     """In 16-bit lanes: `SMALL_TABLE` segments at most, permuted in registers."""
+    WINDOW = "v"
+    """The same of a longer table that goes on as a line on both sides of so many segments, as that of hard-swish does."""
     GATHERED = "w"
     """In 16-bit lanes: one gathered load a lane, of an entry and a difference of 16 bits."""
     PAIRS = "p"
@@ -37,7 +39,12 @@ class Lookup(Enum):
     @property
     def has_int16_lanes(self) -> bool:
         """Whether lanes have 16 bits."""
-        return self in (Lookup.REGISTERS, Lookup.GATHERED)
+        return self in (Lookup.REGISTERS, Lookup.WINDOW, Lookup.GATHERED)
+
+    @property
+    def in_registers(self) -> bool:
+        """Whether tables are permuted in registers, which `registers` loads."""
+        return self in (Lookup.REGISTERS, Lookup.WINDOW)
 
 
 def tilt_of(differences: npt.NDArray[Any]) -> int | None:
@@ -54,31 +61,57 @@ def fits_pairs(entries: npt.NDArray[Any], differences: npt.NDArray[Any]) -> bool
     return bool((entries >= -(1 << 15)).all() and (entries < 1 << 15).all() and (np.abs(differences) < 1 << 15).all())
 
 
+def window_of(entries: npt.NDArray[Any], differences: npt.NDArray[Any]) -> range:
+    """Return the least window of segments whose first one's line goes through all entries below, and whose last one's through all above."""
+    if not len(entries):
+        return range(1)
+    steps = np.diff(entries)
+    bent = np.flatnonzero((steps != differences[0]) | (differences[1:] != differences[0]))
+    first = int(bent[0]) if len(bent) else len(entries) - 1
+    bent = np.flatnonzero((steps != differences[-1]) | (differences[:-1] != differences[-1]))
+    last = int(bent[-1]) + 1 if len(bent) else 0
+    return range(first, max(first, last) + 1)
+
+
 def pack(
-    entries: npt.NDArray[Any], differences: npt.NDArray[Any], offset: int, lookup: Lookup
+    entries: npt.NDArray[Any], differences: npt.NDArray[Any], offset: int, lookup: Lookup, first: int = 0
 ) -> tuple[npt.NDArray[np.int32], int]:
     """A table as `Table` reads it but for `Lookup.WIDE`, and its tilt; entries and differences int64 of as many segments.
 
     For 16-bit lanes (`Table.negative`): -(offset + entry), with the difference added to odd entries, and the differences less tilt · `TILT`.
+    For `Lookup.WINDOW` these are the segments of its window, ``first`` the number of its first one: entries have their number times the
+    difference taken off instead, and behind them come ``first`` and the number of segments less 1.
     """
     if lookup is Lookup.PAIRS:
         return ((entries & 0xFFFF) | (differences << 16)).astype(np.int32), 0
     tilt = tilt_of(differences)
     if tilt is None:
         raise AssertionError("a table's differences do not fit 16-bit lanes")
-    low = -(offset + entries + np.arange(len(entries)) % 2 * differences) & 0xFFFF
+    numbers = np.arange(len(entries))
+    added = -(first + numbers) if lookup is Lookup.WINDOW else numbers % 2
+    low = -(offset + entries + added * differences) & 0xFFFF
     high = (differences - tilt * TILT) & 0xFFFF
     if lookup is Lookup.GATHERED:
         return (low | (high << 16)).astype(np.uint32).view(np.int32), tilt
     found = np.zeros((2, SMALL_TABLE), np.uint16)
     found[:, : len(entries)] = low, high
-    return found.reshape(-1).view(np.int32), tilt
+    words = found.reshape(-1).view(np.int32)
+    if lookup is Lookup.WINDOW:
+        words = np.append(words, np.array([first, max(0, len(entries) - 1)], np.int32))
+    return words, tilt
 
 
 def registers(builder: Any, address: Any) -> list[Any]:
     """Load a table of `Lookup.REGISTERS`: entries in four registers, differences in four others."""
     kind = vector_type(INT16_LANES, 16)
     return [load(builder, builder.add(address, const(64 * k)), kind) for k in range(2 * SMALL_TABLE // INT16_LANES)]
+
+
+def window(builder: Any, address: Any) -> tuple[Any, Any]:
+    """Load the first segment of a table of `Lookup.WINDOW` and the number of its segments less 1, in every lane."""
+    at = (builder.add(address, const(4 * SMALL_TABLE + 4 * k)) for k in (0, 1))
+    first, most = (builder.trunc(load(builder, place, I32, 4), ir.IntType(16)) for place in at)
+    return splat(builder, first, INT16_LANES), splat(builder, most, INT16_LANES)
 
 
 class Table:
@@ -95,9 +128,10 @@ class Table:
         outputs: tuple[int, int],
         tilt: Vec | None = None,
         held: Sequence[Any] | None = None,
+        window: tuple[Any, Any] | None = None,
     ) -> None:
-        """``held`` are the `registers` of the table, where they were loaded before."""
-        self._held = held
+        """``held`` are the `registers` of the table, where they were loaded before; ``window``: what `window` loads."""
+        self._held, self._window = held, window
         self.builder, self.address, self.lookup, self.outputs, self._tilt = builder, address, lookup, outputs, tilt
         self.bounds = (-32768, 32768 if lookup is Lookup.WIDE else 32767)
         """The bounds of a table's entries in 32-bit lanes."""
@@ -149,11 +183,18 @@ class Table:
         m << (15 - segment_bits). Of these words bit 15 is the lowest bit of k: as int16 they are fraction where k is even, and
         fraction - 2^15 where it is odd. There the product comes out less by D exactly, and the table has offset + table[k] + D. vpmulhrsw
         rounds as the contract does. A D of more than 16 bits is tilt · 2^15 + d: the product is tilt · fraction more than that of d.
+
+        Of a window, k' is the segment of the window that is nearest to k. On its line, p(m) = table[k'] + (k - k') · D + …, where the entry
+        already has k' · D: what is left is D · k for an even k, and D · (k + 1) for an odd one, which makes up for the product. Both numbers
+        are even, so tilt · 2^15 times them is 0.
         """
         b = self.builder
         fraction = b.shl(m.like(16)[0], (15 - m._other(segment_bits)).like(16)[0])
         k = m >> segment_bits
-        entry, difference = self._permuted(k) if self.lookup is Lookup.REGISTERS else self._gathered_pair(k)
+        if self._window is not None:
+            entry, difference = self._of_window(k)
+        else:
+            entry, difference = self._permuted(k.like(16)[0]) if self.lookup.in_registers else self._gathered_pair(k)
         minus = b.sub(entry, p.multiplied_q15_int16(b, difference, fraction))
         return minus if self._tilt is None else b.sub(minus, b.mul(self._tilt.like(16)[0], fraction))
 
@@ -163,10 +204,18 @@ class Table:
         high = tuple(b.lshr(part, constant(part.type, 16)) for part in parts)
         return low[0], p.convert(b, high, 16, 0, 65535)[0]
 
-    def _permuted(self, k: Vec) -> tuple[Any, Any]:
+    def _of_window(self, k: Vec) -> tuple[Any, Any]:
+        """Return the entry, with what the line adds from segment k' to k, and the difference; see `negative`."""
+        b, ((first, most), (number,)) = self.builder, (self._window, k.like(16))
+        kind = number.type
+        within = call(b, f"usub.sat.v{INT16_LANES}i16", kind, number, first)
+        entry, difference = self._permuted(p.extreme(b, "umin", within, most))
+        even = b.and_(b.add(number, constant(kind, 1)), constant(kind, -2))
+        return b.sub(entry, b.mul(difference, even)), difference
+
+    def _permuted(self, index: Any) -> tuple[Any, Any]:
         """From registers: entries of `pack`, then differences, are four of AVX-512's each, of which one instruction permutes two."""
         b, kind = self.builder, vector_type(INT16_LANES, 16)
-        (index,) = k.like(16)
         upper = b.icmp_signed("!=", b.and_(index, constant(kind, 64)), ir.Constant(kind, None))
 
         parts = self._held or registers(b, self.address)

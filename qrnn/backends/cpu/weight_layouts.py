@@ -24,8 +24,7 @@ def rows_of_units(isa: Isa, values: Int8Array, gates: int, columns: int) -> Int8
     blocks = -(-H // isa.units)
     padded = np.zeros((gates, blocks * isa.units, columns), np.int8)
     padded[:, :H, :K] = values.reshape(gates, H, K)
-    ordered = padded.reshape(gates, blocks, isa.units, columns)[:, :, isa.unit_order()]
-    return ordered.reshape(gates, blocks, isa.halves, isa.lanes, columns)
+    return padded[:, isa.unit_places(blocks)].reshape(gates, blocks, isa.halves, isa.lanes, columns)
 
 
 def by_phase(parts: Sequence[npt.NDArray[Any]], phases: tuple[int, ...]) -> Int8Array:

@@ -86,6 +86,7 @@ def emit_pointwise(builder: Any, formats: Formats, values: Sequence[Any], blocks
     tilt = load(b, b.add(record, const(8 * TILT_AT)), I64, 8)
     function = Function(b, columns, (table, tilt), lanes, formats.lookup, formats.kind)
     by, down = (Vec.scalar(b, b.trunc(shift, I32), lanes, 1, MOST_SHIFT) for shift in (in_shift, out_shift))
+    function.hold(True)
     with for_range(b, const(0), blocks) as k:
         offset = b.mul(k, const(2 * lanes))
         given = load(b, b.add(x, offset), kind)
