@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from qrnn.arithmetic import cells, fixedpoint
 from qrnn.backends.cpu.beside import Tiles
-from qrnn.backends.cpu.isa import Isa, const, copy_int16, load, store
+from qrnn.backends.cpu.isa import Isa, const, copy_int16, first_int16, load, store
 from qrnn.backends.cpu.parts import I32, for_range, vector_type
 from qrnn.backends.cpu.steps import (
     FRAC,
@@ -356,7 +356,7 @@ int16; the operands' format, groups of columns, parts of operands."""
 
 
 def emit_encode(builder: Any, isa: Isa, values: Sequence[Any], count: Any) -> None:
-    """The operands of ``count`` vectors of int16, encoded; block by block, the last columns from a copy that can be read as a block."""
+    """The operands of ``count`` vectors of int16, encoded; block by block, the last columns by a mask or from a copy."""
     args = dict(zip(ENCODE_ARGS, values, strict=True))
     step = Step(builder, isa, args, 0, KernelVariant())
     b, units = builder, const(isa.units)
@@ -364,17 +364,20 @@ def emit_encode(builder: Any, isa: Isa, values: Sequence[Any], count: Any) -> No
     by, most = Vec.scalar(b, shift, isa.units, *FRAC), Vec.scalar(b, limit, isa.units, 1, 32767)
     whole, rest = b.sdiv(args["columns"], units), b.srem(args["columns"], units)
 
-    def encode(x: Any, out: Any, block: Any) -> None:
-        operand = lift(fixedpoint.to_operand)(step.vector(x, -32768, 32767, 16), by, most)
-        step.store_encoded(operand, out, block)
+    def encode(x: Vec, out: Any, block: Any) -> None:
+        step.store_encoded(lift(fixedpoint.to_operand)(x, by, most), out, block)
 
     with for_range(b, const(0), count) as k:
         x, out = b.add(args["x"], b.mul(k, args["x_step"])), b.add(args["out"], b.mul(k, args["out_step"]))
         with for_range(b, const(0), whole) as block:
-            encode(step.at(x, block, 2 * isa.units), out, block)
+            encode(step.vector(step.at(x, block, 2 * isa.units), *INT16, 16), out, block)
         with b.if_then(b.icmp_signed("!=", rest, const(0))):
-            copy_int16(b, args["tail"], step.at(x, whole, 2 * isa.units), rest)
-            encode(args["tail"], out, whole)
+            last = step.at(x, whole, 2 * isa.units)
+            if isa.masked:
+                encode(step.of_int16(first_int16(b, last, rest, isa.units), *INT16), out, whole)
+            else:
+                copy_int16(b, args["tail"], last, rest)
+                encode(step.vector(args["tail"], *INT16, 16), out, whole)
 
 
 def emit_reorder(builder: Any, isa: Isa, values: Sequence[Any], count: Any, back: bool) -> None:

@@ -64,6 +64,11 @@ class Isa:
     """Whether its instructions are functions of plain operations (`qrnn.backends.cpu.emulation`), which any processor runs."""
 
     @property
+    def masked(self) -> bool:
+        """Whether it loads some lanes of a vector in one instruction, as AVX-512 does."""
+        return self.int16_lanes
+
+    @property
     def units(self) -> int:
         """Hidden units of a block: what goes through the gates at once."""
         return self.lanes * self.halves
@@ -193,6 +198,17 @@ def copy_int16(builder: Any, to: Any, at: Any, count: Any) -> None:
     kinds = [p.type for p in pointers]
     memcpy = builder.module.declare_intrinsic("llvm.memcpy", [*kinds, I64])
     builder.call(memcpy, [*pointers, builder.mul(count, const(2)), ir.Constant(ir.IntType(1), 0)])
+
+
+def first_int16(builder: Any, at: Any, count: Any, lanes: int) -> Any:
+    """Return the ``count`` int16 at an address as the first of so many lanes, of which the others are 0; nothing behind them is read."""
+    kind, word = vector_type(lanes, 16), ir.IntType(16)
+    numbers = ir.Constant(kind, list(range(lanes)))
+    mask = builder.icmp_unsigned("<", numbers, splat(builder, builder.trunc(count, word), lanes))
+    pointer = builder.inttoptr(at, kind.as_pointer())
+    align, none = ir.Constant(I32, 2), ir.Constant(kind, None)
+    found = function_of(builder.module, f"llvm.masked.load.v{lanes}i16.p0", kind, [pointer.type, I32, mask.type, kind])
+    return builder.call(found, [pointer, align, mask, none])
 
 
 ISAS = (

@@ -164,12 +164,16 @@ class Step:
         """A block's integers of ``bits``."""
         b, units, lanes = self.builder, self.isa.units, self.isa.lanes
         if bits == 16:
-            value = load(b, address, vector_type(units, 16))
-            return Vec(b, value if units == INT16_LANES else b.sext(value, vector_type(units, 32)), low, high)
+            return self.of_int16(load(b, address, vector_type(units, 16)), low, high)
         parts = [
             load(b, b.add(address, const(4 * lanes * half)), vector_type(lanes, 32)) for half in range(self.isa.halves)
         ]
         return Vec(b, tuple(parts), low, high)
+
+    def of_int16(self, value: Any, low: int, high: int) -> Vec:
+        """Return a block's integers, loaded as int16, in lanes of the variant's width."""
+        b, units = self.builder, self.isa.units
+        return Vec(b, value if units == INT16_LANES else b.sext(value, vector_type(units, 32)), low, high)
 
     def store(self, v: Vec, address: Any, bits: int = 32) -> None:
         """A block's integers as ``bits``."""

@@ -192,7 +192,7 @@ class Table:
         fraction = b.shl(m.like(16)[0], (15 - m._other(segment_bits)).like(16)[0])
         k = m >> segment_bits
         if self._window is not None:
-            entry, difference = self._of_window(k)
+            entry, difference = self._of_window(k, *self._window)
         else:
             entry, difference = self._permuted(k.like(16)[0]) if self.lookup.in_registers else self._gathered_pair(k)
         minus = b.sub(entry, p.multiplied_q15_int16(b, difference, fraction))
@@ -204,9 +204,9 @@ class Table:
         high = tuple(b.lshr(part, constant(part.type, 16)) for part in parts)
         return low[0], p.convert(b, high, 16, 0, 65535)[0]
 
-    def _of_window(self, k: Vec) -> tuple[Any, Any]:
+    def _of_window(self, k: Vec, first: Any, most: Any) -> tuple[Any, Any]:
         """Return the entry, with what the line adds from segment k' to k, and the difference; see `negative`."""
-        b, ((first, most), (number,)) = self.builder, (self._window, k.like(16))
+        b, (number,) = self.builder, k.like(16)
         kind = number.type
         within = call(b, f"usub.sat.v{INT16_LANES}i16", kind, number, first)
         entry, difference = self._permuted(p.extreme(b, "umin", within, most))
