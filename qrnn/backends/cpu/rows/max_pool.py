@@ -26,6 +26,13 @@ zero_units = emitted(emit_zeros, 1)
 
 
 @jit
+def passes(axis: Any) -> bool:
+    """Return whether every band, or line, is a place of the output alone; ``axis`` is as for `pool_bands`."""
+    count, taps, stride, _, before, places = axis
+    return bool(count == places and taps == 1 and stride == 1 and before == 0)
+
+
+@jit
 def pool_bands(bands: Any, channels: int, at: int, to: int) -> None:
     """Write the largest values over bands of the step at an address; bands: `qrnn.model.windowed.QuantWindowed.band_numbers`."""
     count, taps, stride, dilation, before, places = bands
@@ -93,11 +100,20 @@ def pool(
     me, of = share
     taps, stride, dilation = time
     F, span, channels = x.shape[2], past.shape[1], x.shape[2] // (lines[0] * bands[0])
-    row = 2 * F
+    row, alone = 2 * F, passes(bands) and passes(lines)
     for n in range(place[FIRST], place[LAST]):
         length, first_wait = lengths[n], wait[n, 0]
         count = min(out.shape[1], windows_in(length + past_end, first_wait, stride))
-        for window in range(count * me // of, count * (me + 1) // of):
+        begin, end = count * me // of, count * (me + 1) // of
+        # windows whose taps are all steps of x, which one call takes where nothing but time is pooled
+        inner = max(begin, (span - 1 - first_wait + stride - 1) // stride)
+        outer = min(end, (length - 1 - first_wait) // stride + 1) if alone else inner
+        if inner < outer:
+            source = address(x) + n * x.strides[0] + (first_wait + inner * stride - (span - 1)) * row
+            to = address(out) + n * out.strides[0] + inner * out.strides[1]
+            largest((source, to, F, outer - inner, stride * row, taps, dilation * row))
+        for number in range(end - begin - max(0, outer - inner)):
+            window = begin + number if begin + number < inner else begin + number + max(0, outer - inner)
             oldest = first_wait + window * stride - (span - 1)
             # the taps from t0 on are steps of x, up to t1
             t0 = min(taps, (-oldest + dilation - 1) // dilation) if oldest < 0 else 0
