@@ -11,10 +11,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from qrnn.data_files.archive import Declared, available_memory
-from qrnn.data_files.stores import Reader, Rows
+from qrnn.data_files.stores import AHEAD_BYTES, Reader, Rows, ahead
 from qrnn.errors import DataError
 from qrnn.system.extras import missing_library
 from qrnn.system.sizes import size_text
+
+PARQUET_BUFFER_BYTES = 1 << 20
+"""How many bytes of a column of a Parquet file are read at a time."""
 
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 """Files of which one lies in every Zarr store."""
@@ -61,24 +64,27 @@ class ZarrStore:
     @contextmanager
     def readers(self) -> Iterator[Mapping[str, Reader]]:
         """See `qrnn.data_files.stores.Store.readers`."""
-
-        def reader_of(name: str, array: Any) -> Reader:
-            first = 0
-
-            def read(count: int) -> Rows:
-                nonlocal first
-                first += count
-                try:
-                    return np.asarray(array[first - count : first])
-                except Exception as error:  # noqa: BLE001  # as above
-                    raise DataError(f"array {name!r} cannot be read ({_first_line(error)})") from None
-
-            return read
-
-        yield {name: reader_of(name, array) for name, array in self._arrays.items()}
+        yield {name: _chunks_of(name, array) for name, array in self._arrays.items()}
 
     def close(self) -> None:
         """See `qrnn.data_files.stores.Store.close`."""
+
+
+def _chunks_of(name: str, array: Any) -> Reader:
+    """Return the reader of a Zarr array, by whole chunks where these are small enough to be kept."""
+    first = 0
+
+    def read(count: int) -> Rows:
+        nonlocal first
+        first += count
+        try:
+            return np.asarray(array[first - count : first])
+        except Exception as error:  # noqa: BLE001  # whatever the library raises on a damaged store
+            raise DataError(f"array {name!r} cannot be read ({_first_line(error)})") from None
+
+    size, chunk = int(array.shape[0]), int(array.chunks[0])
+    row_bytes = math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize
+    return ahead(read, size, chunk) if chunk * row_bytes <= AHEAD_BYTES else read
 
 
 class ParquetStore:
@@ -91,7 +97,7 @@ class ParquetStore:
             raise missing_library(error, "a Parquet file") from None
         self._file = file
         try:
-            self._table = parquet.ParquetFile(file)
+            self._table = parquet.ParquetFile(file, pre_buffer=False, buffer_size=PARQUET_BUFFER_BYTES)
             first = next(self._table.iter_batches(batch_size=1), None)
         except Exception as error:  # noqa: BLE001  # whatever the library raises on a damaged file
             raise DataError(f"not a readable Parquet file ({_first_line(error)})") from None

@@ -165,22 +165,54 @@ class _NpzSink:
         self._archive.close()
 
 
+class _ZarrRows:
+    """An array of a group. It is written in whole chunks, since a chunk that gets rows twice is unpacked and packed twice."""
+
+    def __init__(self, group: Any, name: str, like: npt.NDArray[Any], size: int) -> None:
+        self._chunk = min(size, max(1, ZARR_CHUNK_BYTES // max(1, like[:1].nbytes)))
+        chunks = (self._chunk, *(max(1, n) for n in like.shape[1:]))
+        self._array = group.create_array(name, shape=(size, *like.shape[1:]), chunks=chunks, dtype=like.dtype)
+        self._size, self._row = size, 0
+        self._waiting: list[npt.NDArray[Any]] = []
+        self._held = 0
+
+    def write(self, rows: npt.NDArray[Any]) -> None:
+        """Add rows, and write the chunks that are full."""
+        self._waiting.append(rows)
+        self._held += len(rows)
+        if self._held >= self._chunk:
+            self._put(self._held // self._chunk * self._chunk)
+
+    def _put(self, count: int) -> None:
+        together = np.concatenate(self._waiting)
+        self._array[self._row : self._row + count] = together[:count]
+        self._row, self._held = self._row + count, self._held - count
+        self._waiting = [together[count:].copy()] if self._held else []
+
+    def finish(self, name: str) -> None:
+        """Write what is left, and check that all rows have come."""
+        if self._held:
+            self._put(self._held)
+        if self._row != self._size:
+            raise AssertionError(f"{self._row} rows of {name!r}, not {self._size}")
+
+
 class _ZarrSink:
     def __init__(self, group: Any, size: int) -> None:
-        self._group, self._size, self._row = group, size, 0
-        self._arrays: dict[str, Any] = {}
+        self._group, self._size = group, size
+        self._arrays: dict[str, _ZarrRows] = {}
 
     def write(self, arrays: Arrays) -> None:
         """See `Sink.write`."""
         for name, array in arrays.items():
             if name not in self._arrays:
-                row = max(1, array[:1].nbytes)
-                chunk = (min(self._size, max(1, ZARR_CHUNK_BYTES // row)), *(max(1, n) for n in array.shape[1:]))
-                self._arrays[name] = self._group.create_array(
-                    name, shape=(self._size, *array.shape[1:]), chunks=chunk, dtype=array.dtype
-                )
-            self._arrays[name][self._row : self._row + len(array)] = array
-        self._row += len(next(iter(arrays.values())))
+                self._arrays[name] = _ZarrRows(self._group, name, array, self._size)
+            self._arrays[name].write(array)
+
+    def finish(self) -> None:
+        """Write what waits for a chunk to be full."""
+        for name, rows in self._arrays.items():
+            rows.finish(name)
 
 
 @contextmanager
@@ -189,7 +221,9 @@ def _zarr(path: Path, size: int) -> Iterator[Sink]:
     temporary = tempfile.mkdtemp(dir=path.parent, prefix=".qrnn.")
     try:
         place = os.path.join(temporary, "group.zarr")
-        yield _ZarrSink(zarr_library().open_group(place, mode="w"), size)
+        sink = _ZarrSink(zarr_library().open_group(place, mode="w"), size)
+        yield sink
+        sink.finish()
         try:
             os.rename(place, path)
         except OSError as error:

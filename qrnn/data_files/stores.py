@@ -6,6 +6,7 @@ is read at once than was asked for.
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,30 @@ Rows = npt.NDArray[Any]
 
 Reader = Callable[[int], Rows]
 """reader(n) → the next n rows of an array."""
+
+
+AHEAD_BYTES = 32 << 20
+"""The most bytes that are read ahead of an array whose rows cost less when many are read at once."""
+
+
+def ahead(read: Reader, size: int, step: int) -> Reader:
+    """Return a reader of the same ``size`` rows that calls ``read`` for a multiple of ``step`` rows, and keeps what is not asked for yet."""
+    come = 0
+    kept: Rows | None = None
+
+    def asked(count: int) -> Rows:
+        nonlocal come, kept
+        missing = count - (0 if kept is None else len(kept))
+        if missing > 0:
+            stop = min(size, come + -(-missing // step) * step)
+            rows = read(stop - come)
+            come = stop
+            kept = rows if kept is None or not len(kept) else np.concatenate([kept, rows])
+        assert kept is not None
+        given, kept = kept[:count], kept[count:]
+        return given
+
+    return asked
 
 
 class Store(Protocol):
@@ -127,29 +152,41 @@ def _reader_of(declared: Declared, file: IO[bytes], name: str) -> Reader:
 
     def read(count: int) -> Rows:
         content = bytearray(count * row_bytes)
-        view, held = memoryview(content), 0
-        while held < len(content):
-            got = file.readinto(view[held:])  # type: ignore[attr-defined]
-            if not got:
-                raise DataError(f"array {name!r} ends after {held} of {len(content)} bytes; the file is damaged")
-            held += got
+        _read_into(file, memoryview(content), name)
         return np.frombuffer(content, dtype, count * int(np.prod(row, dtype=np.int64))).reshape(count, *row)
 
     return read
 
 
 def _reader_of_columns(declared: Declared, file: IO[bytes]) -> Reader:
-    """Return the reader of an array in Fortran's order: by a memory map of a file, and whole of an archive's member."""
+    """Return the reader of an array in Fortran's order: column by column from a file, and whole from an archive's member."""
     if isinstance(file, zipfile.ZipExtFile):
-        free = available_memory()
-        if free is not None and declared.nbytes > free // 2:
-            raise DataError(
-                f"array {declared.name!r} takes {size_text(declared.nbytes)} in Fortran's order, which is read whole; save "
-                "np.ascontiguousarray of it"
-            )
-        whole: Rows = np.frombuffer(file.read(declared.nbytes), declared.dtype).reshape(declared.shape, order="F")
-    else:
-        whole = np.memmap(file, declared.dtype, "r", declared.header_bytes, declared.shape, "F")
+        return _reader_of_whole(declared, file)
+    count, row = declared.shape[0], declared.shape[1:]
+    item = int(declared.dtype.itemsize)
+    first = 0
+
+    def read(rows: int) -> Rows:
+        """Read what each column has of the rows; a column is one place of all rows. The pages of a memory map would count as held."""
+        nonlocal first
+        columns = np.empty((math.prod(row), rows), declared.dtype)
+        for column, values in enumerate(columns.view(np.uint8)):
+            file.seek(declared.header_bytes + item * (column * count + first))
+            _read_into(file, memoryview(values), declared.name)
+        first += rows
+        return np.ascontiguousarray(columns.reshape(*row[::-1], rows).T)
+
+    return ahead(read, count, max(1, AHEAD_BYTES // max(1, item * math.prod(row))))
+
+
+def _reader_of_whole(declared: Declared, file: IO[bytes]) -> Reader:
+    free = available_memory()
+    if free is not None and declared.nbytes > free // 2:
+        raise DataError(
+            f"array {declared.name!r} takes {size_text(declared.nbytes)} in Fortran's order, which is read whole; save "
+            "np.ascontiguousarray of it"
+        )
+    whole: Rows = np.frombuffer(file.read(declared.nbytes), declared.dtype).reshape(declared.shape, order="F")
     first = 0
 
     def read(count: int) -> Rows:
@@ -158,3 +195,13 @@ def _reader_of_columns(declared: Declared, file: IO[bytes]) -> Reader:
         return np.ascontiguousarray(whole[first - count : first])
 
     return read
+
+
+def _read_into(file: Any, view: memoryview, name: str) -> None:
+    """Fill ``view`` from a file; DataError where the file ends before."""
+    held = 0
+    while held < len(view):
+        got = file.readinto(view[held:])
+        if not got:
+            raise DataError(f"array {name!r} ends after {held} of {len(view)} bytes; the file is damaged")
+        held += got
