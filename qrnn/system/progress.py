@@ -63,7 +63,7 @@ def _bar(always: bool) -> Progress | None:
         return None  # before rich is imported, which takes time
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ModuleNotFoundError:
         return None
     out = Console(stderr=True, highlight=False, markup=False, emoji=False, force_terminal=True if always else None)
@@ -72,7 +72,7 @@ def _bar(always: bool) -> Progress | None:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
+        MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=out, transient=True)
