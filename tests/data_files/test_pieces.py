@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onnx_import.builders import head
 
 import qrnn
-from qrnn.data_files import opening
+from qrnn.data_files import opening, sinks, stores
 from qrnn.data_files.archive import npz_bytes
 from qrnn.data_files.opening import open_data
 from qrnn.data_files.sinks import check_sink, open_sink
@@ -90,7 +90,10 @@ each_format = pytest.mark.parametrize("written", FORMATS, ids=lambda f: f.__name
 
 @each_format
 @pytest.mark.parametrize("sequences", [1, 6, 23, 100, None])
-def test_pieces_are_what_the_file_holds(written: Any, sequences: int | None, model: Any, tmp_path: Path) -> None:
+def test_pieces_are_what_the_file_holds(
+    written: Any, sequences: int | None, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "AHEAD_BYTES", 3 * X[0].nbytes)  # of columns, three sequences are read at a time
     with open_data(written(tmp_path, ARRAYS), model) as data:
         assert (data.size, data.nbytes) == (23, X.nbytes + LENGTHS.nbytes)
         for _ in range(2):  # each call begins anew
@@ -192,7 +195,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["out.npz", "out.npy", "out.zarr", "out"])
 @pytest.mark.parametrize("rows", [1, 4, 9])
-def test_what_is_written_in_pieces_is_read_whole(name: str, rows: int, tmp_path: Path) -> None:
+def test_what_is_written_in_pieces_is_read_whole(
+    name: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        sinks, "ZARR_CHUNK_BYTES", 3 * OUT["y"][0].nbytes
+    )  # chunks of three rows and of more than there are
     arrays = {"y": OUT["y"]} if name.endswith(".npy") else OUT
     path = tmp_path / name
     if name.endswith(".zarr"):
