@@ -11,6 +11,8 @@ import pytest
 from backends.raw_layers import FusableShape, ends, fusable_model, matrix4
 from backends.test_isas import CELLS, FUSED_ISAS, LAYOUTS, SIZES, check_raw, run_raw, some_isas
 from qrnn.backends.cpu import packed
+from qrnn.backends.cpu.blocks import TOGETHER
+from qrnn.backends.cpu.four_bits import MOST_RAISES
 from qrnn.backends.cpu.fused_variants import FusedVariants
 from qrnn.backends.cpu.isa import ISAS
 from qrnn.backends.cpu.matrix import GROUP_LEAST
@@ -44,6 +46,15 @@ def test_awkward_sizes(cell: CellKind, after: bool, limit: int, simple: bool) ->
         model = fusable_model(rng, shape)
         for lengths in ((2,), (5, 0), (FEW_STEPS + 1,), (2, 0, 3)) if hidden < 64 else ((2,), (FEW_STEPS,)):
             check_raw(model, rng, lengths, **OUTGROWN)
+
+
+@pytest.mark.parametrize("limit", [pytest.param(127, marks=pytest.mark.matrix), 255])
+def test_many_blocks_and_long_vectors(limit: int) -> None:
+    """More blocks than go together, and in two parts more groups than their starts are kept of."""
+    rng, hidden = np.random.default_rng(limit), 16 * MOST_RAISES + 32
+    assert hidden > 32 * TOGETHER
+    model = fusable_model(rng, FusableShape("rnn", True, hidden, 3, 127, limit, simple=limit == 127, weights=4))
+    check_raw(model, rng, (3,), FUSED_ISAS[:1], **OUTGROWN)
 
 
 @pytest.mark.matrix

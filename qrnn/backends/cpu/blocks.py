@@ -14,8 +14,10 @@ from llvmlite import ir
 
 from qrnn.arithmetic import cells, fixedpoint
 from qrnn.backends.cpu.beside import Tiles
+from qrnn.backends.cpu.four_bits import FourBitLayout
 from qrnn.backends.cpu.isa import Isa, const, copy_int16, first_int16, load, store
-from qrnn.backends.cpu.parts import I32, for_range, vector_type
+from qrnn.backends.cpu.pages import CACHE_LINE
+from qrnn.backends.cpu.parts import I32, I64, for_range, vector_type
 from qrnn.backends.cpu.steps import (
     FRAC,
     INT32,
@@ -49,8 +51,8 @@ from qrnn.model.kinds.recurrent.quantized import PEEPHOLE_SHIFT_MAX, QuantRecurr
 class Sums:
     """The sums of a block's gates, requantized: ``sums[gate]`` has the inputs' part, the recurrent part and the pre_shift of a gate.
 
-    Of a sequence alone the products are made here, of all ``count`` gates from ``first`` on; of one of a group they were made before
-    (`Step.accumulators`), and a gate's are read when it is asked for.
+    The products are made here, of all ``count`` gates from ``first`` on, or they were made before (`Step.accumulators`), and a gate's are
+    read when it is asked for: those of a group of sequences, and of weights of four bits.
     """
 
     def __init__(self, step: Step, block: Any, first: int, count: int) -> None:
@@ -326,12 +328,48 @@ def emit_step(
     step.read_ahead(phase.roles)
     back = builder.icmp_signed("!=", back, const(0))
     mirror = builder.sub(builder.add(first, last), const(1))
+    if isinstance(step.layout, FourBitLayout):
+        step.raises = step.layout.raises(builder, step.args["groups"], step.args["now"], step.args["byte_parts"])
+        _products_first(step, phase, first, last, lambda turn: builder.select(back, builder.sub(mirror, turn), turn))
+        return
     with for_range(builder, first, last) as block:
         own = builder.select(back, builder.sub(mirror, block), block)
         step.begin(block_params(step, own))
         if tiles is not None:
             step.beside_wanted, step.first_products = tiles.products_beside(step, builder.sub(block, first))
         phase.block(step, own)
+
+
+TOGETHER = 16
+"""Blocks with weights of four bits whose products are made before the gates of any of them."""
+
+
+def _products_first(step: Step, phase: Phase, first: Any, last: Any, block_of: Callable[[Any], Any]) -> None:
+    """Compute the products of `TOGETHER` blocks, whose sums wait in memory, then the gates of these.
+
+    Each of the two is then in flight for several blocks. By turns, the products of a block begin when the gates of the one before it end.
+    """
+    b, isa, halves = step.builder, step.isa, range(step.isa.halves)
+    vectors, size = phase.count * isa.halves, 4 * isa.lanes
+    with b.goto_entry_block():
+        room = b.alloca(vector_type(isa.lanes, 32), TOGETHER * vectors)
+        room.align = CACHE_LINE
+    places = b.ptrtoint(room, I64)
+    with for_range(b, first, last, TOGETHER) as begin:
+        end = b.add(begin, const(TOGETHER))
+        end = b.select(b.icmp_signed("<", end, last), end, last)
+        with for_range(b, begin, end) as turn:
+            block, place = block_of(turn), step.at(places, b.sub(turn, begin), size * vectors)
+            weights = half_blocks(step, block, phase.first, phase.count)
+            biases = step.biases(block_params(step, block), phase.first, phase.count, halves)
+            (sums,) = step.dots(weights, [step.args["now"]], phase.count, biases)
+            for k, value in enumerate(sums):
+                store(b, value, b.add(place, const(size * k)), size)
+        with for_range(b, begin, end) as turn:
+            block = block_of(turn)
+            step.begin(block_params(step, block))
+            step.accumulators = step.at(places, b.sub(turn, begin), size * vectors)
+            phase.block(step, block)
 
 
 def emit_copy(builder: Any, values: Sequence[Any]) -> None:

@@ -6,18 +6,32 @@ They give the sums of the same weights in bytes, are read at little more than ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 
 from qrnn.backends.cpu.isa import Isa, const, load, store
-from qrnn.backends.cpu.parts import I64, constant, for_range, vector_type
+from qrnn.backends.cpu.parts import I32, I64, constant, for_range, splat, vector_type
 from qrnn.backends.cpu.weight_layouts import by_phase, rows_of_units
 from qrnn.model.parts import SCALE_COLUMNS, Int8Array, Matrix, QuantMatrix4
 
 _RAISED = 8
 """What is added to a weight in the low four bits of a byte, so that it needs no sign."""
+
+
+class Raises(NamedTuple):
+    """What the sums over raised weights start from, for every group of `SCALE_COLUMNS` operands of a vector."""
+
+    operands: Any
+    """The address of the vector."""
+    address: Any
+    """The address of an int32 for each group; 0 where there are more than `MOST_RAISES`."""
+
+
+MOST_RAISES = 128
+"""Groups of `Raises`: those of 4,096 operands of one part. Of longer vectors, each block computes its own."""
 
 
 class _TwoRows:
@@ -28,6 +42,8 @@ class _TwoRows:
 
     rows = 2
     """Half blocks whose weights lie together."""
+    raised = True
+    """Whether weights are raised, so that their sums start from `_without_raise`."""
 
     def __init__(self, isa: Isa) -> None:
         self.isa, self.vectors = isa, SCALE_COLUMNS // isa.group
@@ -62,6 +78,7 @@ class _TwoColumns:
     """A byte holds the weights of one row and two columns: that of the first in its low four bits, as q + 8. Masks leave q + 8 and 16 · q."""
 
     rows = 1
+    raised = True
 
     def __init__(self, isa: Isa) -> None:
         self.isa, self.vectors = isa, SCALE_COLUMNS // (2 * isa.group)
@@ -90,6 +107,7 @@ class _FourColumns:
     """A word of 16 bits holds the weights of one row and four columns, the first in the lowest bits: shifted up and down again they are q."""
 
     rows = 1
+    raised = False
 
     def __init__(self, isa: Isa) -> None:
         self.isa, self.vectors = isa, SCALE_COLUMNS // (4 * isa.group)
@@ -174,11 +192,13 @@ class FourBitLayout:
         half_blocks: Sequence[Any],
         count: int,
         starts: Sequence[Any],
+        raises: Raises | None = None,
     ) -> list[Any]:
         """Return ``starts``, the accumulators [vector, gate, half block], flat, plus the products of all ``groups``.
 
-        ``operands`` and ``half_blocks`` are as for `ByteLayout.products`. Sums lie in memory, and the gates of a group of `SCALE_COLUMNS` are a
-        loop: LLVM orders the products of all of them as if there were more registers than there are.
+        ``operands`` and ``half_blocks`` are as for `ByteLayout.products`; ``raises``: those of one vector, where they are there. Sums lie in
+        memory, and the gates of a group of `SCALE_COLUMNS` are a loop: LLVM orders the products of all of them as if there were more
+        registers than there are.
         """
         b, isa, kinds, rows = builder, self.isa, self._words, self._words.rows
         width = len(starts) // len(operands)
@@ -196,7 +216,7 @@ class FourBitLayout:
         with for_range(b, const(0), units) as here:
             at = b.mul(here, const(isa.operand_size * self.unit))
             xs = [self._operands(b, b.add(x, at)) for x in operands]
-            firsts = [kinds.start(b, x) for x in xs]
+            firsts = [self._first(b, b.add(x, at), own, raises) for x, own in zip(operands, xs, strict=True)]
             weights = [b.add(w, b.mul(here, const(weight_bytes * count))) for w in half_blocks]
             scales = [b.add(w, b.mul(units, const(weight_bytes * count))) for w in half_blocks]
             scales = [b.add(s, b.mul(here, const(scale_bytes * count))) for s in scales]
@@ -211,6 +231,39 @@ class FourBitLayout:
                             place = b.add(own, const(size * (vector * width + number + k)))
                             store(b, b.add(load(b, place, kind, size), b.mul(total, factor)), place, size)
         return [load(b, b.add(places, const(size * k)), kind, size) for k in range(len(starts))]
+
+    def raises(self, builder: Any, groups: Any, operands: Any, byte_parts: Any) -> Raises | None:
+        """Emit `Raises` of a vector in all its parts, once for all rows; None where weights are not raised."""
+        b = builder
+        if not self._words.raised:
+            return None
+        with b.goto_entry_block():
+            room = b.alloca(I32, MOST_RAISES)
+        address = b.ptrtoint(room, I64)
+        count = b.mul(b.sdiv(groups, const(self.unit)), byte_parts)
+        fit = b.icmp_signed("<=", count, const(MOST_RAISES))
+        with b.if_then(fit), for_range(b, const(0), count) as group:
+            own = self._operands(b, b.add(operands, b.mul(group, const(SCALE_COLUMNS))))
+            every = self._words.start(b, own)
+            store(b, b.extract_element(every, ir.Constant(I32, 0)), b.add(address, b.mul(group, const(4))), 4)
+        return Raises(operands, b.select(fit, address, const(0)))
+
+    def _first(self, builder: Any, address: Any, operands: Sequence[Any], raises: Raises | None) -> Any:
+        """What the sums over the group of operands at ``address`` start from."""
+        b = builder
+        if raises is None:
+            return self._words.start(b, operands)
+        group = b.sdiv(b.sub(address, raises.operands), const(SCALE_COLUMNS))
+        with b.if_else(b.icmp_signed("!=", raises.address, const(0))) as (kept, missing):
+            with kept:
+                place = b.add(raises.address, b.mul(group, const(4)))
+                first, before = splat(b, load(b, place, I32, 4), self.isa.lanes), b.basic_block
+            with missing:
+                own, after = self._words.start(b, operands), b.basic_block
+        found = b.phi(first.type)
+        found.add_incoming(first, before)
+        found.add_incoming(own, after)
+        return found
 
     def _operands(self, builder: Any, address: Any) -> list[Any]:
         """The operands of one group of `SCALE_COLUMNS`."""

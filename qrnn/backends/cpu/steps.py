@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from qrnn.arithmetic import fixedpoint
 from qrnn.backends.cpu.block_lists import ListLayout, layout_of
-from qrnn.backends.cpu.four_bits import FourBitLayout
+from qrnn.backends.cpu.four_bits import FourBitLayout, Raises
 from qrnn.backends.cpu.functions import GATE_FIELDS, PLAIN, Function
 from qrnn.backends.cpu.isa import Isa, const, load, store
 from qrnn.backends.cpu.parts import (
@@ -105,7 +105,9 @@ class Step:
         self.builder, self.isa, self.args, self.gates, self.variant = builder, isa, args, gate_count, variant
         self.simple, self.layout = variant.simple, layout_of(isa, variant.bits)
         self.accumulators: Any = None
-        """Address of a block's accumulators where they are computed for several sequences at once; else each block computes its own."""
+        """Address of a block's accumulators where they are computed before its gates; else each block computes its own."""
+        self.raises: Raises | None = None
+        """What `FourBitLayout.raises` gives for the operands of a sequence alone, where the weights have four bits."""
         self.first_products: FirstProducts | None = None
         """What emits the first products of a block, where something else is to be computed beside them."""
         self.beside_wanted: Any = None
@@ -241,7 +243,7 @@ class Step:
             return self.layout.sums(self.builder, self.args["weights"], half_blocks[0], operands, starts)
         b, groups, vectors = self.builder, self.args["groups"], len(operands)
         if isinstance(self.layout, FourBitLayout):
-            return self.layout.sums(b, groups, operands, half_blocks, count, starts)
+            return self.layout.sums(b, groups, operands, half_blocks, count, starts, self.raises)
         layout: ByteLayout | PairedProducts = self.layout
         if self.isa.pair_dot is not None and vectors % 2 == 0:
             layout = PairedProducts(self.isa)
