@@ -1,4 +1,4 @@
-"""Products of the inputs that steps compute beside their own equal the reference, whatever the lengths, the sizes and the order."""
+"""Products of the inputs that go beside or before a step's own equal the reference, whatever the lengths, the sizes and the order."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ def test_lengths_and_sizes(cell: CellKind, after: bool, limit: int, isa: str) ->
         assert FusedRun(isa_named(isa), layer, layer.directions[0]).isa.halves == 2
         for lengths in AROUND:
             check_raw(model, rng, lengths, (isa,), beside_bytes=0)
+
+
+@pytest.mark.skipif(not FUSED_ISAS, reason="no instruction set of fused steps")
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.matrix)])
+def test_few_steps_at_once(threads: int) -> None:
+    """Products of the inputs of a large layer, which are computed before their steps, for sixteen steps at once."""
+    rng = np.random.default_rng(1)
+    model = fusable_model(rng, FusableShape("gru", True, 70, 33, 127, 127, (False, True), simple=True))
+    for lengths in ((15,), (33, 16)):
+        check_raw(model, rng, lengths, FUSED_ISAS[:1], threads, ahead_bytes=0, beside_bytes=1 << 40)
 
 
 @pytest.mark.matrix

@@ -20,7 +20,7 @@ from qrnn.backends.cpu import blocks, group_steps, matrix
 from qrnn.backends.cpu.beside import Tiles
 from qrnn.backends.cpu.isa import Isa, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
-from qrnn.backends.cpu.matrix import AHEAD, GROUP_LEAST, ROWS_AHEAD, VECTORS
+from qrnn.backends.cpu.matrix import AHEAD, GROUP_LEAST, LARGE_AHEAD, ROWS_AHEAD, VECTORS
 from qrnn.backends.cpu.memory import address
 from qrnn.backends.cpu.pages import CACHE_LINE
 from qrnn.backends.cpu.python_calls import FIRST, LAST
@@ -154,13 +154,13 @@ def run(
     place: Any, team: Any, reverse: bool, coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, x: Any, lengths: Any, h: Any, c: Any,
     y: Any, _pre: Any, _cells: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Sequences place[FIRST] … place[LAST] - 1 of one direction, as thread team[0] of team[1]; team[2]: `Tuning.beside_bytes`.
+    """Sequences place[FIRST] … place[LAST] - 1 of one direction, as thread team[0] of team[1]; then `Tuning.beside_bytes`, `ahead_bytes`.
 
     coding: `packed.OperandCoding`; ih, hh: `packed.PackedMatrix`; functions, formats: packed; x [N, T, I] int16; h [N, H],
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `packed.TeamScratch`. Only `run_group` writes traces.
     """
     n0, n1 = place[FIRST], place[LAST]
-    me, threads, beside_bytes = team
+    me, threads, beside_bytes, ahead_bytes = team
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, flags = scratch
     wide, offsets = coding
     hh_weights, hh_params, groups, byte_parts = hh
@@ -181,7 +181,8 @@ def run(
     epoch = 0
     # Weights of h that are read from beyond the first-level cache leave time for the inputs' part of later steps.
     beside = BESIDE > 0 and ih[3] == 1 and hh_weights.shape[0] * (last_block - first_block) >= last * beside_bytes
-    steps_ahead, buffers = (BESIDE, 2) if beside else (AHEAD, min(threads, 2))
+    at_once = AHEAD if AHEAD * xs_step <= ahead_bytes else LARGE_AHEAD
+    steps_ahead, buffers = (BESIDE, 2) if beside else (at_once, min(threads, 2))
     configure(address(config))
     for n in range(n0, n1):
         length = lengths[n]

@@ -40,7 +40,10 @@ GROUP_LEAST = 3
 """The least number of sequences that go through a step together: fewer would use too little of the products of `TILE` vectors."""
 
 AHEAD = 64
-"""The steps whose input products a sequence alone computes ahead in one go."""
+"""The most steps whose input products a sequence alone computes ahead in one go."""
+
+LARGE_AHEAD = 16
+"""The same where those of `AHEAD` steps would take too much of a cache (`Tuning.ahead_bytes`)."""
 
 ROWS_AHEAD = 64
 """The most steps times sequences whose input products a group computes ahead in one go. A larger number means fewer passes over the input

@@ -393,8 +393,8 @@ class FusedRun:
     def _again(self, kind: tuple[Any, ...], data: Sequence[Any], n0: int, n1: int, make: Any) -> None:
         self._reused.run(kind, lambda *a: make(*a, *kind), data, len(self._parts) + DATA_FROM, n0, n1)
 
-    def _place(self, me: int, threads: int) -> tuple[int, int, int]:
-        return me, threads, self._tuning.beside_bytes
+    def _place(self, me: int, threads: int) -> tuple[int, ...]:
+        return me, threads, self._tuning.beside_bytes, self._tuning.ahead_bytes
 
     def _whole(self, control: Any, data: Sequence[Any], template: str) -> Call:
         own: GroupScratch | TeamScratch = (

@@ -135,6 +135,7 @@ class Tuning:
     byte_cache_share: float = _default("byte_cache_share")
     word_cache_share: float = _default("word_cache_share")
     beside_bytes: int = _default("beside_bytes")
+    ahead_bytes: int = _default("ahead_bytes")
     byte_list_share: float = _default("byte_list_share")
     word_list_share: float = _default("word_list_share")
     cache_bytes: int | None = _default("cache_bytes")
