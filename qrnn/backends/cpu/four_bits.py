@@ -224,9 +224,9 @@ class FourBitLayout:
                 own = b.add(places, b.mul(gate, const(size * width // count)))
                 for number, (base, row_scales) in enumerate(zip(weights, scales, strict=True)):
                     packed = self._packed(b, b.add(base, b.mul(gate, const(weight_bytes))))
+                    sums = [kinds.sums(b, first, x, packed) for first, x in zip(firsts, xs, strict=True)]
                     factors = self._scales(b, b.add(row_scales, b.mul(gate, const(scale_bytes))))
-                    for vector, x in enumerate(xs):
-                        totals = kinds.sums(b, firsts[vector], x, packed)
+                    for vector, totals in enumerate(sums):
                         for k, (total, factor) in enumerate(zip(totals, factors, strict=True)):
                             place = b.add(own, const(size * (vector * width + number + k)))
                             store(b, b.add(load(b, place, kind, size), b.mul(total, factor)), place, size)
