@@ -11,34 +11,40 @@ from qrnn.onnx_import.control import FixedValue
 from qrnn.onnx_import.inspection import inspect_source
 from qrnn.onnx_import.load import load_onnx
 from qrnn.onnx_import.source import KERAS, Source, read_onnx
+from qrnn.system.contents import DATA, LONGEST, ONNX, PYTORCH, kind_of_content
 
 SUFFIXES = (".onnx", ".keras", ".h5", ".hdf5")
 """How the names of such files end."""
 
+KERAS_FILE = "a Keras model"
+"""What a file is that begins as those of Keras do."""
+
 
 def is_trained(path: str | os.PathLike[str]) -> bool:
     """Return whether a file holds a trained model of another format, by its content or else by its name."""
-    return os.fspath(path).lower().endswith(SUFFIXES) or _is_keras(path)
+    return os.fspath(path).lower().endswith(SUFFIXES) or _kind(path) in (KERAS_FILE, ONNX, PYTORCH)
 
 
 def read_trained(path: str | os.PathLike[str]) -> Source:
     """Read the file of a trained model; errors are those of `qrnn.load_onnx` and `qrnn.load_keras`."""
-    if _is_keras(path):
+    if _kind(path) == KERAS_FILE:
         from qrnn.keras_import.load import read_keras
 
         return read_keras(path)
     return read_onnx(path)
 
 
-def _is_keras(path: str | os.PathLike[str]) -> bool:
-    """Return whether a regular file begins as one of Keras does; a file that cannot be read is left to the importer to name."""
+def _kind(path: str | os.PathLike[str]) -> str | None:
+    """Return what a regular file is by how it begins; None for a file that cannot be read, which is left to the importer to name."""
     from qrnn.system.files import open_regular
 
     try:
         with open_regular(path) as file:
-            return os.read(file.fileno(), 8).startswith(KERAS)
+            beginning = os.read(file.fileno(), LONGEST)
     except (OSError, ValueError):
-        return False
+        return None
+    kind = kind_of_content(beginning)
+    return KERAS_FILE if beginning.startswith(KERAS) and kind not in (DATA, PYTORCH) else kind
 
 
 def load_trained(
@@ -72,7 +78,7 @@ def inspect_trained(
 
 def runtime_model(path: str | os.PathLike[str]) -> str | os.PathLike[str] | bytes:
     """Return what ONNX Runtime is given of a file: the file itself, or the graph of a Keras model as bytes."""
-    if not _is_keras(path):
+    if _kind(path) != KERAS_FILE:
         return path
     content: bytes = read_trained(path).model.SerializeToString()
     return content

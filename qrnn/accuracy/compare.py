@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -119,6 +120,8 @@ def _compared(
             axis = _axis(float_model, decided, piece)
             count_decisions(decisions, chosen, labels, piece.size, axis, keep=compared.in_memory)
         report(stop, compared.size)
+    if not step_count:
+        raise DataError("every sequence has length 0; expected at least one step")
     floor = sums.floor if reference is None else reference.floors.setdefault(weights, sums.floor)
     return Comparison(
         model=quant_model.name,
@@ -234,7 +237,7 @@ def count_decisions(
             picked = values[rows, lengths[rows] - 1]
         else:
             picked = values
-        picked = picked.reshape(len(picked), -1)
+        picked = picked.reshape(len(picked), math.prod(picked.shape[1:]))
         if decisions.rule == "argmax":
             decided[source] = picked.argmax(axis=1)[:, None]
         else:
@@ -255,7 +258,18 @@ def count_decisions(
             raise DataError(
                 f"labels are given, but output {decisions.output!r} has {choice.shape[1]} decisions a step; leave labels out"
             )
+        _check_classes(truth, sources["float"].shape[-1] if decisions.rule == "argmax" else 2, decisions.output)
         tally = decisions.correct.setdefault(source, Agreement())
         tally.agree += int((choice[:, 0] == truth).sum())
         tally.total += len(truth)
         decisions.confusion.setdefault(source, Confusion()).add(truth, choice[:, 0])
+
+
+def _check_classes(labels: npt.NDArray[Any], classes: int, output: str) -> None:
+    """Refuse labels that no decision of the output can equal, which would all count as mistakes."""
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise DataError(
+            f"labels: value {wrong[0]}, expected 0…{classes - 1}, the classes of output {output!r}; leave out sequences without a label, and "
+            "give steps without one by lengths"
+        )

@@ -136,6 +136,8 @@ def _outputs(a: QuantModel, b: QuantModel, data: Mapping[str, Any]) -> tuple[Out
     if names[0] != names[1] or shapes[0] != shapes[1]:
         raise DataError(f"{a.name!r} and {b.name!r} have other inputs or outputs; leave --data out to compare them")
     batch = make_batch(a.inputs, data)
+    if not batch.step_count:
+        raise DataError("every sequence has length 0; expected at least one step")
     sessions = Session(a), Session(b)
     parts = [
         [s.run_batch(piece, steps=batch.steps)[0].outputs for s in sessions] for _, _, piece in batch.chunks(CHUNK)

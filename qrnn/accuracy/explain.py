@@ -25,7 +25,8 @@ from qrnn.accuracy.probe import LayerProbe, output_error
 from qrnn.backends.base import Trace
 from qrnn.equations.oracle import Substitutes, run_oracle_batch
 from qrnn.errors import DataError
-from qrnn.model.batch import evenly, make_batch
+from qrnn.model.batch import Batch, evenly, make_batch
+from qrnn.model.boundary import beyond_range, dequantize_array, quantize_array
 from qrnn.model.float_model import FloatModel, check_float
 from qrnn.model.integers_only import check_integers
 from qrnn.model.kinds.rescale import QuantRescale
@@ -122,8 +123,15 @@ def _explained(
         k: decibels(signal, float(((want - run([p for p in parts if p != parts[k]])) ** 2).sum()))
         for k in order[:WITHOUT]
     }
+    beyond = _clipped_more_than_rounded(model, batch)
     costs = tuple(
-        Cost(parts[k], energies[k], energies[k] / noise if noise else 0.0, without.get(k), *advice(model, parts[k]))
+        Cost(
+            parts[k],
+            energies[k],
+            energies[k] / noise if noise else 0.0,
+            without.get(k),
+            *advice(model, parts[k], beyond),
+        )
         for k in order
     )
     return Explanation(
@@ -149,8 +157,22 @@ def judged_output(model: QuantModel) -> str:
     return named[0] if named else model.outputs[0].name
 
 
-def advice(model: QuantModel, part: Part) -> tuple[str, str]:
-    """Return what to change for less of a part's noise, and what that costs."""
+def _clipped_more_than_rounded(model: QuantModel, batch: Batch) -> frozenset[str]:
+    """Return the inputs of features that lose more energy beyond their calibrated ranges than by rounding within them."""
+    found = set()
+    for graph_input in (i for i in model.inputs if i.kind == "features"):
+        name, fmt = graph_input.name, model.tensors[graph_input.name]
+        given = batch.features[name]
+        real = batch.along(model.length_rules[name]).real(given) if graph_input.has_time else given
+        loss = (real - dequantize_array(quantize_array(real, fmt), fmt)) ** 2
+        outside = beyond_range(real, fmt)
+        if loss[outside].sum() > loss[~outside].sum():
+            found.add(name)
+    return frozenset(found)
+
+
+def advice(model: QuantModel, part: Part, beyond: frozenset[str] = frozenset()) -> tuple[str, str]:
+    """Return what to change for less of a part's noise, and what that costs; ``beyond`` names inputs that more bits would not help."""
     refined = parse_refine(str(model.provenance.scheme.get("refine", "none")))
     weights = next((m for m in model.matrices if (m.part.where, m.part.kind) == (part.where, part.kind)), None)
     if weights is not None:
@@ -158,7 +180,7 @@ def advice(model: QuantModel, part: Part) -> tuple[str, str]:
     if part.kind == "biases":
         return ("--refine bias", "nothing at run time") if "bias" not in refined else ("nothing: corrected already", "")
     if part.kind in ("x operand", "h operand"):
-        return _operand_advice(model, part)
+        return _operand_advice(model, part, beyond)
     if part.kind == "gate function":
         return _gate_advice(model, part, refined)
     return "nothing: the contract's width", ""
@@ -184,8 +206,15 @@ def _weight_advice(model: QuantModel, found: LayerMatrix, refined: tuple[str, ..
     return "nothing: weights have 8 bits at most", ""
 
 
-def _operand_advice(model: QuantModel, part: Part) -> tuple[str, str]:
+def _operand_advice(model: QuantModel, part: Part, beyond: frozenset[str]) -> tuple[str, str]:
     """Return the advice for the operand of a layer's input, or of a direction's h."""
+    if part.kind == "x operand":
+        read = _read_by(model, part)
+        if read in beyond:
+            return (
+                f"convert with calibration data like these: values of input {read} lie beyond its range",
+                "nothing at run time",
+            )
     kinds = ("recurrent weights",) if part.kind == "h operand" else ("weights", "input weights")
     of_layer = (m for m in model.matrices if m.name.startswith((f"{part.where}.", f"{part.where}[")))
     found = next(m for m in of_layer if m.part.kind in kinds)
@@ -194,13 +223,18 @@ def _operand_advice(model: QuantModel, part: Part) -> tuple[str, str]:
     key, by_feature = f"{part.where.rpartition('[')[0]}.h", True
     if part.kind == "x operand":
         layer = next(layer for layer in model.layers if layer.name == part.where)
-        copies = {copy.output: copy.input for copy in model.layers if isinstance(copy, QuantRescale)}
-        read = copies.get(layer.input, layer.input)
         sources = {i.name for i in model.inputs} | {found.output for found in model.layers if found.reads_tokens}
         key, by_feature = read if read in sources else f"{layer.name}.x", len(model.tensors[layer.input].scale) > 1
     option = f"{_widened(model, key, '16')}{'' if by_feature else ' (or 8-per-feature)'}"
     size = found.matrix.weight.shape[1]
     return option, f"operands of 2 bytes for 1: {size} bytes more a step, and products of 16 by 8 bits"
+
+
+def _read_by(model: QuantModel, part: Part) -> str:
+    """Return the tensor that the layer of an x operand reads, before it was rescaled."""
+    layer = next(layer for layer in model.layers if layer.name == part.where)
+    copies = {copy.output: copy.input for copy in model.layers if isinstance(copy, QuantRescale)}
+    return copies.get(layer.input, layer.input)
 
 
 def _gate_advice(model: QuantModel, part: Part, refined: tuple[str, ...]) -> tuple[str, str]:

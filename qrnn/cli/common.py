@@ -96,6 +96,9 @@ WindowOption = Annotated[
 ]
 
 
+_NOT_QRNN = (".onnx", ".keras", ".h5", ".hdf5", ".npz", ".npy", ".json", ".pt", ".pth")
+"""How names of files of other kinds end."""
+
 STDOUT = Path("/dev/stdout")
 """The path for which ``-`` stands as the name of an output; `qrnn.system.atomic` knows it on every system."""
 
@@ -242,6 +245,16 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> Path:
             if to.found is not None and stat.S_ISREG(to.found.st_mode) and os.path.samestat(to.found, os.stat(other)):
                 raise DataError(f"cannot write {path}: it is also an input; give another name")
     return path
+
+
+def check_model_output(path: Path, inputs: Iterable[Path]) -> Path:
+    """Check an output as `check_output` does, and refuse the name of another kind of file, which a .qrnn file might overwrite."""
+    to = check_output(path, inputs)
+    if path.suffix.lower() in _NOT_QRNN:
+        raise DataError(
+            f"cannot write {path}: what is written is a .qrnn file; give a name such as {path.with_suffix('.qrnn')}"
+        )
+    return to
 
 
 def check_folder_output(folder: Path, inputs: Iterable[Path]) -> None:

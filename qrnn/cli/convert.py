@@ -14,7 +14,7 @@ from qrnn.cli.common import (
     StreamOption,
     ToOption,
     WindowOption,
-    check_output,
+    check_model_output,
     progress,
     read_arrays,
     report_console,
@@ -99,7 +99,7 @@ def convert(
     from qrnn.targets import load_target
     from qrnn.trained_files import load_trained
 
-    output = check_output(output, (model, Path(calibration), *target_file(target)))
+    output = check_model_output(output, (model, Path(calibration), *target_file(target)))
     device = load_target(target)
     scheme = chosen_scheme(
         device,

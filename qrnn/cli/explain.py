@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from qrnn.cli.common import SetOption, StateOption, console, load_source, print_json, progress, read_arrays
-
-if TYPE_CHECKING:
-    pass
 
 
 def explain(
@@ -30,10 +27,14 @@ def explain(
     from qrnn.accuracy.explain import explain as measure
     from qrnn.conversion import random_inputs
     from qrnn.model.file import load
+    from qrnn.running.bench import within_ranges
 
     quantized = load(model)
     float_model = load_source(onnx, quantized, state, fixed)
-    arrays = random_inputs(float_model) if data is None else read_arrays(data, float_model.inputs)
+    if data is None:
+        arrays = within_ranges(quantized, random_inputs(float_model))
+    else:
+        arrays = read_arrays(data, float_model.inputs)
     with progress("ablating") as report:
         found = measure(float_model, quantized, arrays, random_data=data is None, progress=report)
     if json:

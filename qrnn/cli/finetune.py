@@ -15,6 +15,7 @@ from qrnn.cli.common import (
     StreamOption,
     WindowOption,
     check_json,
+    check_model_output,
     check_output,
     console,
     print_json,
@@ -120,7 +121,7 @@ def finetune(
     from qrnn.targets import load_target
 
     inputs = [model, calibration, data, *([] if validation is None else [validation]), *target_file(target)]
-    output = check_output(output, inputs)
+    output = check_model_output(output, inputs)
     if checkpoint is not None:
         checkpoint = _check_checkpoint(checkpoint, output, inputs)
     check_json(json, output)

@@ -12,7 +12,7 @@ from qrnn.cli.common import (
     SetOption,
     StreamOption,
     check_json,
-    check_output,
+    check_model_output,
     print_json,
     progress,
     read_arrays,
@@ -102,7 +102,7 @@ def tune(
         parse_amount("--instructions", instructions, "instructions"),
     )
     if output is not None:
-        output = check_output(
+        output = check_model_output(
             output, (model, calibration, data, *([] if train is None else [train]), *target_file(target))
         )
         check_json(json, output)

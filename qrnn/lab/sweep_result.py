@@ -102,9 +102,10 @@ class SweepResult(Report):
             rows.append((r["label"], *cells))
         columns = (tables.text("configuration"), *(tables.number(titles[figure]) for figure in figures))
         out.print(tables.table(columns, rows, f"Front of {', '.join(self.front_of)}", gap=1))
+        timed = ", µs a step on this machine" if FIGURES["latency"] in figures else ""
         out.print(
             "mean dB: SQNR about the mean; floor: SQNR with the weights alone rounded; flash and RAM in bytes, instructions a step on the "
-            "target, µs a step on this machine",
+            f"target{timed}",
             soft_wrap=True,
         )
         if len(self.front) > SHOWN:

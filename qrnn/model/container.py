@@ -82,7 +82,9 @@ def _unreadable(name: str, beginning: bytes, error: Exception) -> ModelFileError
         return ModelFileError(
             f"{name}: {kind}, not a readable .qrnn file; convert it first: qrnn convert {target} --calibration DATA.npz -o MODEL.qrnn"
         )
-    reason = kind if kind not in (None, QRNN) else (str(error).splitlines()[0] if str(error) else type(error).__name__)
+    reason = kind or (str(error).splitlines()[0] if str(error) else type(error).__name__)
+    if kind == QRNN:
+        reason = "cut off or damaged"
     return ModelFileError(
         f"{name}: not a readable .qrnn file ({reason}); expected one that qrnn convert wrote; convert the model again"
     )

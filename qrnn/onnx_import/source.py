@@ -24,7 +24,7 @@ from qrnn.onnx_import.node import DAMAGE, first_line
 from qrnn.onnx_import.problems import written
 from qrnn.onnx_import.structure import check_structure
 from qrnn.onnx_import.wire import check_wire
-from qrnn.system.contents import LONGEST, ONNX, kind_of_content
+from qrnn.system.contents import DATA, LONGEST, ONNX, PYTORCH, kind_of_content
 from qrnn.system.files import read_regular
 
 UNNAMED = "model"
@@ -107,14 +107,16 @@ def _read(content: bytes, name: str, what: str, file: Path | None) -> Source:
     """Return the source of a model's bytes; ``what`` names it in errors, and ``file`` is where external data are looked for."""
     if not content:
         raise ModelFileError(f"{what} is empty; export the model again")
-    if content.startswith(KERAS):
+    kind = kind_of_content(content[:LONGEST])
+    if content.startswith(KERAS) and kind not in (DATA, PYTORCH):
         raise ModelFileError(
             f"{what} is a Keras file, where an ONNX file is expected; qrnn.load_keras reads it, and cuts are made of ONNX files alone"
         )
-    if (kind := kind_of_content(content[:LONGEST])) not in (None, ONNX):
-        raise ModelFileError(
-            f"{what} is {kind}, not an ONNX model; give the .onnx file that the training framework exported"
-        )
+    if kind not in (None, ONNX):
+        remedy = "give the .onnx file that the training framework exported"
+        if kind == PYTORCH:
+            remedy = "export the module with torch.onnx.export, or convert it in Python without a file, from qrnn.from_torch(module, example)"
+        raise ModelFileError(f"{what} is {kind}, not an ONNX model; {remedy}")
     size = len(content)
     budget = Budget(size)
     digest = hashlib.sha256(content)

@@ -142,8 +142,11 @@ def bounded_rows(
             return pre_shift.astype(np.int8)
         if (pre_shift[fails] >= 15).any():
             row = int(np.nonzero(fails)[0][0])
+            reach = float(np.abs(weight[row]).sum() * limit + abs(bias[row]))
             raise QuantizationError(
-                f"{owner}, row {row}: accumulator bound {int(total[row])} leaves 31 bits; use narrower activations"
+                f"{owner}, row {row}: within the calibrated ranges its sum reaches {reach:.3g}, which no 32-bit accumulator holds; expected "
+                "inputs of ordinary size: scale what the layer reads (standardized features are best), or look for stray values in the "
+                "calibration data"
             )
         pre_shift += fails
 

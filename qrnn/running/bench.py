@@ -236,19 +236,27 @@ def random_arrays(model: QuantModel, sequences: int, steps: int, seed: int = 0) 
 
     States start at their own values. A model without memory gets ``sequences`` rows.
     """
-    from qrnn.model.boundary import dequantize_array
-
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for graph_input in model.inputs:
         lead = (sequences, steps) if graph_input.has_time and not graph_input.rows else (sequences,)
         if graph_input.kind == "features":
-            fmt = model.tensors[graph_input.name]
-            integers = rng.standard_normal((*lead, graph_input.features)) * (fmt.limit / 4)
-            values = dequantize_array(integers, fmt)
-            arrays[graph_input.name] = values.reshape(*lead, *graph_input.shape)
+            arrays[graph_input.name] = rng.standard_normal((*lead, *graph_input.shape))
         elif graph_input.kind == "tokens":
             arrays[graph_input.name] = rng.integers(0, graph_input.vocabulary, lead)
+    return within_ranges(model, arrays)
+
+
+def within_ranges(model: QuantModel, normal: Mapping[str, Any]) -> dict[str, Any]:
+    """Return standard normal features so that four standard deviations fill the inputs' ranges; tokens stay as they are."""
+    from qrnn.model.boundary import dequantize_array
+
+    arrays = dict(normal)
+    for graph_input in model.inputs:
+        if graph_input.kind == "features":
+            values, fmt = arrays[graph_input.name], model.tensors[graph_input.name]
+            flat = values.reshape(*values.shape[: values.ndim - len(graph_input.shape)], graph_input.features)
+            arrays[graph_input.name] = dequantize_array(flat * (fmt.limit / 4), fmt).reshape(values.shape)
     return arrays
 
 

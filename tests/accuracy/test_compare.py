@@ -19,6 +19,7 @@ from qrnn.accuracy import float_run
 from qrnn.accuracy.compare import compare
 from qrnn.accuracy.comparison import Comparison
 from qrnn.accuracy.confusion import Agreement
+from qrnn.accuracy.diff import diff
 from qrnn.accuracy.metrics import sqnr_db, wilson_interval
 from qrnn.accuracy.onnxruntime_run import run_onnxruntime
 from qrnn.accuracy.probe import ErrorSum
@@ -26,6 +27,7 @@ from qrnn.backends.base import Trace
 from qrnn.conversion import quantize
 from qrnn.equations.oracle import run_oracle, run_oracle_batch
 from qrnn.errors import DataError
+from qrnn.examples import digits_calibration, digits_model
 from qrnn.model.activation import Activation
 from qrnn.model.batch import make_batch
 from qrnn.model.float_model import FloatModel, GraphOutput, TensorInfo
@@ -190,6 +192,25 @@ def test_a_sequence_of_no_steps_decides_nothing() -> None:
     assert result is not None
     assert result == alone
     assert result.agreement.total == int(some.sum()) < N
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_labels_that_are_no_class_are_refused(label: int) -> None:
+    model, calibration = load_onnx(digits_model()), np.load(digits_calibration())
+    quantized = quantize(model, {"x": calibration["x"]}, Scheme(activations=8, input="8"))
+    labels = np.array([0, 9, label])
+    with pytest.raises(DataError, match=f"labels: value {label}, expected 0…9, the classes of output 'logits'"):
+        compare(model, quantized, {"x": calibration["x"][:3], "labels": labels})
+    compare(model, quantized, {"x": calibration["x"][:2], "labels": labels[:2]})
+
+
+def test_sequences_that_all_have_no_steps_are_refused() -> None:
+    model, quantized = pair(Shape("gru", head=3), X)
+    data = {"x": X, "lengths": np.zeros(N, int)}
+    with pytest.raises(DataError, match="every sequence has length 0"):
+        compare(model, quantized, data)
+    with pytest.raises(DataError, match="every sequence has length 0"):
+        diff(quantized, quantized, data)
 
 
 def test_models_of_states_alone_decide_nothing() -> None:

@@ -137,6 +137,18 @@ def test_what_is_to_be_widened_is_a_key_of_the_model(width: str) -> None:
         ]
 
 
+def test_values_beyond_the_calibrated_range_are_not_cured_by_more_bits() -> None:
+    shape = SHAPES["lstm"]
+    model, data = make_model(shape, np.random.default_rng(1)), data_for(shape)
+    quantized = quantize(model, data, Scheme(input="8"))
+    for scale, starts in ((1.0, "--widths x=16"), (20.0, "convert with calibration data like these")):
+        found = explain(model, quantized, data | {"x": scale * data["x"]})
+        (advice,) = (
+            c.advice for c in found.costs if (c.part.where, c.part.kind) == (model.layers[0].name, "x operand")
+        )
+        assert advice.startswith(starts)
+
+
 def test_what_cannot_be_explained() -> None:
     shape = SHAPES["gru"]
     model, data = make_model(shape, np.random.default_rng(1)), data_for(shape)

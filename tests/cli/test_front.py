@@ -11,7 +11,7 @@ import pytest
 
 import qrnn.cli
 from qrnn.cli.commands import app
-from qrnn.examples import digits_model
+from qrnn.examples import digits_calibration, digits_model
 from qrnn.system.version import __version__
 
 
@@ -53,6 +53,15 @@ def test_a_model_in_the_place_of_a_command(name: str, says: str) -> None:
     assert done.returncode == 2
     assert "is no command" in done.stderr
     assert says in " ".join(done.stderr.split())
+
+
+def test_a_converted_model_gets_no_name_of_another_kind(tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"not to be lost")
+    done = ran("convert", str(digits_model()), "--calibration", str(digits_calibration()), "-o", str(other))
+    assert done.returncode == 2
+    assert "what is written is a .qrnn file; give a name such as" in done.stderr
+    assert other.read_bytes() == b"not to be lost"
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:

@@ -123,8 +123,9 @@ def _start(g: Graph, s: Spelling, over: Over, x: str) -> list[str]:
     n = g.node("Gather", [g.node("Shape", [x]), g.const(np.array([0]))], axis=0)
     shape = g.node("Concat", [n, g.const(np.array([s.hidden]))], axis=0)
     if over.start == "zeros":
-        zero = onnx.numpy_helper.from_array(np.zeros(1, np.float32))
-        return [g.node("ConstantOfShape", [shape], value=zero) for _ in range(count)]
+        value = {"value": onnx.numpy_helper.from_array(np.zeros(1, np.float32))}
+        given = {} if s.seed % 2 else value  # which is the value without the attribute, too
+        return [g.node("ConstantOfShape", [shape], **given) for _ in range(count)]
     rng = np.random.default_rng(s.seed + 3)
     numbers = [(rng.integers(-64, 65, (1, s.hidden)) / 128).astype(np.float32) for _ in range(count)]
     return [g.node("Expand", [g.const(v), shape]) for v in numbers]

@@ -117,6 +117,8 @@ def in_double(node: onnx.NodeProto) -> onnx.NodeProto:
             attribute.i = DOUBLE
         elif attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type in FLOATS:
             attribute.t.CopyFrom(numpy_helper.from_array(np.asarray(numpy_helper.to_array(attribute.t), np.float64)))
+    if node.op_type == "ConstantOfShape" and not node.attribute:  # zeros of float32, by default
+        copy.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1))))
     return copy
 
 
