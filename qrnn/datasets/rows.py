@@ -109,14 +109,40 @@ def row_set(paths: Sequence[Path], name: str, choices: RowChoices, known: Sequen
     return RecordingSet(packed(name, values, labels), classes, 0)
 
 
+def _header(path: Path, fields: list[str], choices: RowChoices) -> list[str]:
+    """Return the names of a table's columns; DataError for a first line that holds none."""
+    names = [field.strip() for field in fields]
+    if len(set(names)) < len(names) or not names:
+        raise DataError(
+            f"{path}: its first line is {'empty' if not names else 'no list of different names'}; expected names of columns"
+        )
+    others = [other for other in (";", "\t", ",") if other != choices.delimiter and other in names[0]]
+    if len(names) == 1 and others:
+        raise DataError(
+            f"{path}: its first line is one field, {names[0]!r}; give what parts fields: --delimiter {others[0]!r}"
+        )
+    counted = names == [str(k) for k in range(len(names))]  # as of a table without names that another program numbered
+    named = choices.columns or choices.label is not None or choices.sequence is not None
+    if not named and not counted and all(map(_is_number, names)):
+        raise DataError(
+            f"{path}: its first line holds numbers alone ({names[0]}, …), which would be lost as names of columns; put a line of names above "
+            "it, or give these as --columns"
+        )
+    return names
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _read(path: Path, text: TextIO, choices: RowChoices) -> tuple[tuple[str, ...], list[_Sequence]]:
     """Return the names of a table's features, and its sequences."""
     reader = csv.reader(text, delimiter=choices.delimiter, strict=True)
-    header = [name.strip() for name in next(reader, [])]
-    if len(set(header)) < len(header) or not header:
-        raise DataError(
-            f"{path}: its first line is {'empty' if not header else 'no list of different names'}; expected names of columns"
-        )
+    header = _header(path, next(reader, []), choices)
     beside = {name for name in (choices.label, choices.sequence) if name is not None}
     columns = choices.columns or tuple(name for name in header if name not in beside)
     for name in (*columns, *sorted(beside)):

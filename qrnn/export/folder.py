@@ -69,8 +69,8 @@ class ExportedFolder:
 
 def export_model(
     model: QuantModel,
-    target: Target,
-    folder: Path,
+    target: Target | str,
+    folder: str | os.PathLike[str],
     name: str,
     data: Mapping[str, Any] | None = None,
     choices: Choices | None = None,
@@ -84,7 +84,7 @@ def export_model(
     Parameters
     ----------
     model: a quantized model; one with float parts is refused.
-    target: the device, which `qrnn.load_target` gives.
+    target: the device, which `qrnn.load_target` gives, or its name.
     folder: a new or empty folder, or one that an earlier export made, of which only its own files are replaced.
     name: what all names in C begin with; it is made an identifier.
     data: arrays by graph input name, as for `qrnn.Session.run`. The golden vectors, which the self-test compares with, are of random numbers
@@ -99,6 +99,7 @@ def export_model(
     do not fit, and for a model that does not generate.
     """
     check_integers(model, "export")
+    target = load_target(target) if isinstance(target, str) else target
     place, chosen = place_of(folder), load_package(package)
     name = model_identifier(name)
     if len(name) > chosen.longest_name:

@@ -202,13 +202,15 @@ def check_names(graph_inputs: tuple[GraphInput, ...], data: Mapping[str, Any]) -
     known = {i.name for i in graph_inputs}
     beside = [*lengths_names(graph_inputs), "labels"]
     if unknown := sorted(data.keys() - known - {*beside, *RESERVED}):
+        inputs = ", ".join(map(repr, sorted(known)))
         raise DataError(
-            f"array {unknown[0]!r} is not an input of the model; expected {sorted(known)} and optionally {', '.join(beside)}"
+            f"array {unknown[0]!r} is not an input of the model; expected {inputs} and optionally {', '.join(beside)}"
         )
+    held = ", ".join(map(repr, sorted(data))) or "no arrays"
     for graph_input in graph_inputs:
         if graph_input.name not in data and graph_input.kind in ("features", "tokens"):
             raise DataError(
-                f"input {graph_input.name!r} is missing; expected an array {_shape_text(graph_input)} (the data has {sorted(data)})"
+                f"input {graph_input.name!r} is missing; expected an array {_shape_text(graph_input)} (the data has {held})"
             )
 
 

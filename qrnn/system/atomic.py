@@ -126,7 +126,8 @@ def _refusing(
     except errors as error:
         if isinstance(error, OSError) and error.errno == errno.ENXIO and to.found is not None:
             raise _refusal(path, "it is a FIFO that no process reads", "start its reader first") from None
-        raise _refusal(path, reason(error), "give another name") from error
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise _refusal(path, reason(error), "make room or write elsewhere" if full else "give another name") from error
 
 
 def _refusal(path: str | os.PathLike[str], why: str, remedy: str) -> DataError:

@@ -175,6 +175,8 @@ def test_tables(place: Workplace) -> None:
         ("a,a\n1,2\n", (), "different names"),
         ("a,b\n", (), "no row of numbers"),
         ("", (), "first line is empty"),
+        ("1.5,2\n3,4\n", (), "its first line holds numbers alone (1.5, …)"),
+        ("a;b\n1;2\n", (), "--delimiter ';'"),
         ('a,b\n"1,2\n', (), "not a table in UTF-8"),
         ("a,b\n\xff,2\n", (), "'ÿ'"),
         ("a,mood\n1,\n", ("--label", "mood"), "no label"),
@@ -183,6 +185,18 @@ def test_tables(place: Workplace) -> None:
 def test_what_tables_refuse(place: Workplace, text: str, options: tuple[str, ...], says: str) -> None:
     place.path("a.csv").write_text(text, encoding="utf-8")
     place.refused("data", "csv", place.path("a.csv"), "-o", place.path("out.npz"), *options, says=says)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [("0,1\n3,4\n", ()), ("7,5\n3,4\n", ("--columns", "7,5")), ("7,5,9\n3,4,0\n", ("--label", "9"))],
+)
+def test_numbers_may_name_columns(place: Workplace, text: str, options: tuple[str, ...]) -> None:
+    place.path("a.csv").write_text(text, encoding="utf-8")
+    out = place.path("out.npz")
+    assert place.cli("data", "csv", place.path("a.csv"), "-o", out, *options).status == 0
+    with np.load(out) as data:
+        np.testing.assert_array_equal(data["x"], [[[3, 4]]])
 
 
 def test_no_text(place: Workplace) -> None:

@@ -51,6 +51,7 @@ def test_sweep(lab: Workplace) -> None:
     assert (done.status, done.lines) == (0, []), done.err
     for part in ("2 configurations measured", "Front of sqnr, flash, instructions", "w8 a8 pwl:64", "~", "report.html"):
         assert part in done.out, part
+    assert "on this machine" not in done.out, "no latency was measured"
     assert len(list((out / "results").iterdir())) == 2
     assert len(json.loads((out / "sweep.json").read_text())["points"]) == 2
     assert (out / "sqnr_flash.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

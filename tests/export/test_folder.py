@@ -15,7 +15,7 @@ from installed import tool
 from export.building import COMPILERS, WARNINGS, compile_program, compiler
 from export.kinds import kind
 from qrnn.devices.toolchain import toolchains
-from qrnn.errors import ModelFileError
+from qrnn.errors import ModelFileError, TargetError
 from qrnn.export.folder import export_model, read_folder
 from qrnn.targets import load_target
 
@@ -256,3 +256,10 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     )
     assert len(first) > 10
     assert first == second
+
+
+def test_a_target_by_its_name_and_a_folder_as_text(tmp_path: Path) -> None:
+    export_model(kind("lstm"), "stm32f407", str(tmp_path / "net"), "net")
+    assert read_folder(tmp_path / "net").target.name == "stm32f407vg"
+    with pytest.raises(TargetError, match="'cortex-m44' is unknown; did you mean cortex-m4"):
+        export_model(kind("lstm"), "cortex-m44", tmp_path / "other", "net")

@@ -5,13 +5,14 @@ function card(title, value, note) {
 
 function showDetails(p) {
   byId("h-details").textContent = p.label;
-  byId("crumbs").textContent = Object.entries(p.scheme).map(([name, value]) => `${name} ${value}`).join(" · ");
+  byId("crumbs").textContent = Object.entries(p.scheme).filter(([, value]) => `${value}` !== "").map(([name, value]) => `${name} ${value}`).join(" · ");
   const cards = figures.map((f) => card(f.title, figureText(p, f), note(p, f)));
   cards.push(card("saturated values", number(p.figures.saturated, 0), `${number(p.figures.saturated_percent, 4)} %`));
   if (p.figures.fall_db !== null) cards.push(card("fall of SQNR from first to last steps, dB", number(p.figures.fall_db, 1)));
   cards.push(card("largest error", number(p.figures.max_error, 4), `of output ${p.figures.output}`));
   byId("cards").replaceChildren(...cards);
-  byId("command").textContent = p.command;
+  // an option is not broken behind its hyphens
+  byId("command").replaceChildren(...p.command.split(/( )/).map((w) => (w.startsWith("-") ? el("span", { class: "option", text: w }) : w)));
   const d = p.details;
   for (const id of ["classes", "layers", "drift", "gates", "ranges", "saturation", "roundings", "worst"]) forget(byId(id));
   if (!d) { byId("layers").append(el("p", { class: "help", text: "Details are kept for the front only in a report of so many configurations; see its record in results/." })); return; }
