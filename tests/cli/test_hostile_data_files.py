@@ -228,7 +228,7 @@ def test_arrays_of_another_model(given: dict[str, Any], says: str, tmp_path: Pat
 
 def test_missing_arrays(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(npz_bytes({"x": X}))
-    refused(tmp_path / "a.npz", "input 'ids' is missing; expected an array [N, T] (the data has ['x'])")
+    refused(tmp_path / "a.npz", "input 'ids' is missing; expected an array [N, T] (the data has 'x')")
     archive(tmp_path / "a.npz")
     refused(tmp_path / "a.npz", "input 'x' is missing")
 
