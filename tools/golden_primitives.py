@@ -207,7 +207,6 @@ _DRAWN = (
     _Drawn("relu frac 15", Activation("relu"), in_frac=15),
     _Drawn("relu frac 9", Activation("relu"), in_frac=9),
     _Drawn("relu frac 0", Activation("relu"), in_frac=0),
-    _Drawn("hard_tanh", Activation("hard_tanh")),
     _Drawn("step", Activation("step")),
     _Drawn("affine(-1.5, 0.25) frac 9", Activation("affine", -1.5, 0.25), in_frac=9),
     _Drawn("affine(2, 0) frac 1", Activation("affine", 2.0, 0.0), in_frac=1),
@@ -224,6 +223,11 @@ _DRAWN = (
     _Drawn("relu frac 9 clip 20", Activation("relu"), in_frac=9, clip=20.0),
     _Drawn("thresholded_relu(1.5) frac 10 clip 3", Activation("thresholded_relu", 1.5), in_frac=10, clip=3.0),
 )
+HARD_TANH = GateFunction(
+    "hard_tanh", np.array([gates.RAMP, 14, 15, 2, 0, 0, -32767, 32767], np.int64), np.zeros(0, np.int32)
+)
+"""The hard tanh with two more fraction bits than converters now give its argument; files that have it stay valid."""
+
 _COMPLEMENTS = (
     "sigmoid pwl:8",
     "sigmoid pwl:8 clip 1.5",
@@ -244,6 +248,7 @@ _FIELDS = {
 def gate_functions() -> dict[str, GateFunction]:
     """Return the gate functions of the file, by name."""
     functions = {drawn.name: drawn.make() for drawn in _DRAWN}
+    functions["hard_tanh"] = HARD_TANH
     return functions | {f"1 - {name}": complement(functions[name]) for name in _COMPLEMENTS}
 
 

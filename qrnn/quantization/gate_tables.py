@@ -18,10 +18,11 @@ from qrnn.quantization.gate_choice import GateChoice
 from qrnn.quantization.gate_fit import RealFunction, fit_knots, fit_with_kink
 
 SIGMOID_FRAC, TANH_FRAC = 11, 12
-"""Fraction bits of the pre-activations: sigmoid over ±16 (1 - sigmoid(16) is 2^-23), tanh over ±8."""
+"""Fraction bits of the pre-activations: sigmoid over ±16 (1 - sigmoid(16) is 2^-23), tanh over ±8.
 
-HARD_TANH_FRAC = 14
-"""Fraction bits of the input of max(-1, min(1, x)), over ±2: beyond ±1 nothing is lost when a pre-activation saturates."""
+Those of the hard tanh are tanh's too. More would be used only below ±1, where they are finer than what 8-bit operands leave, and the rows of
+most matrices would need a left_shift, which costs a small core a quarter more instructions.
+"""
 
 MOST_SEGMENTS = 1024
 """The most segments on the half range, for a table of 1025 or 2049 entries."""
@@ -74,7 +75,7 @@ def gate_function(
     if kind == "hard_sigmoid":
         return _clipped(_hard_sigmoid(activation), clip)
     if kind == "hard_tanh":
-        return _clipped(_function("hard_tanh", g.RAMP, HARD_TANH_FRAC, 15, 2, 0, 0, -32767, 32767), clip)
+        return _clipped(_function("hard_tanh", g.RAMP, TANH_FRAC, 15, 8, 0, 0, -32767, 32767), clip)
     if kind == "step":
         return _clipped(_function("step", g.THRESHOLD, SIGMOID_FRAC, 15, -1, 0, Q15_ONE, Q15_ONE, 0), clip)
     if in_frac is None:

@@ -142,7 +142,7 @@ def test_step_is_one_from_zero_on() -> None:
 
 
 def test_hard_tanh_is_exact() -> None:
-    want = np.clip(2 * np.arange(-32768, 32768), -32767, 32767)
+    want = np.clip(8 * np.arange(-32768, 32768), -32767, 32767)
     np.testing.assert_array_equal(outputs(made(Activation("hard_tanh"))), want)
 
 
@@ -218,7 +218,7 @@ def test_input_formats() -> None:
         else:
             assert gate_function(activation, in_frac=3).in_frac == gate_function(activation).in_frac
     formats = {str(a): (made(a).in_frac, made(a).out_frac) for a in ALL if a.kind in ("scaled_tanh", "hard_tanh")}
-    assert list(formats.values()) == [(14, 15), (11, 15), (11, 14), (12, 15), (15, 15)]
+    assert list(formats.values()) == [(12, 15), (11, 15), (11, 14), (12, 15), (15, 15)]
 
 
 @pytest.mark.parametrize(
