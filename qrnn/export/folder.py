@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -99,7 +100,7 @@ def export_model(
     do not fit, and for a model that does not generate.
     """
     check_integers(model, "export")
-    target = load_target(target) if isinstance(target, str) else target
+    target, folder = load_target(target) if isinstance(target, str) else target, Path(folder)
     place, chosen = place_of(folder), load_package(package)
     name = model_identifier(name)
     if len(name) > chosen.longest_name:

@@ -32,7 +32,7 @@ from backends.raw_layers import FusableShape, ends, fusable_model, raw_model
 from qrnn.backends import create_engine
 from qrnn.backends.base import LayerState
 from qrnn.backends.cpu import packed, steps
-from qrnn.backends.cpu.isa import ISAS, PLAIN
+from qrnn.backends.cpu.isa import ISAS, PLAIN, Isa
 from qrnn.backends.cpu.kinds.recurrent import RecurrentRun
 from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.threads import team
@@ -245,6 +245,23 @@ def test_groups_of_sequences(cell: CellKind, after: bool, reverse: bool, limit: 
         check_raw(model, rng, lengths)
         if sequences == 37:
             check_raw(model, rng, lengths, threads=2)
+
+
+@pytest.mark.parametrize(
+    ("cell", "after"), [("lstm", True), *(pytest.param(*c, marks=pytest.mark.matrix) for c in CELLS[1:])]
+)
+def test_groups_go_gate_by_gate_or_not(cell: CellKind, after: bool) -> None:
+    """Small and large layers take different ways through a step of several sequences: a layer that takes the other one gives the same bits."""
+    usual = packed.kernel_variants_of
+
+    def turned(isa: Isa, *layer: Any) -> Any:
+        ih, hh = usual(isa, *layer)
+        return ih, replace(hh, by_gates=not hh.by_gates)
+
+    rng = np.random.default_rng(1)
+    model = fusable_model(rng, FusableShape(cell, after, 37, 20, simple=True))
+    with mock.patch.object(packed, "kernel_variants_of", turned):
+        check_raw(model, rng, (16, 3, 0, 16, 5, 2, 9))
 
 
 @pytest.mark.matrix

@@ -47,19 +47,32 @@ from qrnn.model.cell_formats import (
 from qrnn.model.kinds.recurrent.definition import Forget
 from qrnn.model.kinds.recurrent.quantized import PEEPHOLE_SHIFT_MAX, QuantRecurrentDefinition
 
+SumsOfGate = tuple[Vec, Vec, Any]
+"""The inputs' part, the recurrent part and the pre_shift of a gate."""
+
 
 class Sums:
-    """The sums of a block's gates, requantized: ``sums[gate]`` has the inputs' part, the recurrent part and the pre_shift of a gate.
+    """The sums of a block's gates, requantized: ``sums[gate]`` is that gate's; ``params`` are the row parameters of the block."""
+
+    def __init__(self, params: Any, found: dict[int, SumsOfGate]) -> None:
+        self.params, self._found = params, found
+
+    def __getitem__(self, gate: int) -> SumsOfGate:
+        return self._found[gate]
+
+
+class BlockSums(Sums):
+    """Those of a block whose gates are multiplied together.
 
     The products are made here, of all ``count`` gates from ``first`` on, or they were made before (`Step.accumulators`), and a gate's are
     read when it is asked for: those of a group of sequences, and of weights of four bits.
     """
 
     def __init__(self, step: Step, block: Any, first: int, count: int) -> None:
-        self._step, self._first, self.params = step, first, block_params(step, block)
+        super().__init__(block_params(step, block), {})
+        self._step, self._first = step, first
         self._size = 4 * step.isa.units
         self._xs = step.builder.add(step.args["xs"], step.builder.mul(block, step.args["xs_block"]))
-        self._found: dict[int, tuple[Vec, Vec, Any]] = {}
         if step.accumulators is None:
             halves = range(step.isa.halves)
             starts = step.biases(self.params, first, count, halves)
@@ -71,13 +84,13 @@ class Sums:
         """Return where the products of a gate lie that were made before."""
         return self._step.builder.add(self._step.accumulators, const(self._size * (gate - self._first)))
 
-    def _of(self, gate: int, products: Any) -> tuple[Vec, Vec, Any]:
+    def _of(self, gate: int, products: Any) -> SumsOfGate:
         step = self._step
         h = step.requantized(products, step.factors(self.params, gate))
         x = step.vector(step.builder.add(self._xs, const(self._size * gate)), *REQUANTIZED)
         return x, h, step.pre_shift(self.params, gate)
 
-    def __getitem__(self, gate: int) -> tuple[Vec, Vec, Any]:
+    def __getitem__(self, gate: int) -> SumsOfGate:
         if gate not in self._found:
             self._found[gate] = self._of(gate, self._step.vector(self.place(gate), *INT32).parts)
         return self._found[gate]
@@ -237,7 +250,7 @@ class Phase:
 
     def block(self, step: Step, block: Any) -> None:
         """Emit the phase for a block of one sequence alone."""
-        sums = Sums(step, block, self.first, self.count)
+        sums = BlockSums(step, block, self.first, self.count)
         arguments = [self.argument(step, sums, gate, block) for gate in self.before(step)]
         self.after(
             step, block, sums, [step.activate(gate, x) for gate, x in zip(self.before(step), arguments, strict=True)]

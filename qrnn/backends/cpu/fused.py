@@ -10,13 +10,13 @@ the same order would evict each block just before it is needed again.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from qrnn.arithmetic.fixedpoint import to_operand
-from qrnn.backends.cpu import blocks, group_steps, matrix
+from qrnn.backends.cpu import blocks, gate_steps, group_steps, matrix
 from qrnn.backends.cpu.beside import Tiles
 from qrnn.backends.cpu.isa import Isa, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
@@ -60,13 +60,13 @@ def second_phase(values: Any, first: int, last: int, back: int) -> None:
     raise NotImplementedError
 
 
-def group_step(values: Any, strides: Any, sums: int, active: int, last: int) -> None:
-    """`group_steps.emit_group_step` of the first phase."""
+def group_step(values: Any, strides: Any, inputs: Any, active: int, last: int) -> None:
+    """`gate_steps.emit_gate_step` or `group_steps.emit_group_step` of the first phase."""
     raise NotImplementedError
 
 
-def group_second_phase(values: Any, strides: Any, sums: int, active: int, last: int) -> None:
-    """`group_steps.emit_group_step` of the second."""
+def group_second_phase(values: Any, strides: Any, inputs: Any, active: int, last: int) -> None:
+    """The same of the second."""
     raise NotImplementedError
 
 
@@ -142,6 +142,9 @@ UNITS = 1
 
 TWO_PHASES = False
 """Whether a step has a second phase."""
+
+BY_GATES = False
+"""Whether a group's steps go gate by gate, from the operands of their inputs: see `qrnn.backends.cpu.gate_steps`."""
 
 BESIDE = 0
 """Steps whose inputs' products are computed beside those of as many steps before them; 0 where none are."""
@@ -303,15 +306,16 @@ def run_group(
                     at_x = address(x) + n * x.strides[0] + (lengths[n] - 1 - step if reverse else step) * x.strides[1]
                     rows = (x.shape[2], address(tails), at_x_operands + k * x_row, width * x_row)
                     encode_vectors((at_x, x_step, *rows, *x_format), min(ahead, lengths[n] - step))
-                input_product(product, ahead * width, 0, last)
+                if not BY_GATES:
+                    input_product(product, ahead * width, 0, last)
                 begun, done = step, step + ahead
             at_step = at_xs + (step - begun) * width * xs_row
-            group_step(
-                (*fixed, now, following, *places, at_step, xs_block, *states), strides, address(sums), active, last
-            )
+            of_step = at_x_operands + (step - begun) * width * x_row
+            inputs = (address(ih[0]), address(ih[1]), of_step, x_row, ih[2], ih[3], address(sums))
+            group_step((*fixed, now, following, *places, at_step, xs_block, *states), strides, inputs, active, last)
             if TWO_PHASES:
                 again = (*fixed, places[0], following, *places, at_step, xs_block, *states)
-                group_second_phase(again, strides, address(sums), active, last)
+                group_second_phase(again, strides, inputs, active, last)
             for k in range(active):
                 n = order[k]
                 t = lengths[n] - 1 - step if reverse else step
@@ -370,8 +374,9 @@ def step_streams(
                 c_now[k, c_places[u]] = c[n, u]
         encode_vectors(h_encoding, active)
         encode_vectors((address(x) + first * 2 * I, *x_encoding), active)
-        input_product(product, active, 0, last)
         lone = active if active < GROUP_LEAST else 0
+        if lone > 0 or not BY_GATES:
+            input_product(product, active, 0, last)
         for k in range(lone):
             own = (at_following + k * row, at_reset + k * row, at_z + k * z_row, at_xs + k * xs_row)
             states = (xs_block, at_h + k * h_row, at_c + k * c_row, groups, byte_parts)
@@ -380,9 +385,10 @@ def step_streams(
                 second_phase((*fixed, own[1], *own, *states), 0, last, 0)
         if lone == 0:
             everyone = (at_following, at_reset, at_z, at_xs, xs_block, at_h, at_c, groups, byte_parts)
-            group_step((*fixed, at_now, *everyone), strides, address(sums), active, last)
+            inputs = (address(ih[0]), address(ih[1]), at_x, x_row, ih[2], ih[3], address(sums))
+            group_step((*fixed, at_now, *everyone), strides, inputs, active, last)
             if TWO_PHASES:
-                group_second_phase((*fixed, at_reset, *everyone), strides, address(sums), active, last)
+                group_second_phase((*fixed, at_reset, *everyone), strides, inputs, active, last)
         for k in range(active):
             n = rows[first + k]
             copy_units((address(y) + (first + k) * y.strides[0], at_h + k * h_row, H))
@@ -412,6 +418,20 @@ def _step_beside(
     blocks.emit_step(builder, isa, name, hh, values, first, last, back, tiles)
 
 
+def _group_step(
+    builder: Any,
+    *values: Any,
+    isa: Isa,
+    name: str,
+    variants: tuple[KernelVariant, KernelVariant],
+) -> None:
+    if variants[1].by_gates:
+        gate_steps.emit_gate_step(builder, isa, name, variants, *values)
+        return
+    of_step, strides, inputs, active, last = values
+    group_steps.emit_group_step(builder, isa, name, variants[1], of_step, strides, inputs[-1], active, last)
+
+
 @cache
 def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVariant, hh: KernelVariant) -> Any:
     """`run`, `run_group` or `step_streams` for one cell and instruction set: the same code, with the emitted functions put in place.
@@ -421,14 +441,16 @@ def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVa
     isa = hh.instructions(isa_named(isa_name))
     first, second = phases[0], phases[-1]
     space = globals() | shared_parts(isa)
-    step, group = blocks.emit_step, group_steps.emit_group_step
+    step = blocks.emit_step
     space["step_blocks"] = emitted(lambda b, *a: step(b, isa, first, hh, *a), 4)
     if isa.beside and ih.bits == hh.bits == 8 and isa.halves == 2:
         space["step_beside"] = emitted(lambda b, *a: _step_beside(b, isa, first, ih, hh, *a), 5)
         space["BESIDE"] = isa.beside
     space["second_phase"] = emitted(lambda b, *a: step(b, isa, second, hh, *a), 4)
-    space["group_step"] = emitted(lambda b, *a: group(b, isa, first, hh, *a), 5)
-    space["group_second_phase"] = emitted(lambda b, *a: group(b, isa, second, hh, *a), 5)
+    space["BY_GATES"] = hh.by_gates
+    group = partial(_group_step, isa=isa, variants=(ih, hh))
+    space["group_step"] = emitted(partial(group, name=first), 5)
+    space["group_second_phase"] = emitted(partial(group, name=second), 5)
     space["into_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, False), 2)
     space["out_of_rows"] = emitted(lambda b, values, count: blocks.emit_reorder(b, isa, values, count, True), 2)
     gates = blocks.PHASES[first].gates

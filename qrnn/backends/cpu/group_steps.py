@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS, Sums
+from qrnn.backends.cpu.blocks import PHASES, STEP_ARGS, BlockSums
 from qrnn.backends.cpu.isa import Isa, const
 from qrnn.backends.cpu.matrix import accumulate, rows_of
 from qrnn.backends.cpu.parts import for_range
@@ -41,11 +41,11 @@ def emit_group_step(
     step.read_ahead(phase.roles)
     b, gates = builder, phase.before(step)
 
-    def of(n: Any, block: Any) -> Sums:
+    def of(n: Any, block: Any) -> BlockSums:
         """Let the step be that of sequence n."""
         step.args = given | {key: b.add(given[key], b.mul(n, stride[key])) for key in MOVING}
         step.accumulators = b.add(sums, b.mul(n, const(4 * isa.units * phase.count)))
-        return Sums(step, block, phase.first, phase.count)
+        return BlockSums(step, block, phase.first, phase.count)
 
     with for_range(b, const(0), last) as block:
         step.args = given

@@ -60,6 +60,8 @@ class Isa:
     """The product of eight columns of two operand vectors and two rows, where it has one (`qrnn.backends.cpu.weight_layouts`)."""
     beside: int = 0
     """Operand vectors whose products of the inputs go beside a step's products (`qrnn.backends.cpu.beside`); 0 where there is no room."""
+    gate_by_gate: int = 0
+    """The bytes of a direction's weights up to which several sequences go through a step gate by gate (`qrnn.backends.cpu.gate_steps`)."""
     emulated: bool = False
     """Whether its instructions are functions of plain operations (`qrnn.backends.cpu.emulation`), which any processor runs."""
 
@@ -224,9 +226,21 @@ ISAS = (
         int16_lanes=True,
         half_dot=_vpdpbusd(8),
     ),
-    Isa("avx512vnni", _AVX512_VNNI, 16, 4, 8, 128, _vpdpbusd(16), int16_lanes=True, half_dot=_vpdpbusd(8), beside=8),
+    Isa(
+        "avx512vnni",
+        _AVX512_VNNI,
+        16,
+        4,
+        8,
+        128,
+        _vpdpbusd(16),
+        int16_lanes=True,
+        half_dot=_vpdpbusd(8),
+        beside=8,
+        gate_by_gate=1 << 18,
+    ),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
-    Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd),
+    Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd, gate_by_gate=1 << 62),
     # low bytes are unsigned, the operands of sdot and smmla are not
     Isa("neon-i8mm", ("dotprod", "i8mm"), 4, 4, 8, 0, _sdot, low_offset=-128, machines=ARM, pair_dot=_smmla),
     Isa("neon-dotprod", ("dotprod",), 4, 4, 8, 0, _sdot, low_offset=-128, machines=ARM),

@@ -212,13 +212,17 @@ def kernel_variants_of(
     ih, hh = (bool(m.left_shift.any()) for m in (d.ih, d.matrix_hh))
     lists = LISTED in bits  # their tiles have the rows of a block in one order
     tail = lookup.has_int16_lanes and not lists and isa.with_int16_lanes().leaves_half(layer.hidden_size)
+    small = d.ih.weight.size + d.matrix_hh.weight.size <= isa.gate_by_gate
+    by_gates = (
+        small and bits == (8, 8) and not tail
+    )  # which has another order of units, and empty products to leave out
     if not simple:  # what is not has few variants: for usual functions, and for any
         usual = q15 and spans == "".join("u" if role in gates else "s" for role in layer.roles)
         narrow = usual and layer.declaration.state_gate is None and (not layer.has_cell_state or shifts.argument > 0)
         own = (lookup, spans if narrow else "", narrow)
         return (
             steps.KernelVariant(lookup=lookup, bits=bits[0]),
-            steps.KernelVariant(False, (), True, bits[1], *own, peephole=d.peephole is not None),
+            steps.KernelVariant(False, (), True, bits[1], *own, peephole=d.peephole is not None, by_gates=by_gates),
         )
     rescaled = shifts.hidden != steps.Q15 if layer.has_cell_state else shifts.candidate != 0
     return (
@@ -234,6 +238,7 @@ def kernel_variants_of(
             rescaled,
             d.peephole is not None,
             half_tail=tail,
+            by_gates=by_gates,
         ),
     )
 
@@ -369,7 +374,9 @@ class FusedRun:
         return other
 
     def _call(self, template: str, *values: Any) -> Call:
-        kernel = Kernel("qrnn.backends.cpu.fused", "compiled", (template, *self._key))
+        isa_name, phases, ih, hh = self._key
+        hh = replace(hh, by_gates=False) if template == "run" else hh  # which has one sequence at a time
+        kernel = Kernel("qrnn.backends.cpu.fused", "compiled", (template, isa_name, phases, ih, hh))
         return Call(kernel, *values, isa=self._compiled_for)
 
     def reused(self, most: int) -> Reused:

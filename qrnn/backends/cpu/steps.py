@@ -74,12 +74,23 @@ class KernelVariant:
     """The arguments of the gates are kept, in the places of the inputs' parts; see `Step.keep`."""
     half_tail: bool = False
     """The last block has units for its first half block only: the other one's products are left out (`Isa.unit_places`)."""
+    by_gates: bool = False
+    """Several sequences go through a step gate by gate (`qrnn.backends.cpu.gate_steps`)."""
 
     @property
     def name(self) -> str:
         """For the names of functions, short: Numba makes names of files of them."""
-        flags = (self.simple, self.shifts, self.rescaled, self.peephole, not self.q15, self.traced, self.half_tail)
-        marks = "".join(mark for mark, flag in zip("slcpfth", flags, strict=True) if flag)
+        flags = (
+            self.simple,
+            self.shifts,
+            self.rescaled,
+            self.peephole,
+            not self.q15,
+            self.traced,
+            self.half_tail,
+            self.by_gates,
+        )
+        marks = "".join(mark for mark, flag in zip("slcpfthg", flags, strict=True) if flag)
         functions = "".join("p" if function == PLAIN else str(function) for function in self.functions)
         return f"{marks}{self.bits}{self.lookup.value}{functions}{self.spans}"
 

@@ -68,6 +68,10 @@ class ByteLayout:
         """Bytes of one gate's rows in a half block."""
         return builder.mul(groups, const(self.isa.lanes * self.isa.group))
 
+    def side_by_side(self, count: int) -> int:
+        """Return how many gates' rows lie side by side, where ``count`` are multiplied."""
+        return count
+
     def products(
         self,
         builder: Any,
@@ -83,13 +87,25 @@ class ByteLayout:
         """
         b, isa, group = builder, self.isa, place[0]
         row_bytes, width = isa.lanes * isa.group, len(half_blocks) * count
-        rows = [b.add(w, b.mul(group, const(row_bytes * count))) for w in half_blocks]
+        rows = [b.add(w, b.mul(group, const(row_bytes * self.side_by_side(count)))) for w in half_blocks]
         xs = [b.add(x, b.mul(group, const(isa.operand_size))) for x in operands]
         weights = [b.add(row, const(row_bytes * gate)) for gate in range(count) for row in rows]
         return [
             isa.dot(b, acc, isa.operands(b, xs[j // width]), isa.weights(b, weights[j % width]))
             for j, acc in enumerate(accs)
         ]
+
+
+class OneGate(ByteLayout):
+    """`ByteLayout`, of which the rows of one gate are multiplied; ``gates`` lie side by side."""
+
+    def __init__(self, isa: Isa, gates: int) -> None:
+        super().__init__(isa)
+        self._gates = gates
+
+    def side_by_side(self, count: int) -> int:
+        """Return how many lie there, whichever are multiplied."""
+        return self._gates
 
 
 class PairedProducts:
