@@ -22,6 +22,7 @@ from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
+from qrnn.running import streaming
 
 LSTM = Case(Shape("lstm", 3, 19, layers=2, states=True), sequences=3, steps=7, lengths=(7, 7, 7))
 BACKENDS = ["reference", "cpu"]
@@ -150,6 +151,32 @@ def test_pools_share_their_rows_out_over_threads() -> None:
         pool.step(numbers, {"x": x})
     for stream, state in zip(numbers, before, strict=True):
         assert_same_state(pool.state(stream), state)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_steps_of_many_rows_go_without_copies(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays of any layout and type are read, those that users get stay theirs, and a stream's own arrays are read and written again."""
+    model = LSTM.quantized()
+    copying = Session(model, backend).stream(3)
+    x = np.random.default_rng(0).normal(size=(9, 3, 3))
+    want = [copying.step({"x": frame}) for frame in x[:7]]
+    monkeypatch.setattr(streaming, "IN_PLACE_VALUES", 1)
+    check_pool(Session(model, backend), 0, ticks=6, most=5)
+    stream = Session(model, backend).stream(3)
+    read_only = x[2].copy()
+    read_only.flags.writeable = False
+    arrays = [x[0], np.asfortranarray(x[1]), read_only, x[3].astype(">f8"), x[4].tolist(), x[5].copy(), x[6]]
+    got = [stream.step({"x": given}) for given in arrays]
+    for one, other in zip(got, want, strict=True):
+        assert_same(one, other)
+    for wrong in ({"x": np.full((3, 3), np.nan)}, {"x": x[7], "z": x[7]}, {"x": x[7][:2]}, {}):
+        with pytest.raises(DataError):
+            stream.step(wrong)
+    assert_same_state(stream.state, copying.state)
+    stream.inputs["x"][...] = x[7]
+    stream.advance()
+    assert_same(dict(stream.outputs), copying.step({"x": x[7]}))
+    assert_same(stream.step({"x": x[8].astype(np.float32)}), copying.step({"x": x[8].astype(np.float32)}))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -36,6 +36,18 @@ _KINDS = {FLOAT64: NARROW + FLOAT64, FLOAT32: NARROW, _TOKENS: "bhilqBHI"}
 """NumPy's type characters of arrays that are copied as they are into float64, float32 and int64, which hold all of their values."""
 
 
+IN_PLACE_VALUES = 8192
+"""A step whose output has so many values is spared copies, which then take longer than to say where the arrays are."""
+
+
+def is_alike(value: npt.NDArray[Any], view: npt.NDArray[Any]) -> bool:
+    """Return whether compiled code can read a user's array in the place of ``view``: of its type and contiguous.
+
+    A type's character says nothing of its byte order, and `carray` neither.
+    """
+    return value.dtype.char == view.dtype.char and value.dtype.isnative and value.flags.carray
+
+
 def check_streamable(model: QuantModel) -> None:
     """Raise DataError where a layer needs the end of a sequence to begin, or joins steps that do not come at the same time."""
     if (why := needs_whole(model)) is not None:
@@ -95,6 +107,8 @@ class StreamIO:
         bound = self._bound
         if bound.count != count:
             bound = self._bind(bound.way, count)
+        if bound.lent:
+            return self._step_in_place(inputs, bound)
         for name, view, shape, kinds in bound.inputs:
             value = inputs.get(name)
             if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
@@ -109,6 +123,30 @@ class StreamIO:
         for name, copy in bound.copies:  # a comprehension would take 0.1 µs more
             outputs[name] = copy()
         return outputs
+
+    def _step_in_place(self, inputs: Mapping[str, Any], bound: _Bound) -> dict[str, FloatArray]:
+        """Take a step of many rows, which is spared copies: it reads the user's arrays where they are, and writes those that the user gets."""
+        read: dict[str, npt.NDArray[Any]] = {}
+        for name, view, shape, kinds in bound.inputs:
+            value = inputs.get(name)
+            if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
+                read, bound = {}, self._put_slowly(inputs, bound.count)
+                break
+            if name in bound.streams.read_in_place and is_alike(value, view):
+                read[name] = value
+            else:
+                view[...] = value
+        if len(inputs) != len(bound.inputs):
+            self._put_checked(inputs, bound)
+        written = {name: np.empty_like(view) for name, view in bound.lent.items()}
+        bound.streams.lend(read, written)
+        try:
+            refused = bound.run()
+        finally:
+            bound.streams.take_back()
+        if refused:
+            self.refuse(inputs)
+        return {name: written[name] if name in written else copy() for name, copy in bound.copies}
 
     def exact_step(self, inputs: Mapping[str, Any], count: int) -> dict[str, FloatArray]:
         """Take one step as `step` does, with outputs in float64, whatever was asked for."""
@@ -129,7 +167,7 @@ class StreamIO:
         if streams is None:
             streams = self._of_type[way.rows] = self.streams.alike(way.rows)
         taken = _KINDS[way.rows] if way.rows == self._asked or way.rows == FLOAT32 else FLOAT64
-        self._bound = _Bound(way, _Views(streams, count), taken, self._watched.runner(streams, count))
+        self._bound = _Bound(way, streams, _Views(streams, count), taken, self._watched.runner(streams, count))
         return self._bound
 
     def _put_slowly(self, inputs: Mapping[str, Any], count: int) -> _Bound:
@@ -223,11 +261,11 @@ class _Way(NamedTuple):
 class _Bound:
     """What steps of so many rows, of one type, go through: ``run`` takes the step, and ``copies`` make the arrays for the user to keep.
 
-    Inputs whose type is in ``taken`` can be copied as they are.
+    Inputs whose type is in ``taken`` can be copied as they are. Steps of many rows write arrays like those of ``lent`` in place.
     """
 
-    def __init__(self, way: _Way, views: _Views, taken: str, run: Callable[[], Any]) -> None:
-        self.way, self.count, self.run = way, views.count, run
+    def __init__(self, way: _Way, streams: StreamRows, views: _Views, taken: str, run: Callable[[], Any]) -> None:
+        self.way, self.streams, self.count, self.run = way, streams, views.count, run
         self.inputs = [
             (name, view, shape, kinds if view.dtype.char == _TOKENS else taken)
             for name, view, shape, kinds in views.inputs
@@ -236,6 +274,11 @@ class _Bound:
             (name, view.copy if view.dtype.char == way.gives else partial(as_type, view, way.gives))
             for name, view in views.outputs
         ]
+        self.lent = {
+            name: view
+            for name, view in views.outputs
+            if name in streams.written_in_place and view.size >= IN_PLACE_VALUES and view.dtype.char == way.gives
+        }
 
 
 class SequenceIO:
@@ -271,9 +314,7 @@ class SequenceIO:
             if type(value) is not ndarray or value.shape != shape or value.dtype.char not in kinds:
                 return None
             tokens = view.dtype.char == _TOKENS
-            # a type's character says nothing of its byte order, and `carray` neither
-            as_it_is = value.dtype.char == view.dtype.char and value.dtype.isnative and value.flags.carray
-            if tokens or not as_it_is:
+            if tokens or not is_alike(value, view):
                 view[...] = value
                 value = view
             if not tokens:

@@ -87,6 +87,23 @@ class StreamRows(ModelRows):
         if like is not None:
             self.stored, self.layers, self.lengths, self.rows = like.stored, like.layers, like.lengths, like.rows
 
+    read_in_place: frozenset[str] = frozenset()
+    """The inputs that `lend` takes."""
+
+    written_in_place: frozenset[str] = frozenset()
+    """The outputs that `lend` takes; a run writes every value of them."""
+
+    def lend(self, inputs: Mapping[str, npt.NDArray[Any]], outputs: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Let runs read and write these arrays in the place of rows of ``inputs`` and ``outputs``, until `take_back`.
+
+        They are contiguous, and of the types of the rows that they take the place of. Only those in `read_in_place` and `written_in_place`
+        may be lent.
+        """
+        raise NotImplementedError
+
+    def take_back(self) -> None:
+        """Let runs read and write ``inputs`` and ``outputs`` again."""
+
     @abstractmethod
     def alike(self, real: npt.DTypeLike) -> StreamRows:
         """Return buffers of the same streams, in the same states, whose inputs and outputs are of another type."""
