@@ -101,24 +101,28 @@ def target_of(isa: Isa | None) -> Target:
     return target_for(PLAIN if isa is None else isa.name)
 
 
-FIRST, LAST, STATUS = python_calls.FIRST, python_calls.LAST, python_calls.STATUS
-"""Words of a `CallList`'s control: what its calls work on, and whether one of them must be the last."""
+FIRST, LAST, STATUS, ASKED = python_calls.FIRST, python_calls.LAST, python_calls.STATUS, python_calls.ASKED
+"""Words of a `CallList`'s control: what its calls work on, and whether one of them must be the last; see `CallList`."""
 
 
 class CallList:
-    """Calls in order, which all know ``control`` [3] int64: `run` sets `FIRST` and `LAST`; a call that is to be the last sets `STATUS`."""
+    """Calls in order, which all know ``control`` [3] int64: `run` sets `FIRST` and `LAST`; a call that is to be the last sets `STATUS`.
+
+    Where ``control`` has a fourth word, `ASKED`, and a call sets it, `wake` is called behind all calls.
+    """
 
     def __init__(self, calls: Sequence[Call], control: Int64Array, code: Code = DEFAULT) -> None:
         self.calls, self._control, self._code = tuple(calls), control, code
         code.addresses([wanted for call in calls for wanted in call.wanted])
         self._addresses = np.array([call.link(code) for call in calls], np.int64).reshape(-1, 2)
-        self._run, words = python_calls.runner(control, self._addresses, 0, 0)
-        self._span = np.asarray(words)[python_calls.SPAN]
         self._wakers = [call.wake for call in calls if type(call).wake is not Call.wake]
+        self._after = self.wake if len(control) > ASKED and self._wakers else None
+        self._run, words = python_calls.runner(control, self._addresses, 0, 0, self._after)
+        self._span = np.asarray(words)[python_calls.SPAN]
 
     def runner(self, first: int, last: int) -> Callable[[], int]:
         """`run` with these arguments, again and again, at the least cost; only for as long as the list lives."""
-        return python_calls.runner(self._control, self._addresses, first, last)[0]
+        return python_calls.runner(self._control, self._addresses, first, last, self._after)[0]
 
     def wake(self) -> None:
         """See `Call.wake`."""

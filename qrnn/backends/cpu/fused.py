@@ -1,8 +1,8 @@
 """Whole sequences by fused steps: the loops around `qrnn.backends.cpu.blocks`, compiled once for each cell and instruction set.
 
 `run` goes through one sequence after the other, which a thread team may share: each worker has blocks of hidden units of its own, and all meet
-once in every step. `run_group` takes up to `VECTORS` sequences a step further at once. Both are templates: the functions that raise
-NotImplementedError here are put in place by `compiled`.
+once in every step. `run_group` takes up to `VECTORS` sequences a step further at once. Both are templates, as the steps of streams
+are: `compiled` puts the functions of `qrnn.backends.cpu.templates` in place.
 
 Every other step goes through the blocks in the opposite order: of weights that are a little larger than a cache, most then stay in it, where
 the same order would evict each block just before it is needed again.
@@ -16,16 +16,38 @@ from typing import Any
 import numpy as np
 
 from qrnn.arithmetic.fixedpoint import to_operand
-from qrnn.backends.cpu import blocks, gate_steps, group_steps, matrix
+from qrnn.backends.cpu import blocks, gate_steps, group_steps, matrix, step_parts
 from qrnn.backends.cpu.beside import Tiles
 from qrnn.backends.cpu.isa import Isa, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.matrix import AHEAD, GROUP_LEAST, LARGE_AHEAD, ROWS_AHEAD, VECTORS
 from qrnn.backends.cpu.memory import address
-from qrnn.backends.cpu.pages import CACHE_LINE
 from qrnn.backends.cpu.python_calls import FIRST, LAST
 from qrnn.backends.cpu.steps import KernelVariant
-from qrnn.backends.cpu.threads.atomics import fetch
+from qrnn.backends.cpu.templates import (
+    BESIDE,
+    BY_GATES,
+    GATES,
+    PIECE,
+    TRACED,
+    TWO_PHASES,
+    UNITS,
+    configure,
+    copy_units,
+    encode_vectors,
+    fetch_row,
+    fetch_row_ahead,
+    group_second_phase,
+    group_step,
+    input_product,
+    into_rows,
+    out_of_rows,
+    release,
+    second_phase,
+    shared_parts,
+    step_beside,
+    step_blocks,
+)
 from qrnn.backends.cpu.threads.team_loops import arrive, wait, wait_for_all
 
 
@@ -45,51 +67,6 @@ def encode(x: Any, first: int, shift: int, limit: int, out: Any, wide: bool, byt
             out[part + k] = np.uint8((value + offsets[1]) & 255)
 
 
-def step_blocks(values: Any, first: int, last: int, back: int) -> None:
-    """`blocks.emit_step` of the first phase."""
-    raise NotImplementedError
-
-
-def step_beside(values: Any, tiles: Any, first: int, last: int, back: int) -> None:
-    """The same with `beside.Tiles`."""
-    raise NotImplementedError
-
-
-def second_phase(values: Any, first: int, last: int, back: int) -> None:
-    """`blocks.emit_step` of the second phase of a GRU with linear_before_reset = 0."""
-    raise NotImplementedError
-
-
-def group_step(values: Any, strides: Any, inputs: Any, active: int, last: int) -> None:
-    """`gate_steps.emit_gate_step` or `group_steps.emit_group_step` of the first phase."""
-    raise NotImplementedError
-
-
-def group_second_phase(values: Any, strides: Any, inputs: Any, active: int, last: int) -> None:
-    """The same of the second."""
-    raise NotImplementedError
-
-
-def encode_vectors(values: Any, count: int) -> None:
-    """`blocks.emit_encode`."""
-    raise NotImplementedError
-
-
-def input_product(values: Any, vectors: int, first: int, last: int) -> None:
-    """`matrix.emit_product`."""
-    raise NotImplementedError
-
-
-def into_rows(values: Any, count: int) -> None:
-    """`blocks.emit_reorder` of units into the order of the half blocks' rows."""
-    raise NotImplementedError
-
-
-def out_of_rows(values: Any, count: int) -> None:
-    """The way back."""
-    raise NotImplementedError
-
-
 def product_pieces(product: Any, count: int, size: int, first_block: int, first: int, last: int) -> None:
     """Pieces first … last - 1 of a product (`matrix.PRODUCT_ARGS`) of ``count`` vectors: so many of them at a time, block by block."""
     weights, params, operands, row, out, out_row, out_block, groups, byte_parts, sums = product
@@ -106,51 +83,6 @@ def product_pieces(product: Any, count: int, size: int, first_block: int, first:
 def joined(before: Any, value: int, after: Any) -> Any:
     """One tuple: Numba wants a variable that holds several in turn to be given each by a call."""
     return (*before, value, *after)
-
-
-@jit
-def fetch_row(at: int, size: int, threads: int) -> None:
-    """Bring the bytes of an operand vector here that other workers of a team wrote."""
-    if threads > 1:
-        for line in range(0, size, CACHE_LINE):
-            fetch(at + line)
-
-
-def configure(config: int) -> None:
-    """`matrix.emit_configure`."""
-    raise NotImplementedError
-
-
-def release(config: int) -> None:
-    """`matrix.emit_release`."""
-    raise NotImplementedError
-
-
-def copy_units(values: Any) -> None:
-    """`blocks.emit_copy` to an address, from an address, of so many: compiled slices go element by element."""
-    raise NotImplementedError
-
-
-GATES = 1
-"""Gates that have rows."""
-
-PIECE = 1
-"""Vectors of a product that a thread computes while it waits for others."""
-
-UNITS = 1
-"""Hidden units of a block."""
-
-TWO_PHASES = False
-"""Whether a step has a second phase."""
-
-BY_GATES = False
-"""Whether a group's steps go gate by gate, from the operands of their inputs: see `qrnn.backends.cpu.gate_steps`."""
-
-BESIDE = 0
-"""Steps whose inputs' products are computed beside those of as many steps before them; 0 where none are."""
-
-TRACED = False
-"""Whether `run_group` writes what happens inside: see `steps.KernelVariant.traced`."""
 
 
 def run(
@@ -374,9 +306,15 @@ def step_streams(
                 c_now[k, c_places[u]] = c[n, u]
         encode_vectors(h_encoding, active)
         encode_vectors((address(x) + first * 2 * I, *x_encoding), active)
+        after = first + VECTORS
+        following = max(0, min(VECTORS, place[1] - after))
         lone = active if active < GROUP_LEAST else 0
-        if lone > 0 or not BY_GATES:
-            input_product(product, active, 0, last)
+        for block in range(last):
+            for k in range(after + following * block // last, after + following * (block + 1) // last):
+                fetch_row_ahead(address(h) + rows[k] * h.strides[0], h.strides[0])
+                fetch_row_ahead(address(c) + rows[k] * c.strides[0], c.strides[0])
+            if lone > 0 or not BY_GATES:
+                input_product(product, active, block, block + 1)
         for k in range(lone):
             own = (at_following + k * row, at_reset + k * row, at_z + k * z_row, at_xs + k * xs_row)
             states = (xs_block, at_h + k * h_row, at_c + k * c_row, groups, byte_parts)
@@ -398,16 +336,6 @@ def step_streams(
                 c[n, u] = c_now[k, c_places[u]]
     if together:
         release(0)
-
-
-def shared_parts(isa: Isa) -> dict[str, Any]:
-    """What every template for an instruction set needs: the operands' encoding, copies, AMX's tiles."""
-    return {
-        "encode_vectors": emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2),
-        "copy_units": emitted(blocks.emit_copy, 1),
-        "configure": emitted(lambda b, config: matrix.emit_configure(b, isa, config), 1),
-        "release": emitted(lambda b, _: matrix.emit_release(b, isa), 1),
-    }
 
 
 def _step_beside(
@@ -434,13 +362,15 @@ def _group_step(
 
 @cache
 def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVariant, hh: KernelVariant) -> Any:
-    """`run`, `run_group` or `step_streams` for one cell and instruction set: the same code, with the emitted functions put in place.
+    """`run`, `run_group`, `step_streams` or `step_parts.step_part` for one cell and instruction set.
+
+    It is the same code, with the emitted functions put in place.
 
     KernelVariant ``ih`` is that of the inputs' products, ``hh`` of the steps.
     """
     isa = hh.instructions(isa_named(isa_name))
     first, second = phases[0], phases[-1]
-    space = globals() | shared_parts(isa)
+    space = vars(step_parts) | globals() | shared_parts(isa)
     step = blocks.emit_step
     space["step_blocks"] = emitted(lambda b, *a: step(b, isa, first, hh, *a), 4)
     if isa.beside and ih.bits == hh.bits == 8 and isa.halves == 2:
@@ -458,4 +388,4 @@ def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVa
     piece = VECTORS if isa.amx else matrix.TILE
     space |= {"UNITS": isa.units, "GATES": gates, "TWO_PHASES": len(phases) == 2, "PIECE": piece, "TRACED": hh.traced}
     space["product_pieces"] = jit(renamed(product_pieces, f"product_{first}_{isa_name}_{ih.name}", space))
-    return jit(renamed(globals()[template], f"{template}_{first}_{isa_name}_{hh.name}_{ih.name}", space))
+    return jit(renamed(space[template], f"{template}_{first}_{isa_name}_{hh.name}_{ih.name}", space))

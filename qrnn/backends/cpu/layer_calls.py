@@ -101,11 +101,16 @@ class LayerCalls(ABC):
 
 
 class StreamCalls(LayerCalls):
-    """Calls for one step of ``streams``, by one thread: rows control[FIRST] … control[LAST] - 1."""
+    """Calls for one step of ``streams``: rows control[FIRST] … control[LAST] - 1.
 
-    def __init__(self, model: QuantModel, tasks: Tasks, streams: StreamRows, tensors: dict[str, Any]) -> None:
+    They are made by one thread; with ``teams``, helper threads may take part in steps of few streams.
+    """
+
+    def __init__(
+        self, model: QuantModel, tasks: Tasks, streams: StreamRows, tensors: dict[str, Any], teams: bool = False
+    ) -> None:
         super().__init__(model, tasks, streams, tensors)
-        self.streams, self.control = streams, np.zeros(3, np.int64)
+        self.streams, self.teams, self.control = streams, teams, np.zeros(4, np.int64)
         self.read_out = {tensor for output in model.outputs for tensor, _, _ in output.parts}
         self.read_out |= {tensor for layer in model.layers for tensor in layer.inputs}
         """The tensors that graph outputs or layers read."""
@@ -127,6 +132,12 @@ class StreamCalls(LayerCalls):
     def place_of(self, tensor: str) -> Int64Array:
         """Return the control of calls over the rows of a tensor: that of its flow."""
         return self.flow_of(tensor).control
+
+    def written_at_once(self, name: str) -> bool:
+        """Return whether `output_calls` is one call, that writes all values of the output."""
+        output = next(o for o in self.model.outputs if o.name == name)
+        steps, own_flow = self.streams.output_steps[name], self.flow_of(output.parts[0][0]) is self._flow
+        return own_flow and steps == 1 and self.model.whole_tensor(output) is not None
 
     def output_calls(self, name: str) -> list[Call]:
         """Put a graph output together from its parts; it is zero, and its length as well, for streams without a new step of it."""

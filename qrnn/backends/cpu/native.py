@@ -24,7 +24,7 @@ from qrnn.backends.cpu.isa import Target
 from qrnn.backends.cpu.threads.pool import core_count
 from qrnn.backends.cpu.wanted import SOURCE_DIGEST, Unit, Wanted, short_hash, symbol_of, versions
 
-C_LIBRARY = frozenset({"memcpy", "memmove", "memset", "sched_yield", "read", "floor", "floorf"})
+C_LIBRARY = frozenset({"memcpy", "memmove", "memset", "sched_yield", "read", "clock_gettime", "floor", "floorf"})
 """The functions that object files may need. The linker ends the process where one cannot be found."""
 
 

@@ -23,7 +23,7 @@ from qrnn.backends.cpu.native import DEFAULT, Code
 from qrnn.backends.cpu.pages import CACHE_LINE, aligned
 from qrnn.backends.cpu.table import Lookup
 from qrnn.backends.cpu.tasks import Reused
-from qrnn.backends.cpu.threads.team import Spins, TeamCall, barrier_flags
+from qrnn.backends.cpu.threads.team import Spins, StepParts, TeamCall, barrier_flags
 from qrnn.backends.cpu.tuning import Tuning
 from qrnn.backends.cpu.wanted import Kernel
 from qrnn.model.cell_formats import pack_formats
@@ -432,11 +432,26 @@ class FusedRun:
         own = group_scratch(self.isa, self.layer, self.bits)
         return self._call("step_streams", *self._parts, own, place, rows, x, h, c, y)
 
+    def shared_step(self, workers: int, *data: Any) -> StepParts:
+        """Return the step of a team of so many workers; ``data`` are the arguments of `call`."""
+        own = group_scratch(self.isa, self.layer, self.bits)
+        sums = aligned((workers, own.sums.size), np.int32)
+
+        def part(number: int, me: int, threads: int) -> Call:
+            return self._call("step_part", *self._parts, own, sums, number, (me, threads), *data)
+
+        phases = range(FIRST_PHASE, FIRST_PHASE + len(self._key[1]))
+        parts = [[part(number, me, workers) for me in range(workers)] for number in phases]
+        return StepParts(part(ENCODE, 0, 1), parts, self.call(*data), GROUP_LEAST - 1)
+
 
 def _with_traces(data: Sequence[Any]) -> Sequence[Any]:
     """Return the arrays of a run with the traces that it writes, which are empty where nobody gave them."""
     return data if len(data) == 7 else (*data, np.zeros((0, 0, 0), np.int16), np.zeros((0, 0, 0), np.int32))
 
+
+ENCODE, FIRST_PHASE = 0, 1
+"""Parts of a step; see `qrnn.backends.cpu.step_parts`, which imports the compiler."""
 
 DATA_FROM = 3
 """Arguments of `fused.run` before the parts of `FusedRun`: control, place and reverse."""

@@ -17,8 +17,9 @@ from qrnn.backends.cpu.parts import for_range, function_of
 from qrnn.errors import BackendError
 from qrnn.model.parts import Int64Array
 
-FIRST, LAST, STATUS = 0, 1, 2
-"""Words of a control: what calls work on, and whether the one that sets it must be the last."""
+FIRST, LAST, STATUS, ASKED = 0, 1, 2, 3
+"""Words of a control: what calls work on, and whether the one that sets it must be the last; of one with four words, whether a call asks for
+what a `runner` calls ``after`` the calls."""
 
 SPAN = slice(3, 5)
 """The words of a `runner` that hold `FIRST` and `LAST`."""
@@ -49,7 +50,7 @@ def _emit_run(module: Any) -> None:
     save = function_of(module, "PyEval_SaveThread", _POINTER, [])
     restore = function_of(module, "PyEval_RestoreThread", ir.VoidType(), [_POINTER])
     thread = b.call(save, [])
-    control, pairs, count, first, last = (b.load(_word(b, words, k)) for k in range(5))
+    control, pairs, count, first, last, after = (b.load(_word(b, words, k)) for k in range(6))
     status = _word(b, control, STATUS)
     for place, value in ((FIRST, first), (LAST, last), (STATUS, ir.Constant(_WORD, 0))):
         b.store(value, _word(b, control, place))
@@ -65,6 +66,15 @@ def _emit_run(module: Any) -> None:
     b.position_at_end(done)
     found = b.load(status)
     b.call(restore, [thread])
+    with b.if_then(b.icmp_signed("!=", after, ir.Constant(_WORD, 0))):
+        asked = _word(b, control, ASKED)
+        with b.if_then(b.icmp_signed("!=", b.load(asked), ir.Constant(_WORD, 0))):
+            b.store(ir.Constant(_WORD, 0), asked)
+            call = function_of(module, "PyObject_CallNoArgs", _POINTER, [_POINTER])
+            result = b.call(call, [b.inttoptr(after, _POINTER)])
+            with b.if_then(b.icmp_unsigned("==", result, ir.Constant(_POINTER, None))):
+                b.ret(result)  # an exception
+            b.call(function_of(module, "Py_DecRef", ir.VoidType(), [_POINTER]), [result])
     b.ret(b.call(function_of(module, "PyLong_FromLongLong", _POINTER, [_WORD]), [found]))
 
 
@@ -90,7 +100,7 @@ class _Method(ctypes.Structure):
     )
 
 
-_NEEDED = ("PyEval_SaveThread", "PyEval_RestoreThread", "PyLong_FromLongLong")
+_NEEDED = ("PyEval_SaveThread", "PyEval_RestoreThread", "PyLong_FromLongLong", "PyObject_CallNoArgs", "Py_DecRef")
 
 _new_function = ctypes.pythonapi.PyCFunction_NewEx
 _new_function.argtypes = (ctypes.POINTER(_Method), ctypes.py_object, ctypes.c_void_p)
@@ -171,12 +181,22 @@ class Words(np.ndarray[Any, np.dtype[np.int64]]):
     alive: tuple[Any, ...]
 
 
-def runner(control: Int64Array, addresses: Int64Array, first: int, last: int) -> tuple[Callable[[], int], Words]:
+def runner(
+    control: Int64Array, addresses: Int64Array, first: int, last: int, after: Callable[[], Any] | None = None
+) -> tuple[Callable[[], int], Words]:
     """A function that makes calls and returns the status at the end; and its words, of which `SPAN` may be changed.
 
-    ``control`` [3] and ``addresses`` [calls, 2], of the compiled functions and of their arguments, are int64.
+    ``control`` [3] and ``addresses`` [calls, 2], of the compiled functions and of their arguments, are int64. With ``after``, control is [4],
+    and that is called behind the calls where one of them has set `ASKED`.
     """
-    values = [address_of(control), address_of(addresses), len(addresses), first, last]
+    values = [
+        address_of(control),
+        address_of(addresses),
+        len(addresses),
+        first,
+        last,
+        0 if after is None else id(after),
+    ]
     words = np.array(values, np.int64).view(Words)
-    words.alive = control, addresses
+    words.alive = control, addresses, after
     return _new_function(_made().run, words, None), words

@@ -45,9 +45,10 @@ class CpuSequences(SequenceRows):
         tuning = engine.tasks.tuning
         if len(spans) > 1 and most_workers(tuning) > 1:
             helpers = min(len(spans), most_workers(tuning)) - 1
-            shared = ListsCall([share.calls for share in self.shares], helpers, tuning)
+            control = np.zeros(3, np.int64)
+            shared = ListsCall(control, [share.calls for share in self.shares], helpers, tuning)
             shared.share([share.span for share in self.shares], macs)
-            self._together = CallList((shared,), np.zeros(3, np.int64), engine.code)
+            self._together = CallList((shared,), control, engine.code)
             self._run = self._together.runner(0, 0)
         self.whole = frozenset(
             o.name

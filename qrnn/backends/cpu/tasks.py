@@ -113,8 +113,9 @@ class _Parts:
         made = [reused_call(how.make, arrays, tasks.code) for _ in range(parts)]
         self._calls = [call for call, _ in made]
         helpers = min(parts, tasks.workers, most_workers(tasks.tuning)) - 1
-        self._shared = ListsCall([calls for _, calls in made], helpers, tasks.tuning)
-        self._list = CallList((self._shared,), np.zeros(3, np.int64), tasks.code)
+        control = np.zeros(3, np.int64)
+        self._shared = ListsCall(control, [calls for _, calls in made], helpers, tasks.tuning)
+        self._list = CallList((self._shared,), control, tasks.code)
 
     def run(self, arrays: Sequence[Any], number: int, macs: int) -> None:
         """Make the calls; see `Tasks.in_parts`."""

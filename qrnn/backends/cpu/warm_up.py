@@ -40,14 +40,14 @@ def wanted_by(
         for size in (1, GROUP_LEAST) if batch is None or batch >= GROUP_LEAST else (1,):
             for real in REAL:
                 CpuSequences(own, size, 1, np.dtype(real), np.dtype(real), 1)
-        if most_workers(engine.tasks.tuning) > 1:
-            collector.addresses(ListsCall((), 1, engine.tasks.tuning).wanted)
         collector.addresses([wanted for call in _padded(own) for wanted in call.wanted])
     if stepped and forward and not engine.model.rows:
         for real in REAL:
             CpuStreams(own, 1, real)
         if any(i.kind == "tokens" and i.has_time for i in engine.model.inputs):  # which may be fed what is drawn
             collector.addresses(choice_call(choice_loop(ChoiceNumbers(1), False), engine.tasks).wanted)
+    if most_workers(engine.tasks.tuning) > 1:
+        collector.addresses(ListsCall(np.zeros(3, np.int64), (), 1, engine.tasks.tuning).wanted)
     extra = [call for run in engine.layer_runs.values() for call in run.ahead(runs, stepped and forward)]
     collector.addresses([wanted for call in extra for wanted in call.wanted])
     return list(collector.wanted)

@@ -10,7 +10,7 @@ import numpy as np
 
 from qrnn.backends.cpu.banded_run import BandedRun
 from qrnn.backends.cpu.calls import Call
-from qrnn.backends.cpu.layer_calls import Flow, SequenceCalls
+from qrnn.backends.cpu.layer_calls import Flow, SequenceCalls, StreamCalls
 from qrnn.backends.cpu.side_by_side import copies_of, most_copies
 from qrnn.backends.cpu.tasks import Tasks
 from qrnn.model.kinds.per_band import QuantPerBand
@@ -31,8 +31,10 @@ class PerBandRun(BandedRun):
             self._together = replace(layer, bands=layer.bands // copies, directions=copies_of(layer, copies, 1))
         super().__init__(layer, self._together, model, tasks)
 
-    def step_calls(self, flow: Flow, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array) -> list[Call]:
-        """Return the calls of one step of the streams of a flow; see `RecurrentRun.step_calls`."""
+    def step_calls(
+        self, flow: Flow, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array, walk: StreamCalls | None = None
+    ) -> list[Call]:
+        """Return the calls of one step of the streams of a flow; see `RecurrentRun.step_calls`. No team shares them: each has many rows."""
         layer, B = self._together, self._together.bands
         rows = np.zeros(B * len(flow.rows), np.int64)
         each = Flow(np.zeros(3, np.int64), rows, rows)

@@ -23,7 +23,7 @@ from qrnn.backends.cpu.layer_run import LayerRun
 from qrnn.backends.cpu.matrix import GROUP_LEAST, VECTORS
 from qrnn.backends.cpu.packed import can_fuse
 from qrnn.backends.cpu.tasks import Tasks
-from qrnn.backends.cpu.threads.team import Spins, TeamCall, most_workers
+from qrnn.backends.cpu.threads.team import Spins, StepCall, TeamCall, most_workers
 from qrnn.model.batch import shortest
 from qrnn.model.cell_codes import CODES, codes_of
 from qrnn.model.kinds.recurrent import QuantRecurrent
@@ -94,7 +94,7 @@ class RecurrentRun(LayerRun):
         states = walk.streams.layers[layer.name]
         h, c = states[0][:, 0], states[1][:, 0]
         x, y = walk.tensors[layer.input], walk.tensors[layer.output]
-        calls = [*self._begin_calls(walk, flow.control, flow.rows, states), *self.step_calls(flow, x, h, c, y)]
+        calls = [*self._begin_calls(walk, flow.control, flow.rows, states), *self.step_calls(flow, x, h, c, y, walk)]
         if layer.c_n in walk.read_out:
             calls.append(self.tasks.call("copying", "gather", flow.control, flow.rows, c, walk.tensors[layer.c_n]))
         return calls
@@ -113,12 +113,27 @@ class RecurrentRun(LayerRun):
                 calls.append(self.tasks.call("begin", "begin", place, rows, begun, read, *places, *shifts, whole))
         return [*calls, self.tasks.call("begin", "mark", place, rows, begun)]
 
-    def step_calls(self, flow: Flow, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array) -> list[Call]:
-        """Return the calls of one step of the one direction for the streams of a flow: x [M, I] gives y [M, P], and h and c change."""
+    def step_calls(
+        self, flow: Flow, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array, walk: StreamCalls | None = None
+    ) -> list[Call]:
+        """Return the calls of one step of the one direction for the streams of a flow: x [M, I] gives y [M, P], and h and c change.
+
+        Helper threads take part in it where the ``walk`` allows it.
+        """
         own = self._defined.get(0)
         if own is not None:
             return [own.stream_call(flow, flow, (x,), y, (h, c))]
-        return [self._step_call(flow.control, flow.rows, x, h, c, y)]
+        workers, variants = self._step_team(), self.fused.get(0)
+        if walk is None or not walk.teams or workers == 1 or variants is None:
+            return [self._step_call(flow.control, flow.rows, x, h, c, y)]
+        step = variants.choose(len(flow.rows), 1, 1).shared_step(workers, flow.control, flow.rows, x, h, c, y)
+        return [StepCall(flow.control, walk.control, step, self.tasks.tuning)]
+
+    def _step_team(self) -> int:
+        """Return how many threads share a step of few streams."""
+        macs, tuning = self.step_macs, self.tasks.tuning
+        most = min(self.tasks.workers, most_workers(tuning))
+        return min(most, max(1, macs // tuning.shared_step_macs), largest_team(macs, tuning.flag_read_macs, most))
 
     def _step_call(
         self, place: Int64Array, rows: Int64Array, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array
@@ -329,7 +344,10 @@ class RecurrentRun(LayerRun):
                     if teams and d.projection is None:
                         yield fused.shared_call(place, data, 2, 0)
                 if stepped:
-                    yield fused.call(place, place, data[0][:, 0], data[2], data[3], data[4][:, 0])
+                    step = (place, place, data[0][:, 0], data[2], data[3], data[4][:, 0])
+                    yield fused.call(*step)
+                    if teams and _macs(d) >= 2 * self.tasks.tuning.shared_step_macs:
+                        yield StepCall(place, place, fused.shared_step(2, *step), self.tasks.tuning)
 
     def _one_step(self) -> SequenceData:
         """x, lengths, h, c, y of one sequence of one step."""

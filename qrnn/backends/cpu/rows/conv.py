@@ -14,7 +14,6 @@ from qrnn.arithmetic.fixedpoint import to_operand
 from qrnn.backends.cpu import matrix, operands
 from qrnn.backends.cpu.block_sizes import AMX_LEAST
 from qrnn.backends.cpu.conv_products import Placed, by_channels, emit_placed
-from qrnn.backends.cpu.fused import configure, encode_vectors, input_product, release, shared_parts
 from qrnn.backends.cpu.isa import Isa, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.matrix import AHEAD
@@ -22,6 +21,7 @@ from qrnn.backends.cpu.memory import address
 from qrnn.backends.cpu.python_calls import FIRST, LAST
 from qrnn.backends.cpu.rows.windows import slot_of, wait_after, windows_in
 from qrnn.backends.cpu.steps import KernelVariant
+from qrnn.backends.cpu.templates import configure, encode_vectors, input_product, release, shared_parts
 
 
 def narrow(values: Any, count: int) -> None:

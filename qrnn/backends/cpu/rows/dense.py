@@ -7,7 +7,6 @@ from typing import Any
 
 from qrnn.arithmetic.fixedpoint import saturate16_shifted, to_operand
 from qrnn.backends.cpu import matrix
-from qrnn.backends.cpu.fused import configure, copy_units, encode_vectors, input_product, release, shared_parts
 from qrnn.backends.cpu.isa import Isa, isa_named
 from qrnn.backends.cpu.jit import emitted, jit, renamed
 from qrnn.backends.cpu.kernels import requantized_rows
@@ -15,6 +14,7 @@ from qrnn.backends.cpu.matrix import AHEAD
 from qrnn.backends.cpu.memory import address
 from qrnn.backends.cpu.python_calls import FIRST, LAST
 from qrnn.backends.cpu.steps import KernelVariant
+from qrnn.backends.cpu.templates import configure, copy_units, encode_vectors, input_product, release, shared_parts
 
 
 @jit

@@ -2,7 +2,8 @@
 
 A thread team is the thread that runs a sequence, its worker 0, and helper threads, its further workers. Each worker computes some of the hidden
 units, and all of them meet at a barrier once in every time step. Several sequences of one length are lists of calls that have nothing in
-common: the thread that runs them begins with the first, and helper threads take the others.
+common: the thread that runs them begins with the first, and helper threads take the others. A single step is offered to helper threads that
+are awake.
 
 - `pool` counts the cores and has the thread pool.
 - `team` has the helper threads, and the calls that are made with them. It imports no compiler.

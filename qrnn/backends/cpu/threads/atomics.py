@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from typing import Any
 
 from llvmlite import ir
@@ -87,6 +88,25 @@ def read_byte(_context: Any, pipe: Any, into: Any) -> Any:
 
 
 @intrinsic
+def nanoseconds(_context: Any) -> Any:
+    """Time by a clock that only goes on, clock_gettime(CLOCK_MONOTONIC); 0 on systems without thread teams."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        word, number = ir.IntType(64), ir.IntType(32)
+        if not SUPPORTED:
+            return ir.Constant(word, 0)
+        pair = ir.ArrayType(word, 2)
+        with builder.goto_entry_block():
+            place = builder.alloca(pair)
+        function = function_of(builder.module, "clock_gettime", number, [number, pair.as_pointer()])
+        builder.call(function, [ir.Constant(number, time.CLOCK_MONOTONIC), place])
+        seconds, rest = (builder.extract_value(builder.load(place), k) for k in range(2))
+        return builder.add(builder.mul(seconds, ir.Constant(word, 1_000_000_000)), rest)
+
+    return types.int64(), codegen
+
+
+@intrinsic
 def exchange_if(_context: Any, array: Any, index: Any, expected: Any, value: Any) -> Any:
     """array[index] = value if it is ``expected``, at once; whether it was."""
 
@@ -121,15 +141,26 @@ def pause(_context: Any) -> Any:
     return types.void(), codegen
 
 
-@intrinsic
-def fetch(_context: Any, address: Any) -> Any:
-    """Begin to bring the cache line at an address here."""
+def _fetch(locality: int) -> Any:
+    """An intrinsic that begins to bring the cache line at an address here; ``locality``: that of LLVM's prefetch."""
 
-    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        kinds = [pointer, word, word, word]
-        function = function_of(builder.module, "llvm.prefetch.p0i8", ir.VoidType(), kinds)
-        builder.call(function, [builder.inttoptr(args[0], pointer), *(ir.Constant(word, k) for k in (0, 3, 1))])
-        return context.get_dummy_value()
+    def fetching(_context: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+            kinds = [pointer, word, word, word]
+            function = function_of(builder.module, "llvm.prefetch.p0i8", ir.VoidType(), kinds)
+            builder.call(
+                function, [builder.inttoptr(args[0], pointer), *(ir.Constant(word, k) for k in (0, locality, 1))]
+            )
+            return context.get_dummy_value()
 
-    return types.void(address), codegen
+        return types.void(address), codegen
+
+    return intrinsic(fetching)
+
+
+fetch = _fetch(3)
+"""Begin to bring the cache line at an address here, which is needed at once."""
+
+fetch_ahead = _fetch(2)
+"""The same for a line that is needed later, into the second-level cache."""

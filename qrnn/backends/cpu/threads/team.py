@@ -43,6 +43,9 @@ teams have made, and how many lists of calls helper threads have made."""
 
 FREE, TAKEN = 0, 1
 
+LISTS, HELPERS = 1, 2
+"""The words behind the number of lists that are taken, of lists of calls: how many there are, and how many helper threads are offered them."""
+
 STATE, ENTRY, ARGUMENTS, BEGIN, IDLE_SPINS, EXPECTED_SPINS, YIELD_SPINS = range(7)
 """The words of a helper's mailbox: its state, the addresses of the function that it calls and of the arguments, the state in
 which it wakes up, and `Spins` without the last."""
@@ -51,6 +54,13 @@ ASLEEP, READY, EXPECTED, HELD, GIVEN, OFFERED = 0, 1, 2, 3, 4, 5
 """The states of a helper. It spins from `READY` on: longer where it is `EXPECTED` by a thread that will wait for it, and without an end where
 it is `HELD` for a team that is not yet complete. `GIVEN` a call, it makes the call. `OFFERED` one, it may also be asleep: it takes the call
 when it looks into its mailbox, unless the offer has been taken back."""
+
+
+LATE_YIELDS = 400
+"""So often at most a thread offers its core to others while it waits for a helper thread that is in time with its part of a step.
+
+That takes less than a millisecond: longer than a part whose weights come from memory, and shorter than others keep a core.
+"""
 
 
 class Spins(NamedTuple):
@@ -130,9 +140,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_helpers)
 
 
-_WATCH, _EXPECT, _SHARE, _MAKE_LISTS, _HELP = (
+_WATCH, _EXPECT, _SHARE, _SHARE_STEP, _MAKE_LISTS, _HELP = (
     Kernel("qrnn.backends.cpu.threads.team_loops", name)
-    for name in ("watch", "expect", "share", "make_lists", "help_with_lists")
+    for name in ("watch", "expect", "share", "share_step", "make_lists", "help_with_lists")
 )
 
 
@@ -176,11 +186,11 @@ class Summons:
         self._places = places
         self._lists: list[CallList] = []
         self._expect: list[Callable[[], int]] = []
-        self.again_us = spins.again_us
+        self.again_us, self.needed = spins.again_us, count
         self._last = -inf
 
     def wake(self) -> None:
-        """Wake the helper threads that sleep, and tell the others to spin for longer; see `Spins.again_us`."""
+        """Wake the first ``needed`` helper threads where they sleep, else tell them to spin for longer; see `Spins.again_us`."""
         if self.again_us:
             now = perf_counter()
             soon, self._last = now - self._last < 1e-6 * self.again_us, now
@@ -189,7 +199,7 @@ class Summons:
         if not self._lists:
             self._lists = [CallList((call,), place) for call, place in zip(self.calls, self._places, strict=True)]
             self._expect = [calls.runner(0, 0) for calls in self._lists]
-        for me, expect in enumerate(self._expect, 1):
+        for me, expect in enumerate(self._expect[: self.needed], 1):
             if expect():
                 _helper(me).wake()
 
@@ -233,29 +243,82 @@ class TeamCall(Call):
         self._summons.wake()
 
 
+class StepParts(NamedTuple):
+    """A step of few streams as a team makes it, or one thread.
+
+    That is the call ``before``, by the calling thread, then the ``parts`` one by one, each with a call for every worker; or ``alone``.
+    """
+
+    before: Call
+    parts: Sequence[Sequence[Call]]
+    alone: Call
+    most: int
+    """The largest number of streams for which the parts are made."""
+
+
+class StepCall(Call):
+    """A step that helper threads take part in if they are awake. Nobody waits for one that sleeps, or that does not come in time.
+
+    ``place`` says for which streams. The helper threads are woken by `wake`, which the list of calls makes where control[ASKED] was set: steps
+    have followed each other closely for a while.
+    """
+
+    def __init__(self, place: Int64Array, control: Int64Array, step: StepParts, tuning: Tuning) -> None:
+        self._calls = (step.before, *(call for part in step.parts for call in part), step.alone)
+        workers = len(step.parts[0])
+        spins = Spins.of(tuning, 0)._replace(wake=0, again_us=0)
+        self._summons = Summons(workers - 1, spins)
+        self._addresses = np.zeros((len(self._calls), 2), np.int64)
+        parts = self._addresses[1:-1].reshape(len(step.parts), workers, 2)
+        often = np.array([0, 1000 * tuning.close_step_us, tuning.close_steps, 0, 0, tuning.rest_steps], np.int64)
+        super().__init__(
+            _SHARE_STEP, place, control, _MAILBOXES, self._addresses[:1], parts, self._addresses[-1:],
+            np.zeros(workers, np.int64), often, step.most, spins.between_yields,
+        )  # fmt: skip
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The kernels of this call, of its parts, and of the helper threads."""
+        others = (*self._calls, *self._summons.calls, _watching(1, 0))
+        return (*super().wanted, *(wanted for call in others for wanted in call.wanted))
+
+    def link(self, code: Code) -> tuple[int, int]:
+        """Link the parts, then this call; see `Call.link`."""
+        self._addresses[:] = [call.link(code) for call in self._calls]
+        return super().link(code)
+
+    def wake(self) -> None:
+        """Wake the helper threads."""
+        self._summons.wake()
+
+
 class ListsCall(Call):
     """Lists of calls that have nothing in common, made by the calling thread and by ``helpers`` helper threads, which have to be woken before.
 
     The calling thread begins at once, and makes those that no helper thread has taken when it comes to them: it waits for none that sleeps.
+    ``control[STATUS]`` is set where it is set in one of the lists.
 
     Parameters
     ----------
-    lists: what each of them works on is said by `share`.
+    lists: which of them are made, and what each works on, is said by `share`.
     """
 
-    def __init__(self, lists: Sequence[CallList], helpers: int, tuning: Tuning) -> None:
+    def __init__(self, control: Int64Array, lists: Sequence[CallList], helpers: int, tuning: Tuning) -> None:
         self._tuning, self._lists = tuning, tuple(lists)
         spins = Spins.of(tuning, 0)._replace(wake=0)  # the calling thread does not wait
         self._summons = Summons(helpers, spins)
-        taken = np.zeros(2 * STRIDE, np.int64)[STRIDE:]
+        self._helpers, self._taken = helpers, np.zeros(2 * STRIDE, np.int64)[STRIDE:]
         self._words = np.array([(*made.words, 0, 0) for made in lists], np.int64).reshape(-1, 5)
-        self._help = Call(_HELP, self._words, taken)
+        self._help = Call(_HELP, self._words, self._taken)
         self._helping = np.zeros((1, 2), np.int64)
-        super().__init__(_MAKE_LISTS, _MAILBOXES, self._helping, self._words, taken, helpers, spins.between_yields)
+        given = self._helping, self._words, self._taken, spins.between_yields
+        super().__init__(_MAKE_LISTS, control, _MAILBOXES, *given)
 
     def share(self, spans: Sequence[tuple[int, int]], macs: int) -> None:
-        """Let the lists work on these, `FIRST` and `LAST` of each, in all so many multiply-adds."""
-        self._words[:, 3:] = spans
+        """Let as many lists work on these, `FIRST` and `LAST` of each, in all so many multiply-adds; the other lists are not made."""
+        self._words[: len(spans), 3:] = spans
+        self._taken[LISTS] = len(spans)
+        self._taken[HELPERS] = self._summons.needed = max(0, min(self._helpers, len(spans) - 1))
         self._summons.again_us = Spins.of(self._tuning, macs).again_us
 
     @property

@@ -9,10 +9,11 @@ from typing import Any
 
 from qrnn.backends.cpu.jit import jit
 from qrnn.backends.cpu.memory import call_at
-from qrnn.backends.cpu.python_calls import FIRST, LAST, STATUS
+from qrnn.backends.cpu.python_calls import ASKED, FIRST, LAST, STATUS
 from qrnn.backends.cpu.threads.atomics import (
     exchange_if,
     load_acquire,
+    nanoseconds,
     pause,
     put_word,
     read_byte,
@@ -31,7 +32,10 @@ from qrnn.backends.cpu.threads.team import (
     FREE,
     GIVEN,
     HELD,
+    HELPERS,
     IDLE_SPINS,
+    LATE_YIELDS,
+    LISTS,
     LISTS_BY_HELPERS,
     LOCK,
     OFFERED,
@@ -141,6 +145,90 @@ def share(mailboxes: Any, workers: Any, alone: Any, flags: Any, wake_spins: int,
 
 
 @jit
+def _awake(mailboxes: Any, k: int) -> int:
+    """Return the state of helper thread ``k`` where it is awake and without work, else `ASLEEP`."""
+    state = load_acquire(mailboxes, k * STRIDE + STATE)
+    return state if READY <= state <= EXPECTED else ASLEEP
+
+
+@jit
+def _make_part(mailboxes: Any, workers: Any, offered: Any, yield_spins: int) -> int:
+    """Make the calls of ``workers`` [workers, 2] at once: those of helper threads that do not take theirs before this one is done, by it.
+
+    Return 2 where a helper thread was waited for as long as one that others keep from a core, 1 where one did not take its call, else 0.
+    """
+    late = 0
+    for k in range(1, workers.shape[0]):
+        own, state = k * STRIDE, _awake(mailboxes, k)
+        mailboxes[own + ENTRY] = workers[k, 0]
+        mailboxes[own + ARGUMENTS] = workers[k, 1]
+        offered[k] = 1 if state != ASLEEP and exchange_if(mailboxes, own + STATE, state, OFFERED) else 0
+    call_at(workers[0, 0], workers[0, 1])
+    for k in range(1, workers.shape[0]):
+        own = k * STRIDE
+        if offered[k] == 0 or exchange_if(mailboxes, own + STATE, OFFERED, READY):
+            call_at(workers[k, 0], workers[k, 1])
+            late = max(late, 1)
+            continue
+        since_yield, yields = 0, 0
+        while load_acquire(mailboxes, own + STATE) == GIVEN:
+            since_yield += 1
+            if since_yield >= yield_spins:
+                yield_processor()
+                since_yield = 0
+                yields += 1
+        if yields > LATE_YIELDS:
+            late = 2
+    return late
+
+
+@jit
+def _together(mailboxes: Any, before: Any, parts: Any, offered: Any, often: Any, yield_spins: int) -> bool:
+    """Make the call ``before`` [1, 2], then the ``parts`` of a step [parts, workers, 2]; nothing where a helper thread sleeps. Say whether.
+
+    Where a helper thread was waited for, often[4] becomes often[5], and a 16th where one did not come, which costs less.
+    """
+    for k in range(1, parts.shape[1]):
+        if _awake(mailboxes, k) == ASLEEP:
+            return False
+    call_at(before[0, 0], before[0, 1])
+    for part in range(parts.shape[0]):
+        late = _make_part(mailboxes, parts[part], offered, yield_spins)
+        if late > 0:
+            often[4] = max(often[4], often[5] if late > 1 else often[5] // 16)
+    mailboxes[TEAM_WORKERS] += parts.shape[1]
+    return True
+
+
+@jit
+def share_step(
+    place: Any, control: Any, mailboxes: Any, before: Any, parts: Any, alone: Any, offered: Any, often: Any, most: int, yield_spins: int,
+) -> None:  # fmt: skip
+    """A step of place[FIRST] … place[LAST] - 1: at most ``most`` together with helper threads, if these are awake; else the call ``alone``.
+
+    control[ASKED] is set where they sleep, and each of the last ``often[2]`` steps began within ``often[1]`` ns of the end of the one before,
+    which was at ``often[0]``; often[3] counts them. Where a helper thread was late, up to ``often[5]`` of the next steps are made alone, which
+    often[4] counts: others use the cores.
+    """
+    few, asleep = 0 < place[LAST] - place[FIRST] <= most, False
+    if often[4] > 0:
+        often[4] -= 1
+    elif few and exchange_if(mailboxes, LOCK, FREE, TAKEN):
+        asleep = not _together(mailboxes, before, parts, offered, often, yield_spins)
+        store_release(mailboxes, LOCK, FREE)
+        if not asleep:
+            return
+    begin = nanoseconds() if asleep else 0
+    call_at(alone[0, 0], alone[0, 1])
+    if asleep:
+        often[3] = often[3] + 1 if begin - often[0] < often[1] else 0
+        often[0] = nanoseconds()
+        if often[3] >= often[2]:
+            often[3] = 0
+            control[ASKED] = 1
+
+
+@jit
 def arrive(flags: Any, me: int, workers: int, epoch: int) -> None:
     """Say that worker ``me`` has reached ``epoch``; what it wrote before is there for those who `wait`."""
     if workers > 1:
@@ -173,7 +261,7 @@ def _make_lists(lists: Any, taken: Any) -> int:
     made = 0
     while True:
         k = load_acquire(taken, 0)
-        if k >= lists.shape[0]:
+        if k >= taken[LISTS]:
             return made
         if not exchange_if(taken, 0, k, k + 1):
             continue
@@ -195,13 +283,15 @@ def help_with_lists(lists: Any, taken: Any) -> None:
 
 
 @jit
-def make_lists(mailboxes: Any, helping: Any, lists: Any, taken: Any, helpers: int, yield_spins: int) -> None:
-    """Make lists of calls that have nothing in common, by this thread and those of helper threads 1 … ``helpers`` that come in time.
+def make_lists(place: Any, mailboxes: Any, helping: Any, lists: Any, taken: Any, yield_spins: int) -> None:
+    """Make taken[LISTS] lists of calls that have nothing in common, by this thread and by taken[HELPERS] helper threads if they come in time.
 
     ``lists`` [lists, 5]: of each, the addresses of its control and of its calls, their number, and the control's `FIRST` and `LAST`; see
     `qrnn.backends.cpu.calls.CallList`. ``helping`` [1, 2]: the call of `help_with_lists`. A helper thread that sleeps is offered it as well,
     and the offer is taken back where all lists are made before it wakes up. This thread makes all lists where another team is at work.
+    place[STATUS] is set where a list's own is set at the end.
     """
+    helpers = taken[HELPERS]
     mine = exchange_if(mailboxes, LOCK, FREE, TAKEN)
     store_release(taken, 0, 0)
     if mine:
@@ -223,5 +313,8 @@ def make_lists(mailboxes: Any, helping: Any, lists: Any, taken: Any, helpers: in
                 if since_yield >= yield_spins:
                     yield_processor()
                     since_yield = 0
-        mailboxes[LISTS_BY_HELPERS] += lists.shape[0] - made
+        mailboxes[LISTS_BY_HELPERS] += taken[LISTS] - made
         store_release(mailboxes, LOCK, FREE)
+    for k in range(taken[LISTS]):
+        if word_at(lists[k, 0], STATUS) != 0:
+            place[STATUS] = 1
