@@ -99,8 +99,10 @@ def conv_shapes(draw: st.DrawFn) -> ConvShape:
         | st.tuples(st.integers(2, 4), st.integers(1, 5), st.integers(1, 9))
         | st.tuples(st.integers(2, 40), st.just(1), st.integers(1, 2))
     )
-    limit, shift = draw(st.sampled_from(LIMITS)), draw(st.sampled_from((0, 0, 1, 7, 15)))
-    return ConvShape(draw(windows(5)), band, bands, groups, own, rows, limit, shift, *draw(lines_of()))
+    time, (line, lines) = draw(windows(5)), draw(lines_of())
+    largest = 128 * time.taps * band.taps * line.taps * own  # times the limit, the most that a row can come to
+    limit = draw(st.sampled_from([limit for limit in LIMITS if limit * largest < 1 << 31]))
+    return ConvShape(time, band, bands, groups, own, rows, limit, draw(st.sampled_from((0, 0, 1, 7, 15))), line, lines)
 
 
 def states_of(rng: Rng, layer: QuantLayer, size: int) -> list[Any]:
