@@ -22,7 +22,7 @@ from qrnn.model.kinds.embedding import Embedding
 from qrnn.model.kinds.recurrent import Recurrent
 from qrnn.model.quant_model import QuantModel
 from qrnn.quantization.scheme import Scheme
-from qrnn.running import streaming
+from qrnn.running import stream_io
 
 LSTM = Case(Shape("lstm", 3, 19, layers=2, states=True), sequences=3, steps=7, lengths=(7, 7, 7))
 BACKENDS = ["reference", "cpu"]
@@ -160,7 +160,7 @@ def test_steps_of_many_rows_go_without_copies(backend: str, monkeypatch: pytest.
     copying = Session(model, backend).stream(3)
     x = np.random.default_rng(0).normal(size=(9, 3, 3))
     want = [copying.step({"x": frame}) for frame in x[:7]]
-    monkeypatch.setattr(streaming, "IN_PLACE_VALUES", 1)
+    monkeypatch.setattr(stream_io, "IN_PLACE_VALUES", 1)
     check_pool(Session(model, backend), 0, ticks=6, most=5)
     stream = Session(model, backend).stream(3)
     read_only = x[2].copy()

@@ -15,15 +15,11 @@ import numpy.typing as npt
 
 from qrnn.errors import DataError
 from qrnn.model.float_model import GraphInput, GraphOutput
-from qrnn.model.given_lengths import RESERVED, checked_axes, lengths_by_axis, lengths_in, lengths_names
-from qrnn.model.given_lengths import time_axes as time_axes
+from qrnn.model.given_lengths import RESERVED, checked_axes, lengths_by_axis, lengths_in, lengths_names, time_axes
 from qrnn.model.pad_values import is_padded, left_out
 from qrnn.model.parts import FloatArray, IndexArray
 from qrnn.model.time import TIME, Axis, LengthRule, TimeAxis
-from qrnn.model.user_values import FLOAT32_MAX as FLOAT32_MAX
-from qrnn.model.user_values import as_array as as_array
-from qrnn.model.user_values import check_mapping as check_mapping
-from qrnn.model.user_values import check_type, real_values, token_values
+from qrnn.model.user_values import as_array, check_mapping, check_type, real_values, token_values
 from qrnn.system.brief import Brief
 
 FEW = 64

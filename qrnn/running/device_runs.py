@@ -11,7 +11,7 @@ from qrnn.running.batch_runs import output_lengths
 from qrnn.running.model_states import ModelStates, check_one_state
 from qrnn.running.state import RunResult, State
 from qrnn.running.step_limits import StepLimits
-from qrnn.running.streaming import check_one_row
+from qrnn.running.streamable import check_one_row
 
 
 class DeviceRuns:

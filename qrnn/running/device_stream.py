@@ -11,7 +11,7 @@ from qrnn.model.given_lengths import checked_lengths
 from qrnn.model.parts import IndexArray
 from qrnn.model.user_values import check_count
 from qrnn.running.state import Runner, State
-from qrnn.running.streaming import check_one_row, check_remembers, check_streamable
+from qrnn.running.streamable import check_one_row, check_remembers, check_streamable
 
 DEVICE_REALS = ("float32", "float64")
 """The types that the reals of a `DeviceStream` may have."""

@@ -26,7 +26,8 @@ from qrnn.running.choosing import Chooser, Rows, check_each_step, checked_blank,
 from qrnn.running.generated import Generated
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, State
-from qrnn.running.streaming import StreamIO, check_remembers, check_streamable
+from qrnn.running.stream_io import StreamIO
+from qrnn.running.streamable import check_remembers, check_streamable
 
 MOST_SYMBOLS = 10
 """The most tokens that a transducer may give in one frame, where nothing else is said."""

@@ -15,8 +15,8 @@ from qrnn.model.quant_model import QuantModel
 from qrnn.model.real_types import real_names, type_of_inputs
 from qrnn.running.kept_buffers import KeptBuffers
 from qrnn.running.model_states import check_one_state, on_host
+from qrnn.running.sequence_io import SequenceIO
 from qrnn.running.state import Runner, RunResult, State, joined, last_steps
-from qrnn.running.streaming import SequenceIO
 
 REAL_KINDS = ("f", "d")
 """The characters of the types that buffers for real numbers may have: float32 and float64."""

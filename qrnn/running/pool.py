@@ -18,7 +18,7 @@ from qrnn.model.user_values import as_array, check_count, check_mapping
 from qrnn.running.choosing import Chooser, check_each_step, checked_blank, checked_draws
 from qrnn.running.integers import Integers
 from qrnn.running.state import Runner, RunResult, State
-from qrnn.running.streaming import StreamIO
+from qrnn.running.stream_io import StreamIO
 from qrnn.system.brief import Described
 
 _ROW_BITS = 32

@@ -37,11 +37,13 @@ from qrnn.running.in_pieces import HasArrays, PieceRuns, arrays_of
 from qrnn.running.integers import Integers
 from qrnn.running.kept_buffers import KeptBuffers
 from qrnn.running.model_states import ModelStates, on_host, streams_of
+from qrnn.running.one_step import no_steps, of_one_step, one_step
 from qrnn.running.pool import StreamPool
 from qrnn.running.single_steps import SingleSteps
 from qrnn.running.state import RunResult, State, checked_steps
 from qrnn.running.step_limits import StepLimits
-from qrnn.running.streaming import Stream, check_streamable, no_steps, of_one_step, one_step
+from qrnn.running.streamable import check_streamable
+from qrnn.running.streaming import Stream
 from qrnn.system.brief import Described
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.kept_buffers import KeptBuffers
 from qrnn.running.state import Runner, RunResult, State
-from qrnn.running.streaming import StreamIO
+from qrnn.running.stream_io import StreamIO
 
 
 class SingleSteps:

@@ -24,7 +24,7 @@ from qrnn.model.codec import decode
 from qrnn.model.file import load
 from qrnn.model.quant_model import QuantModel
 from qrnn.running.session import Session
-from qrnn.running.streaming import check_streamable
+from qrnn.running.streamable import check_streamable
 
 N, T = 2, 3
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from qrnn.backends.cpu.jit import jit
 from qrnn.backends.cpu.memory import elements
-from qrnn.model.batch import FLOAT32_MAX
 from qrnn.model.boundary import to_integers
+from qrnn.model.user_values import FLOAT32_MAX
 
 STRETCH = 256
 """Values that are converted again together."""
