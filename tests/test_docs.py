@@ -79,6 +79,14 @@ def test_links_resolve(page: Path) -> None:
             assert anchor in anchors(there), f"{page.name}: {link}"
 
 
+def test_figures_of_the_readme_are_on_the_pages_that_it_names() -> None:
+    (good,) = re.findall(r"^## How good\n(.*?)^## ", text(ROOT / "README.md"), re.MULTILINE | re.DOTALL)
+    for point in re.split(r"^- ", good, flags=re.MULTILINE)[1:]:
+        pages = [text(ROOT / name.partition("#")[0]) for name in re.findall(r"\]\(([^)\s]+)\)", point)]
+        for figure in re.findall(r"\*\*([\d.,]+)\*\*", point):
+            assert any(figure in page for page in pages), f"{figure} is on none of the pages of: {point}"
+
+
 # --- commands --------------------------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import bench_picture
 import bench_report
 import matplotlib as mpl
-from accuracy.test_compare import some_report
+from accuracy.compared import some_report
 from matplotlib.backends.backend_agg import RendererAgg
 
 from qrnn.accuracy import gate_errors, pictures

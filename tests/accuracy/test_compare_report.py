@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 from models import Shape, make_model
 from rich.console import Console
 
-from accuracy.compared import strict, text
+from accuracy.compared import some_report, strict, text
 from accuracy.pairs import X, pair
 from qrnn.accuracy.compare import compare
 from qrnn.accuracy.comparison import Comparison
@@ -22,12 +21,6 @@ from qrnn.conversion import RANDOM, quantize
 from qrnn.quantization.scheme import Scheme
 
 # --- gates of a report ------------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def some_report() -> Comparison:
-    model, quantized = pair(Shape("gru", head=3), X)
-    return compare(model, quantized, {"x": X[:2]})
 
 
 def report(decisions: Decisions | None = None) -> Comparison:

@@ -44,3 +44,10 @@ def target_of_ones_own(place: Workplace) -> Path:
 def without_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+
+def edit(folder: Path, **values: Any) -> None:
+    """Change the manifest; None takes a key out."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({key: value for key, value in manifest.items() if value is not None}))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from installed import compiler
 
+from cli.exported import edit, emulator, export
 from cli.running import Workplace
-from cli.test_export import edit, emulator, export
 from qrnn.cli import export as command
 from qrnn.export.folder import read_folder
 from qrnn.export.packages import load_package, package_names

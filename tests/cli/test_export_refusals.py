@@ -14,17 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.exported import emulator, export, renew_digests, without_tools
+from cli.exported import edit, emulator, export, renew_digests, without_tools
 from cli.running import Workplace, tree
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-
-
-def edit(folder: Path, **values: Any) -> None:
-    """Change the manifest; None takes a key out."""
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text()) | values
-    path.write_text(json.dumps({key: value for key, value in manifest.items() if value is not None}))
 
 
 def foreign(place: Workplace, manifest: str | None = None) -> None:
