@@ -37,10 +37,10 @@ TRIAL_TICKS = 100
 STEP = 1.02
 """Two neighbouring numbers of streams."""
 
-FEWER = 0.85
+FEWER = 0.93
 """The fraction of the streams of a failed confirmation that is tried next."""
 
-CONFIRMATIONS = 6
+CONFIRMATIONS = 12
 """So often at most."""
 
 FRAMES = 7
