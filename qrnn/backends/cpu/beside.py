@@ -99,7 +99,7 @@ class Tile:
         return self.step.args["groups"]
 
     def starts(self) -> list[Any]:
-        """What its sums [vector, half block] start from."""
+        """Return what its sums [vector, half block] start from."""
         biases = self.step.biases(self.params, 0, 1, range(self.step.isa.halves))
         return biases * len(self.operands)
 

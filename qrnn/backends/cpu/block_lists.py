@@ -215,7 +215,7 @@ class ListLayout(ByteLayout):
         b, tile = builder, self._tile
         count, size, group = len(sums), COLUMNS * tile.lanes, tile.group
         at_tile = b.add(tiles, b.mul(first, const(size)))
-        at_once = min(count, 4)  # numbers of 16 bits in a word of 64
+        at_once = min(count, 4)  # A word of 64 bits holds so many numbers of 16 bits.
         word = ir.IntType(16 * at_once)
         new = [list(row) for row in sums]
         for k, row in enumerate(new):

@@ -62,7 +62,7 @@ class Sums:
 
 
 class BlockSums(Sums):
-    """Those of a block whose gates are multiplied together.
+    """The sums of a block whose gates are multiplied together.
 
     The products are made here, of all ``count`` gates from ``first`` on, or they were made before (`Step.accumulators`), and a gate's are
     read when it is asked for: those of a group of sequences, and of weights of four bits.
@@ -135,7 +135,7 @@ def _finish(step: Step, block: Any, h: Vec) -> None:
 
 
 def _peephole(step: Step, params: Any, gate: int, c: Vec) -> Vec:
-    """What a gate sees of the cell."""
+    """Return what a gate sees of the cell."""
     weight = step.row_param(params, gate, PEEPHOLE, *INT16)
     shift = step.row_param(params, gate, PEEPHOLE_SHIFT, 0, PEEPHOLE_SHIFT_MAX)
     found: Vec = lift(cells.peephole)(c, weight, shift)
@@ -173,7 +173,7 @@ def _lstm_before(step: Step, forget: Forget) -> range:
 
 
 def _lstm_after(step: Step, block: Any, sums: Sums, values: Sequence[Vec], forget: Forget) -> None:
-    """The new cell and state of an LSTM."""
+    """Compute the new cell and state of an LSTM."""
     g = _G[forget]
     o = g + 1
     i, candidate = values[0], values[g]
@@ -199,7 +199,7 @@ def _blend(step: Step, block: Any, z: Vec, n: Vec) -> None:
 
 
 def _after_reset(step: Step, block: Any, sums: Sums, values: Sequence[Vec]) -> None:
-    """linear_before_reset = 1, from r and z: n, and the new state."""
+    """Compute n and the new state from r and z, for linear_before_reset = 1."""
     x, h, shift = sums[2]
     argument = lift(cells.candidate_after_reset)(x, h, values[0], step.gate_frac(RESET_FRAC), shift)
     step.keep(argument, block, 2)
@@ -207,7 +207,7 @@ def _after_reset(step: Step, block: Any, sums: Sums, values: Sequence[Vec]) -> N
 
 
 def _before_reset(step: Step, block: Any, _sums: Sums, values: Sequence[Vec]) -> None:
-    """linear_before_reset = 0, first phase, from r and z: the operands of r·h go to ``reset``, z to ``z``."""
+    """Store the operands of r·h in ``reset`` and z in ``z``, from r and z: the first phase for linear_before_reset = 0."""
     r, z = values
     h = step.state(step.at(step.args["h"], block, 2 * step.isa.units), *SIGNED)
     formats = (step.gate_frac(RESET_FRAC), step.format(H_SHIFT, *FRAC), step.format(H_LIMIT, 1, 32767))
@@ -217,14 +217,14 @@ def _before_reset(step: Step, block: Any, _sums: Sums, values: Sequence[Vec]) ->
 
 
 def _with_reset(step: Step, block: Any, sums: Sums, _values: Sequence[Vec]) -> None:
-    """linear_before_reset = 0, second phase: n from all of ``reset``, given as ``now``."""
+    """Compute n from all of ``reset``, given as ``now``, and the new state: the second phase for linear_before_reset = 0."""
     n = step.activate(2, _argument(step, sums, 2, block))
     z = step.vector(step.at(step.args["z"], block, 4 * step.isa.units), *step.bounds(1))
     _blend(step, block, z.narrowed(), n)
 
 
 def _rnn(step: Step, block: Any, _sums: Sums, values: Sequence[Vec]) -> None:
-    """The one gate h."""
+    """Compute the new state from the one gate h."""
     _finish(step, block, lift(cells.rnn_hidden_state)(values[0], step.format(HIDDEN)))
 
 
@@ -297,7 +297,7 @@ FORGETS = {"one": ("lstm_one",), "coupled": ("lstm_coupled",)}
 
 
 def phases_of(layer: QuantRecurrentDefinition) -> tuple[str, ...]:
-    """The phases of a layer's steps."""
+    """Return the phases of a layer's steps."""
     return FORGETS.get(layer.forget) or CELLS[layer.declaration.form(layer)]
 
 
@@ -332,9 +332,10 @@ def emit_step(
     back: Any,
     tiles: Tiles | None = None,
 ) -> None:
-    """Blocks first … last - 1 of one time step of cell ``name``, in this order or, with ``back``, in the opposite one.
+    """Emit blocks first … last - 1 of one time step of cell ``name``.
 
-    Each block computes one of ``tiles`` beside its own products, as far as there are so many.
+    Blocks are computed in this order or, with ``back``, in the opposite one. Each block computes one of ``tiles`` beside its own products,
+    as far as there are so many.
     """
     phase = PHASES[name]
     step = Step(builder, isa, dict(zip(STEP_ARGS, values, strict=True)), phase.gates, variant)
@@ -407,7 +408,7 @@ int16; the operands' format, groups of columns, parts of operands."""
 
 
 def emit_encode(builder: Any, isa: Isa, values: Sequence[Any], count: Any) -> None:
-    """The operands of ``count`` vectors of int16, encoded; block by block, the last columns by a mask or from a copy."""
+    """Encode ``count`` vectors of int16 as operands, block by block. The last columns are read by a mask or from a copy."""
     args = dict(zip(ENCODE_ARGS, values, strict=True))
     step = Step(builder, isa, args, 0, KernelVariant())
     b, units = builder, const(isa.units)

@@ -42,7 +42,7 @@ class Frame:
     """
 
     def __init__(self, values: tuple[Any, ...]) -> None:
-        self._values = values  # kept alive: the words are addresses
+        self._values = values  # They are kept alive, since the words are addresses.
         words: list[int] = []
         kinds, self._begins = [], []
         for value in values:
@@ -78,7 +78,7 @@ class Call:
         return (self._wanted,)
 
     def link(self, code: Code) -> tuple[int, int]:
-        """The addresses of the compiled function and of its words, when all that is ``wanted`` is there."""
+        """Return the addresses of the compiled function and of its words, when all that is ``wanted`` is there."""
         return code.addresses((self._wanted,))[0], self.frame.address
 
     def put_all(self, number: int, arrays: Sequence[npt.NDArray[Any]]) -> None:
@@ -87,17 +87,17 @@ class Call:
             self.frame.put(k, array)
 
     def wake(self) -> None:
-        """Before a `CallList` with this call is run: whatever it needs beside the thread that runs it."""
+        """Wake whatever this call needs beside the thread that runs it, before a `CallList` with the call is run."""
 
 
 @lru_cache(maxsize=4096)
 def wanted_of(kernel: Kernel, kinds: Kinds, isa: str) -> Wanted:
-    """`Wanted`, the same object each time."""
+    """Return a `Wanted`, which is the same object each time."""
     return Wanted(kernel, kinds, target_for(isa))
 
 
 def target_of(isa: Isa | None) -> Target:
-    """What kernels are compiled for beside the instruction set ``isa``."""
+    """Return what kernels are compiled for beside the instruction set ``isa``."""
     return target_for(PLAIN if isa is None else isa.name)
 
 
@@ -121,11 +121,11 @@ class CallList:
         self._span = np.asarray(words)[python_calls.SPAN]
 
     def runner(self, first: int, last: int) -> Callable[[], int]:
-        """`run` with these arguments, again and again, at the least cost; only for as long as the list lives."""
+        """Return a function that repeats `run` with these arguments, at the least cost. It works only for as long as the list lives."""
         return python_calls.runner(self._control, self._addresses, first, last, self._after)[0]
 
     def wake(self) -> None:
-        """See `Call.wake`."""
+        """Wake what the calls need; see `Call.wake`."""
         for waker in self._wakers:
             waker()
 
@@ -148,11 +148,11 @@ class CallList:
         return self._addresses
 
     def one_by_one(self) -> list[CallList]:
-        """Each call in a list of its own, for measuring."""
+        """Return a list for each call alone, for measuring."""
         return [CallList((call,), self._control, self._code) for call in self.calls]
 
     def run(self, first: int, last: int) -> int:
-        """The status at the end: 0 when all calls were made. Not by two threads at once."""
+        """Make the calls, and return the status at the end: 0 when all calls were made. Two threads must not do so at once."""
         self._span[:] = first, last
         status: int = self._run()
         return status
@@ -194,7 +194,8 @@ class ReusedCalls:
 
 def reused_call(make: Callable[..., Call], arrays: Sequence[npt.NDArray[Any]], code: Code) -> tuple[Call, CallList]:
     """Lay out the call that ``make(control, arrays)`` returns for arrays of these types, alone in a list."""
-    like = [np.empty((1,) * array.ndim, array.dtype) for array in arrays]  # calls keep what they are made with
+    # These are small, since calls keep what they are made with.
+    like = [np.empty((1,) * array.ndim, array.dtype) for array in arrays]
     control = np.zeros(3, np.int64)
     call = make(control, like)
     return call, CallList((call,), control, code)

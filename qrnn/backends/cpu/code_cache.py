@@ -34,7 +34,7 @@ _warned = False
 
 
 def cache_directory() -> Path | None:
-    """Where compiled code is kept: ``QRNN_CACHE_DIR``, or the user's cache folder. None where the user has no home."""
+    """Return where compiled code is kept: ``QRNN_CACHE_DIR``, or the user's cache folder. It is None where the user has no home."""
     if chosen := os.environ.get("QRNN_CACHE_DIR"):
         return Path(os.path.abspath(chosen))
     try:
@@ -45,9 +45,9 @@ def cache_directory() -> Path | None:
         else:
             given = os.environ.get("XDG_CACHE_HOME", "")
             found = (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "qrnn"
-    except RuntimeError:  # no HOME, and a user that the system does not know
+    except RuntimeError:  # There is no HOME, and the system does not know the user.
         return None
-    return found if found.is_absolute() else None  # an empty HOME is the working directory
+    return found if found.is_absolute() else None  # An empty HOME is the working directory.
 
 
 class CodeFolder:
@@ -58,7 +58,7 @@ class CodeFolder:
         self.path = None if parent is None else parent / name
 
     def read(self, name: str, key: str) -> bytes | None:
-        """What was written under a name for a key; None where it is missing, damaged, another key's or not to be trusted."""
+        """Return what was written under a name for a key; None where it is missing, damaged, another key's or not to be trusted."""
         if self.path is None or not self._trusted():
             return None
         try:
@@ -72,13 +72,13 @@ class CodeFolder:
         return body if content[:_DIGEST_BYTES] == _digest(key, body) else None
 
     def may_write(self) -> bool:
-        """Whether it is worth while to prepare something for `write`; False after a warning."""
+        """Return whether it is worth while to prepare something for `write`. It is False after a warning."""
         if found := self.problem():
             _warn(found)
         return not found
 
     def problem(self) -> str:
-        """Why nothing can be written, or an empty text; the folders are made where they are missing."""
+        """Return why nothing can be written, or an empty text. The folders are made where they are missing."""
         if self.path is None or self._parent is None:
             return "there is no home folder to keep it in"
         if found := self._distrust():
@@ -99,7 +99,7 @@ class CodeFolder:
             _warn(f"{self.path}: {error.strerror}")
 
     def put(self, name: str, key: str, body: bytes) -> None:
-        """`write`, which raises OSError where it fails."""
+        """Write as `write` does, but raise OSError where that fails."""
         assert self.path is not None
         temporary = self.path / f".{os.urandom(8).hex()}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
@@ -119,7 +119,7 @@ class CodeFolder:
             folder.chmod(0o755)
 
     def _trusted(self) -> bool:
-        """Whether nobody but this user and root can have written what is there; a warning says where that is not so."""
+        """Return whether nobody but this user and root can have written what is there. A warning says where that is not so."""
         if found := self._distrust():
             _warn(found)
         return not found
@@ -128,7 +128,7 @@ class CodeFolder:
         for folder in (self._parent, self.path):
             try:
                 found = os.stat(folder)  # type: ignore[arg-type]
-            except (OSError, ValueError):  # missing, or not to be entered: then nothing is read from it
+            except (OSError, ValueError):  # It is missing or cannot be entered, so nothing is read from it.
                 return ""
             if not _is_own(found):
                 return f"{folder} belongs to another user or may be written by others, who could put any code there"
@@ -136,13 +136,13 @@ class CodeFolder:
 
 
 def _digest(key: str, body: bytes) -> bytes:
-    """The digest covers the code and its key, so that a file under another file's name is noticed."""
+    """Return a digest that covers the code and its key, so that a file under another file's name is noticed."""
     return _DIGEST(_DIGEST(key.encode()).digest() + body).digest()
 
 
 def _is_own(found: os.stat_result) -> bool:
-    """Whether this user or root owns a file or folder, and nobody else may write it."""
-    if not hasattr(os, "geteuid"):  # Windows keeps other users out of one's own folders by other means
+    """Return whether this user or root owns a file or folder, and nobody else may write it."""
+    if not hasattr(os, "geteuid"):  # Windows keeps others out of a user's folders by other means.
         return True
     return found.st_uid in (0, os.geteuid()) and not found.st_mode & _OTHERS
 

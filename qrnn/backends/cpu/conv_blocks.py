@@ -32,7 +32,7 @@ TILE_COLUMNS = AMX_GROUPS * 4
 """Columns of a tile of AMX."""
 
 WORD = 4
-"""Bytes: operands are copied in words."""
+"""The bytes of a word, in which operands are copied."""
 
 RESULT_DOTS, POSITION_DOTS = 14, 12
 """What requantizing a vector of results takes, and what a position does, in dot products, where no vector is put together."""

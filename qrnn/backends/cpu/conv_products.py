@@ -39,7 +39,7 @@ class Placed:
     parts: int
     """Blocks of lanes that are multiplied together."""
     byte_parts: int
-    """In how many parts operands are stored."""
+    """The number of parts in which operands are stored."""
     own: bool
     """Whether every lane reads an operand of its own; see `by_channels`."""
     shifts: bool
@@ -131,7 +131,7 @@ def _sums(step: Step, how: Placed, rows: Rows, positions: list[Any]) -> list[lis
     """Return the sums and biases [vector][part]."""
     b, width = step.builder, how.parts
     biases = step.biases(rows.params, 0, width, range(1)) * len(positions)
-    if how.byte_parts == 2:  # the high bytes first, whose sums are raised
+    if how.byte_parts == 2:  # The high bytes come first, since their sums are raised.
         zeros = [ir.Constant(v.type, None) for v in biases]
         high = _products(step, how, rows, positions, zeros)
         biases = [b.add(b.shl(u, constant(u.type, 8)), v) for u, v in zip(high, biases, strict=True)]

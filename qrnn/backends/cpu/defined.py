@@ -43,15 +43,16 @@ class Definition:
     digest: str
 
     def make(self) -> Callable[[Any], Any]:
-        """The function: contract → loop."""
+        """Return the function that makes the loop from the contract."""
         found = getattr(importlib.import_module(self.module), self.name)
         return partial(found, *self.arguments, **dict(self.options))
 
 
 def definition_of(make: Callable[[Any], Any]) -> Definition:
-    """The `Definition` of ``make`` of a `RowLoop` or `StepLoop`: a function of a module, or a `functools.partial` of one and of constants.
+    """Return the `Definition` of ``make`` of a `RowLoop` or `StepLoop`.
 
-    A kernel's code is kept under its name. Another function has none by which another process would find it.
+    ``make`` is a function of a module, or a `functools.partial` of one and of constants. A kernel's code is kept under its name. Another
+    function has none by which another process would find it.
     """
     function, arguments, options = make, (), {}
     if isinstance(make, partial):
@@ -71,9 +72,10 @@ def definition_of(make: Callable[[Any], Any]) -> Definition:
 
 @cache
 def _digest_of(function: FunctionType) -> str:
-    """SHA-256 over the source of the module of a function, and over what its code, and that of functions that it calls, names elsewhere.
+    """Return the SHA-256 of what a function is compiled from.
 
-    The functions of the contract are part of every kernel's key.
+    It covers the source of the function's module, and what its code, and that of functions that it calls, names elsewhere. The functions
+    of the contract are part of every kernel's key.
     """
     digest, waiting, seen = hashlib.sha256(), [function], {function}
     while waiting:
@@ -101,7 +103,7 @@ def _digest_of(function: FunctionType) -> str:
 
 
 def _named_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """The values of a function's module that its code, and that of the functions in it, looks up by name."""
+    """Yield the values of a function's module that its code, and that of the functions in it, looks up by name."""
     codes: list[CodeType] = [function.__code__]
     names: set[str] = set()
     while codes:
@@ -115,7 +117,7 @@ def _named_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 @cache
 def _source(module: str) -> bytes:
-    """The text of a module; none for one that has no file, as those that are a part of Python."""
+    """Return the text of a module. It is empty for one that has no file, as those that are a part of Python."""
     try:
         return Path(inspect.getfile(importlib.import_module(module))).read_bytes()
     except (OSError, TypeError):
@@ -123,14 +125,14 @@ def _source(module: str) -> bytes:
 
 
 def _parameters(values: Sequence[Any]) -> tuple[Any, ...]:
-    """A definition's parameters as calls take them."""
+    """Return a definition's parameters as calls take them."""
     return tuple(
         np.ascontiguousarray(v, v.dtype.newbyteorder("=")) if isinstance(v, np.ndarray) else int(v) for v in values
     )
 
 
 def _work(parameters: Sequence[Any], features: int) -> int:
-    """What a row or a step counts as, in multiply-adds: as many as it has numbers."""
+    """Return what a row or a step counts as, in multiply-adds: as many as it has numbers."""
     return features + sum(p.size for p in parameters if isinstance(p, np.ndarray))
 
 
@@ -146,11 +148,11 @@ class _Loop:
         self._parameters = _parameters(found.parameters)
 
     def call(self, place: Int64Array, arrays: Sequence[Any]) -> Call:
-        """For rows place[FIRST] … place[LAST] - 1 of the inputs and the output."""
+        """Return the call for rows place[FIRST] … place[LAST] - 1 of the inputs and the output."""
         return Call(self._kernel, place, *self._parameters, *arrays, isa=self._tasks.isa)
 
     def run(self, arrays: Sequence[Any]) -> None:
-        """For all rows, now."""
+        """Run all rows now."""
         how = Reused(self._key, self.call, 1 + len(self._parameters))
         work = _work(self._parameters, sum(a[0].size for a in arrays) if len(arrays[0]) else 0)
         self._tasks.in_tasks(arrays, how, work, self._tasks.tuning.task_macs)
@@ -245,9 +247,9 @@ class StepCalls:
     ) -> Int64Array:
         """Take the steps of the inputs, [N, T, F] each, write rows of out [N, T', F'], and return how many of each sequence were written, [N].
 
-        The states, [N, *shape] each, change in place. ``reverse``: from the last step of a sequence to its first, each of which then writes the
-        one row that has the step's number. ``past``: so many steps past the end follow. ``scratch``: the arrays of `scratch`, for a caller that
-        looks at them afterwards.
+        The states, [N, *shape] each, change in place. With ``reverse``, steps go from the last one of a sequence to its first, and each of them
+        writes the one row that has the step's number. Then ``past`` steps past the end follow. ``scratch`` are the arrays of `scratch`, for a
+        caller that looks at them afterwards.
         """
         N, T = inputs[0].shape[:2]
         assert len(inputs) == self._inputs
@@ -306,21 +308,24 @@ class StepCalls:
         reverse: bool = False,
         past: int = 0,
     ) -> Call:
-        """Return the call of whole sequences, [N, T, F] for each input, that write out [N, T', F']; arguments else as for `run`."""
+        """Return the call of whole sequences, [N, T, F] for each input, that write out [N, T', F']. The other arguments are as for `run`."""
         N = len(out)
         arrays = (lengths, np.zeros(N, np.int64), *inputs, out, *states, *self.scratch(N))
         return self.call(place, arrays, reverse, past)
 
     def scratch(self, sequences: int) -> list[Any]:
-        """Scratch arrays for so many sequences."""
+        """Make the scratch arrays for so many sequences."""
         return [np.zeros((sequences, *s.shape), s.dtype) for s in self._loop.scratch]
 
     def call(self, place: Int64Array, arrays: Sequence[Any], reverse: bool, past: int) -> Call:
-        """For sequences place[FIRST] … place[LAST] - 1 of ``arrays``: lengths, out_lengths, the inputs, out, the states and scratch."""
+        """Return the call for sequences place[FIRST] … place[LAST] - 1.
+
+        ``arrays`` are the lengths, out_lengths, the inputs, out, the states and the scratch.
+        """
         return Call(self._kernel, place, reverse, past, self._parameters, *arrays, isa=self._tasks.isa)
 
     def ahead(self) -> Call:
-        """A call that needs what all calls need."""
+        """Return a call that needs what all calls need."""
         numbers, rows = np.zeros(1, np.int64), np.zeros((1, 1, 1), np.int16)
         kept: list[StateArray | Scratch] = [*self._states, *self._loop.scratch]
         own = [np.zeros((1, *(max(size, 0) for size in a.shape)), a.dtype) for a in kept]
@@ -376,7 +381,7 @@ class DefinedSteps(LayerRun):
         inputs, out, states = self._arrays(walk, walk.rows)
         name, (output,) = self._layer.inputs[0], self._layer.outputs
         N, T, steps, place = walk.rows.size, walk.steps[name], walk.steps[output], walk.place(False)
-        # what a step writes is not checked by compiled code, so there is room for all that the layer may write
+        # Compiled code does not check what a step writes, so there is room for all that the layer may write.
         room = max(steps, self._layer.rows_in(T))
         rows = out.reshape(N, steps, out.shape[1]) if room == steps else np.zeros((N, room, out.shape[1]), np.int16)
         past = self._layer.steps_past_end
@@ -394,9 +399,9 @@ class DefinedSteps(LayerRun):
     def steps(
         self, inputs: Sequence[Int16Array], states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int
     ) -> tuple[Int16Array, Int64Array]:
-        """`CpuEngine.steps`."""
+        """Run the layer over a padded batch; see `CpuEngine.steps`."""
         (output,) = self._layer.outputs
-        # what a step writes is not checked by compiled code, so there is room for all that the layer may write
+        # Compiled code does not check what a step writes, so there is room for all that the layer may write.
         room = max(out_rows, self._layer.rows_in(inputs[0].shape[1]))
         out = np.zeros((len(inputs[0]), room, self.model.tensors[output].features), np.int16)
         written = self._steps.run(inputs, states, lengths, out, past=past)
@@ -409,5 +414,5 @@ class DefinedSteps(LayerRun):
 
 
 def run_of_definition(layer: QuantLayer, model: QuantModel, tasks: Tasks) -> LayerRun:
-    """The run of a layer of a kind that the CPU has no loops of its own for."""
+    """Return the run of a layer of a kind that the CPU has no loops of its own for."""
     return (DefinedRows if layer.by_rows else DefinedSteps)(layer, model, tasks)

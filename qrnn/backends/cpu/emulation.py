@@ -28,7 +28,7 @@ Body = Callable[[Any, list[Any]], Any]
 
 
 def _bytes_of(builder: Any, value: Any, signed: bool) -> list[Any]:
-    """The first byte of every four, the second, and so on, as 32-bit lanes."""
+    """Return the first byte of every four, the second, and so on, as 32-bit lanes."""
     kind = vector_type(_bits(value.type) // 8, 8)
     value = builder.bitcast(value, kind)
     widen = builder.sext if signed else builder.zext
@@ -47,7 +47,7 @@ def _bits(kind: Any) -> int:
 
 
 def _dot_of_bytes(builder: Any, acc: Any, one: Any, two: Any, signed: bool) -> Any:
-    """``acc`` plus the four products of bytes of each 32-bit lane, the first's ``signed`` or not; sums wrap."""
+    """Return ``acc`` plus the four products of bytes of each 32-bit lane. The first's bytes are ``signed`` or not, and sums wrap."""
     for a, b in zip(_bytes_of(builder, one, signed), _bytes_of(builder, two, True), strict=True):
         acc = builder.add(acc, builder.mul(a, b))
     return acc
@@ -64,7 +64,7 @@ def _sdot(builder: Any, args: list[Any]) -> Any:
 
 
 def _smmla(builder: Any, args: list[Any]) -> Any:
-    """Two rows of eight bytes times two columns of as many, added to [2, 2]."""
+    """Multiply two rows of eight bytes by two columns of as many, and add the products to [2, 2]."""
     acc, one, two = args
     rows, columns = (builder.sext(v, vector_type(16, 32)) for v in (one, two))
     for k in range(8):
@@ -77,7 +77,7 @@ def _smmla(builder: Any, args: list[Any]) -> Any:
 
 
 def _pairs_of_words(builder: Any, args: list[Any]) -> Any:
-    """vpmaddwd; its sum wraps where all four words are -32768."""
+    """Compute vpmaddwd, whose sum wraps where all four words are -32768."""
     wide = vector_type(args[0].type.count // 2, 32)
     products = [
         builder.mul(*(builder.sext(_every(builder, v, k, 2), wide) for v in args))
@@ -169,7 +169,7 @@ def _global(module: Any, name: str, kind: Any) -> Any:
 
 
 def _slot(builder: Any, number: Any) -> tuple[Any, Any]:
-    """The owner's place, a pointer, and the address of a slot's bytes."""
+    """Return the pointer to the place of a slot's owner, and the address of the slot's bytes."""
     owners = _global(builder.module, f"{_PREFIX}owners", ir.ArrayType(I64, SLOTS))
     tiles = _global(builder.module, f"{_PREFIX}tiles", ir.ArrayType(_I8, SLOTS * _SLOT_BYTES))
     owner = builder.gep(owners, [const(0), number])
@@ -184,7 +184,7 @@ def _trap_unless(builder: Any, condition: Any) -> None:
 
 
 def _finder(module: Any) -> Any:
-    """The function that returns the number of the calling thread's slot, or `SLOTS`."""
+    """Return the function that returns the number of the calling thread's slot, or `SLOTS`."""
     name = f"{_PREFIX}find"
     if name in module.globals:
         return module.globals[name]
@@ -202,7 +202,7 @@ def _finder(module: Any) -> Any:
 
 
 def _own(builder: Any) -> Any:
-    """The address of the calling thread's tiles, which must be configured."""
+    """Return the address of the calling thread's tiles, which must be configured."""
     number = builder.call(_finder(builder.module), [])
     _trap_unless(builder, builder.icmp_signed("<", number, const(SLOTS)))
     return _slot(builder, number)[1]
@@ -259,7 +259,7 @@ class _Tile:
         self.row_bytes = b.zext(load(b, width, ir.IntType(16), 2), I64)
 
     def row(self, builder: Any, number: Any) -> Any:
-        """The address of a row."""
+        """Return the address of a row."""
         return builder.add(self.at, builder.mul(number, const(_ROW)))
 
 
@@ -324,7 +324,7 @@ BODIES: dict[str, Body] = {
 
 
 def _type_of(text: str) -> Any:
-    """The type that LLVM writes so."""
+    """Return the type that LLVM writes so."""
     if text == "void":
         return ir.VoidType()
     if text in ("ptr", "i8*"):
@@ -342,7 +342,7 @@ def _define(module: Any, name: str, declared: Any) -> None:
     builder = ir.IRBuilder(function.append_basic_block())
     value = BODIES[name](builder, list(function.args))
     if isinstance(result, ir.VoidType):
-        function.attributes.add("noinline")  # there are many of them, and each is long
+        function.attributes.add("noinline")  # There are many such functions, and each is long.
         builder.ret_void()
         return
     builder.ret(builder.bitcast(value, result))

@@ -45,7 +45,10 @@ class CpuEngine(Engine):
         cache: Path | None = None,
         here: bool = True,
     ) -> None:
-        """``cache``: the folder of compiled code; ``here`` False: for compiling alone, also for an instruction set of other processors."""
+        """Make the engine.
+
+        ``cache`` is the folder of compiled code. With ``here`` False the engine only compiles, also for an instruction set of other processors.
+        """
         super().__init__(model, threads, isa, tuning)
         self.isa = choose_isa(isa) if here else find_isa(isa)
         self.code = DEFAULT if cache is None else Code(cache)
@@ -58,7 +61,10 @@ class CpuEngine(Engine):
         self._has_calls = all(run.has_calls for run in self.layer_runs.values())
 
     def plain_directions(self) -> tuple[str, ...]:
-        """The directions, ``layer[number]``, whose steps are not fused: their products are the plain loops of `qrnn.backends.cpu.kernels`."""
+        """Return the directions, ``layer[number]``, whose steps are not fused.
+
+        Their products are the plain loops of `qrnn.backends.cpu.kernels`.
+        """
         return tuple(name for run in self.layer_runs.values() for name in run.plain_directions)
 
     def quantize(self, values: FloatArray, fmt: TensorFormat) -> Int16Array:

@@ -166,11 +166,11 @@ class FourBitLayout:
         return self._words.rows
 
     def groups(self, columns: int) -> int:
-        """Whole groups of `SCALE_COLUMNS`, which are whole blocks of units."""
+        """Return the number of groups, in whole groups of `SCALE_COLUMNS`, which are whole blocks of units."""
         return -(-columns // SCALE_COLUMNS) * self.unit
 
     def pack(self, matrix: Matrix, phases: tuple[int, ...]) -> Int8Array:
-        """All half blocks of a matrix, block after block."""
+        """Pack all half blocks of a matrix, block after block."""
         if not isinstance(matrix, QuantMatrix4):
             raise TypeError("weights of eight bits cannot be packed in four")
         gates, units = sum(phases), self.groups(matrix.columns) // self.unit
@@ -180,7 +180,7 @@ class FourBitLayout:
         return by_phase([words, self._words.scales(scale)], phases)
 
     def gate_bytes(self, builder: Any, groups: Any) -> Any:
-        """Bytes of one gate's rows in a half block, scales included."""
+        """Return the bytes of one gate's rows in a half block, scales included."""
         units = builder.sdiv(groups, const(self.unit))
         return builder.mul(units, const(self.isa.lanes * (SCALE_COLUMNS // 2 + 1)))
 
@@ -196,8 +196,8 @@ class FourBitLayout:
     ) -> list[Any]:
         """Return ``starts``, the accumulators [vector, gate, half block], flat, plus the products of all ``groups``.
 
-        ``operands`` and ``half_blocks`` are as for `ByteLayout.products`; ``raises``: those of one vector, where they are there. Sums lie in
-        memory, and the gates of a group of `SCALE_COLUMNS` are a loop: LLVM orders the products of all of them as if there were more
+        ``operands`` and ``half_blocks`` are as for `ByteLayout.products`. ``raises`` are those of one vector, where they are there. Sums lie in
+        memory, and the gates of a group of `SCALE_COLUMNS` are a loop, because LLVM orders the products of all of them as if there were more
         registers than there are.
         """
         b, isa, kinds, rows = builder, self.isa, self._words, self._words.rows
@@ -211,7 +211,7 @@ class FourBitLayout:
         for k, start in enumerate(starts):
             store(b, start, b.add(places, const(size * k)), size)
         units = b.sdiv(groups, const(self.unit))
-        # Gates as a number that LLVM does not know, or it would make no loop of them.
+        # LLVM does not know this number of gates, or it would make no loop of them.
         gates = b.add(const(count), b.lshr(half_blocks[0], const(63)))
         with for_range(b, const(0), units) as here:
             at = b.mul(here, const(isa.operand_size * self.unit))
@@ -249,7 +249,7 @@ class FourBitLayout:
         return Raises(operands, b.select(fit, address, const(0)))
 
     def _first(self, builder: Any, address: Any, operands: Sequence[Any], raises: Raises | None) -> Any:
-        """What the sums over the group of operands at ``address`` start from."""
+        """Return what the sums over the group of operands at ``address`` start from."""
         b = builder
         if raises is None:
             return self._words.start(b, operands)
@@ -266,19 +266,19 @@ class FourBitLayout:
         return found
 
     def _operands(self, builder: Any, address: Any) -> list[Any]:
-        """The operands of one group of `SCALE_COLUMNS`."""
+        """Load the operands of one group of `SCALE_COLUMNS`."""
         size = self.isa.operand_size
         return [self.isa.operands(builder, builder.add(address, const(size * k))) for k in range(self.unit)]
 
     def _packed(self, builder: Any, address: Any) -> list[Any]:
-        """The words of one gate and group."""
+        """Load the words of one gate and group."""
         isa = self.isa
         kind = vector_type(isa.lanes * isa.group, isa.operand_bits)
         size = kind.count * isa.operand_bits // 8
         return [load(builder, builder.add(address, const(size * k)), kind) for k in range(self._words.vectors)]
 
     def _scales(self, builder: Any, address: Any) -> list[Any]:
-        """The scales of one gate and group, of each row of a word."""
+        """Load the scales of one gate and group, of each row of a word."""
         b, lanes = builder, self.isa.lanes
         narrow = [load(b, b.add(address, const(lanes * k)), vector_type(lanes, 8)) for k in range(self._words.rows)]
         return [b.sext(scale, vector_type(lanes, 32)) for scale in narrow]

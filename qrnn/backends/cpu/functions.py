@@ -85,7 +85,10 @@ class _Row:
 
 
 class Function:
-    """A gate function whose columns were read from memory, before any loop over lanes; ``variant``: see `variant_of`, None: read as well."""
+    """A gate function whose columns were read from memory, before any loop over lanes.
+
+    ``variant`` is that of `variant_of`. Where it is None, the kind is read as well.
+    """
 
     def __init__(
         self,
@@ -96,7 +99,7 @@ class Function:
         lookup: Lookup,
         variant: int | None,
     ) -> None:
-        """``columns`` (kind, those from `FIRST_COLUMN` on) and ``table`` (address, tilt): int64."""
+        """Make the function from ``columns`` (kind, those from `FIRST_COLUMN` on) and ``table`` (address, tilt), all int64."""
         self._builder, self._lanes, self._lookup, self._variant = builder, lanes, lookup, variant
         self._kind, *self._fields = (builder.trunc(word, I32) for word in columns)
         self._table, self._tilt = table[0], builder.trunc(table[1], I32)
@@ -105,13 +108,16 @@ class Function:
 
     @classmethod
     def packed(cls, builder: Any, address: Any, lanes: int, lookup: Lookup, variant: int | None) -> Function:
-        """From a record."""
+        """Make the function from a record."""
         *columns, table, tilt = (load(builder, builder.add(address, const(8 * k)), I64, 8) for k in range(GATE_FIELDS))
         return cls(builder, columns, (table, tilt), lanes, lookup, variant)
 
     @classmethod
     def of_params(cls, builder: Any, params: Any, table: Any, lanes: int, kind: int | None = None) -> Function:
-        """From the addresses of a row of the contract's ``params`` and of its ``tables``; ``kind``: that of the function, where it is known."""
+        """Make the function from the addresses of a row of the contract's ``params`` and of its ``tables``.
+
+        ``kind`` is that of the function, where it is known.
+        """
         places = (g.KIND, *range(FIRST_COLUMN, g.PARAMS))
         columns = [load(builder, builder.add(params, const(8 * column)), I64, 8) for column in places]
         return cls(builder, columns, (table, const(0)), lanes, Lookup.WIDE, kind)
@@ -122,7 +128,7 @@ class Function:
         self._held = tables.registers(self._builder, self._table) if table else None
 
     def __call__(self, x: Vec, bounds: Bounds) -> Vec:
-        """The function at x, int16; its values lie within ``bounds``."""
+        """Return the function at x, int16, whose values lie within ``bounds``."""
         if self._variant is not None:
             return self._of(self._variant, x, bounds)
         b, (first, *others) = self._builder, COLUMNS
@@ -152,14 +158,14 @@ class Function:
 
 
 def variant_of(function: GateFunction) -> int:
-    """What code may be compiled for: the function's kind, or `PLAIN`."""
+    """Return what code may be compiled for: the function's kind, or `PLAIN`."""
     kind = int(function.params[g.KIND])
     usual = kind == g.ODD and int(function.params[g.OFFSET]) >= 0 and int(function.params[g.CUT]) == 0
     return PLAIN if usual and tables.tilt_of(_segments(function)[1]) == 0 else kind
 
 
 def lookup_of(functions: tuple[GateFunction, ...], int16_lanes: bool) -> Lookup:
-    """How the tables of a direction are looked up together; ``int16_lanes``: 16-bit lanes may be had."""
+    """Return how the tables of a direction are looked up together. ``int16_lanes`` says whether 16-bit lanes may be had."""
     segments = [_segments(function) for function in functions]
     if int16_lanes and all(tables.tilt_of(differences) is not None for _, differences in segments):
         if all(len(entries) <= tables.SMALL_TABLE for entries, _ in segments):
@@ -170,7 +176,7 @@ def lookup_of(functions: tuple[GateFunction, ...], int16_lanes: bool) -> Lookup:
 
 
 def _segments(function: GateFunction) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Entries and differences to the next, int64, of every segment of a table; none for a function without one.
+    """Return entries and differences to the next, int64, of every segment of a table. A function without a table has none.
 
     Segments that no argument reaches are as the nearest that one does. In segments of one argument each, differences are never seen.
     """
@@ -196,7 +202,7 @@ def _reached(params: npt.NDArray[Any]) -> range:
     return range(first >> bits, (last >> bits) + 1)
 
 
-@lru_cache(maxsize=64)  # a model in training is packed anew with the same functions at every step
+@lru_cache(maxsize=64)  # Training packs a model anew with the same functions at each step.
 def _segments_of(of_params: bytes, of_table: bytes) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     params, table = np.frombuffer(of_params, np.int64), np.frombuffer(of_table, np.int32).astype(np.int64)
     kind = int(params[g.KIND])
@@ -210,10 +216,10 @@ def _segments_of(of_params: bytes, of_table: bytes) -> tuple[npt.NDArray[Any], n
 
 
 def pack_function(function: GateFunction, lookup: Lookup) -> tuple[list[int], npt.NDArray[np.int32]]:
-    """The record of a function but for its table's address, and the table."""
+    """Return the record of a function but for its table's address, and the table."""
     record = [int(function.params[g.KIND]), *(int(v) for v in function.params[FIRST_COLUMN:]), 0, 0]
     kind, (low, high) = record[0], function.bounds
-    if kind == g.RAMP:  # ends that no value reaches are drawn in to the bounds of the function's values
+    if kind == g.RAMP:  # Ends that no value reaches are drawn in to the values' bounds.
         for column in (g.LOW, g.HIGH):
             record[column - FIRST_COLUMN + 1] = min(high, max(low, record[column - FIRST_COLUMN + 1]))
     elif kind == g.THRESHOLD:
@@ -236,10 +242,10 @@ LANES = 16
 
 
 def emit_rows(builder: Any, bits: int, values: Any, blocks: Any) -> None:
-    """``blocks`` times `LANES` values of a function, int32, on whatever processor; from int16 arguments, in ``bits``.
+    """Compute ``blocks`` times `LANES` values of a function, int32, on whatever processor, from int16 arguments held in ``bits``.
 
-    ``values``: addresses of its row of the contract's ``params`` and of ``tables``, of the arguments, and of the results, which may be in
-    the place of arguments of 32 bits.
+    ``values`` are the addresses of its row of the contract's ``params`` and of ``tables``, of the arguments, and of the results, which may
+    be in the place of arguments of 32 bits.
     """
     params, table, x, out = values
     function = Function.of_params(builder, params, table, LANES)

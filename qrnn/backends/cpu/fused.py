@@ -53,7 +53,10 @@ from qrnn.backends.cpu.threads.team_loops import arrive, wait, wait_for_all
 
 @jit
 def encode(x: Any, first: int, shift: int, limit: int, out: Any, wide: bool, byte_parts: int, offsets: Any) -> None:
-    """Operands of x [K] int16, from ``first`` on, as the instruction set reads them, into out (bytes); see `Isa`. Padding stays as it is."""
+    """Write the operands of x [K] int16, from ``first`` on, as the instruction set reads them, into out (bytes); see `Isa`.
+
+    Padding stays as it is.
+    """
     part = out.shape[0] // byte_parts
     for k in range(first, x.shape[0]):
         value = to_operand(x[k], shift, limit)
@@ -68,7 +71,10 @@ def encode(x: Any, first: int, shift: int, limit: int, out: Any, wide: bool, byt
 
 
 def product_pieces(product: Any, count: int, size: int, first_block: int, first: int, last: int) -> None:
-    """Pieces first … last - 1 of a product (`matrix.PRODUCT_ARGS`) of ``count`` vectors: so many of them at a time, block by block."""
+    """Compute pieces first … last - 1 of a product (`matrix.PRODUCT_ARGS`) of ``count`` vectors.
+
+    A piece is ``size`` vectors of a block. Pieces are counted block by block.
+    """
     weights, params, operands, row, out, out_row, out_block, groups, byte_parts, sums = product
     of_block = -(-count // size)
     for piece in range(first, last):
@@ -81,7 +87,7 @@ def product_pieces(product: Any, count: int, size: int, first_block: int, first:
 
 @jit
 def joined(before: Any, value: int, after: Any) -> Any:
-    """One tuple: Numba wants a variable that holds several in turn to be given each by a call."""
+    """Return one tuple. Numba wants a variable that holds several tuples in turn to be given each by a call."""
     return (*before, value, *after)
 
 
@@ -89,7 +95,9 @@ def run(
     place: Any, team: Any, reverse: bool, coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, x: Any, lengths: Any, h: Any, c: Any,
     y: Any, _pre: Any, _cells: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Sequences place[FIRST] … place[LAST] - 1 of one direction, as thread team[0] of team[1]; then `Tuning.beside_bytes`, `ahead_bytes`.
+    """Run sequences place[FIRST] … place[LAST] - 1 of one direction, as thread team[0] of team[1].
+
+    Behind these two, ``team`` has `Tuning.beside_bytes` and `Tuning.ahead_bytes`.
 
     coding: `packed.OperandCoding`; ih, hh: `packed.PackedMatrix`; functions, formats: packed; x [N, T, I] int16; h [N, H],
     c [N, H or 0] replaced by the final states; y [N, T, H]; scratch: `packed.TeamScratch`. Only `run_group` writes traces.
@@ -133,7 +141,8 @@ def run(
         for step in range(length):
             slot = step % steps_ahead
             if slot == 0:
-                # With one buffer the inputs' part of these steps is computed here, with two that of the next ones in the course of these.
+                # With one buffer the inputs' part of these steps is computed here.
+                # With two it is that of the next steps, in the course of these.
                 begin = step + steps_ahead if buffers > 1 and step > 0 else step
                 for ahead in range(begin, step + (buffers - 1) * steps_ahead + 1, steps_ahead):
                     count = max(0, min(steps_ahead, length - ahead))
@@ -184,12 +193,12 @@ def run_group(
     place: Any, _team: Any, reverse: bool, coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, x: Any, lengths: Any, h: Any, c: Any,
     y: Any, pre: Any, cells: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Sequences place[FIRST] … place[LAST] - 1, `VECTORS` at a time in lockstep.
+    """Run sequences place[FIRST] … place[LAST] - 1, `VECTORS` at a time in lockstep.
 
     The longest come first: those that still run are the first ``active``.
 
-    Arguments as for `run`; scratch: `packed.GroupScratch`. A traced run writes the arguments of the gates to pre [N, T, G·H] int16, and c after
-    each step to cells [N, T, H or 0] int32.
+    Arguments are as for `run`; scratch: `packed.GroupScratch`. A traced run writes the arguments of the gates to pre [N, T, G·H] int16, and
+    c after each step to cells [N, T, H or 0] int32.
     """
     n0, n1 = place[FIRST], place[LAST]
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, order = scratch
@@ -214,7 +223,7 @@ def run_group(
     configure(address(config))
     for g0 in range(n0, n1, VECTORS):
         active = min(VECTORS, n1 - g0)
-        for k in range(active):  # by falling length: insertion sort
+        for k in range(active):  # An insertion sort puts the longest first.
             at = k
             while at > 0 and lengths[order[at - 1]] < lengths[g0 + k]:
                 order[at] = order[at - 1]
@@ -231,7 +240,7 @@ def run_group(
         for step in range(lengths[order[0]]):
             while lengths[order[active - 1]] <= step:
                 active -= 1
-            if step == done:  # rows of xs: of the steps ahead, of each the sequences that run now
+            if step == done:  # xs has rows of the steps ahead, and for each of them of the sequences that run now.
                 ahead, width = ROWS_AHEAD // active, active
                 for k in range(width):
                     n = order[k]
@@ -274,10 +283,10 @@ def run_group(
 def step_streams(
     coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, scratch: Any, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any
 ) -> None:  # fmt: skip
-    """One step of streams rows[place[0]] … rows[place[1] - 1], `VECTORS` at a time.
+    """Compute one step of streams rows[place[0]] … rows[place[1] - 1], `VECTORS` at a time.
 
     Of the stream whose number is rows[k], the input is x[k] [I] and the output y[k] [H]; its state lies in rows of h [R, H] and c [R, H or 0].
-    Arguments else as for `run`; scratch: `packed.GroupScratch`.
+    The other arguments are as for `run`; scratch: `packed.GroupScratch`.
     """
     operands, reset, z, h_now, c_now, xs, x_operands, tails, sums, c_places, config, _ = scratch
     hh_weights, hh_params, groups, byte_parts = hh
@@ -362,11 +371,11 @@ def _group_step(
 
 @cache
 def compiled(template: str, isa_name: str, phases: tuple[str, ...], ih: KernelVariant, hh: KernelVariant) -> Any:
-    """`run`, `run_group`, `step_streams` or `step_parts.step_part` for one cell and instruction set.
+    """Return `run`, `run_group`, `step_streams` or `step_parts.step_part` for one cell and instruction set.
 
     It is the same code, with the emitted functions put in place.
 
-    KernelVariant ``ih`` is that of the inputs' products, ``hh`` of the steps.
+    KernelVariant ``ih`` is that of the inputs' products, ``hh`` that of the steps.
     """
     isa = hh.instructions(isa_named(isa_name))
     first, second = phases[0], phases[-1]

@@ -58,7 +58,7 @@ class FusedVariants:
             self.choose(0, 0, 1)
 
     def every(self) -> list[FusedRun]:
-        """All variants, of which `choose` takes one, on this machine or on another with other caches."""
+        """Return all variants, of which `choose` takes one, on this machine or on another with other caches."""
         few, long = (4 if self._four[0] else 8), (4 if self._four[1] else 8)
         stored = {(8, 8), (few, long), (8, long)}
         return [
@@ -69,7 +69,7 @@ class FusedVariants:
         ]
 
     def choose(self, sequences: int, steps: int, threads: int) -> FusedRun:
-        """The form for a run of so many sequences of up to so many steps, a sequence shared by ``threads``."""
+        """Return the form for a run of so many sequences of up to so many steps, a sequence shared by ``threads``."""
         vectors = sequences if sequences >= GROUP_LEAST else 1
         return self._of(self._listed(self._bits(sequences, steps, threads), max(vectors, min(steps, AHEAD)), vectors))
 
@@ -85,13 +85,13 @@ class FusedVariants:
         return ih, hh
 
     def _of(self, bits: tuple[int, int]) -> FusedRun:
-        if bits not in self._runs:  # two threads may both make it: either serves
+        if bits not in self._runs:  # Two threads may both make it, since either serves.
             self._runs[bits] = self._make(bits)
         return self._runs[bits]
 
     def _bits(self, sequences: int, steps: int, threads: int) -> tuple[int, int]:
         few = steps < self._tuning.few_steps
-        # single steps go through the whole model between two reads of a weight
+        # Single steps go through the whole model between two reads of a weight.
         size = self._model_bytes if few else self._hh_bytes
         if sequences >= GROUP_LEAST or size <= self._cached * threads:
             return 8, 8

@@ -34,10 +34,10 @@ def emit_gate_step(
     active: Any,
     last: Any,
 ) -> None:
-    """One time step of the first ``active`` sequences of a group, all blocks below ``last``; weights are bytes.
+    """Emit one time step of the first ``active`` sequences of a group, all blocks below ``last``, for weights that are bytes.
 
-    ``variants``: of the inputs' products and of the steps; ``values``: `blocks.STEP_ARGS`, of which the inputs' parts in ``xs`` are not read;
-    ``strides``: bytes between two sequences, for each of `MOVING`; ``inputs``: `INPUT_ARGS`.
+    ``variants`` are those of the inputs' products and of the steps. ``values`` are `blocks.STEP_ARGS`, of which the inputs' parts in ``xs`` are
+    not read. ``strides`` are the bytes between two sequences, for each of `MOVING`. ``inputs`` are `INPUT_ARGS`.
     """
     b, phase = builder, PHASES[name]
     given, stride = dict(zip(STEP_ARGS, values, strict=True)), dict(zip(MOVING, strides, strict=True))
@@ -50,7 +50,7 @@ def emit_gate_step(
     bits: dict[int, int] = {}
 
     def place(gate: int, n: Any) -> Any:
-        """Where the value of a gate of sequence n waits."""
+        """Return where the value of a gate of sequence n waits."""
         return b.add(own["sums"], b.mul(b.add(n, const(VECTORS * (gate - phase.first))), const(value_bytes)))
 
     def sums_of(own_step: Step, rows: Rows, gate: int, operands: Sequence[Any]) -> list[Parts]:
@@ -59,7 +59,7 @@ def emit_gate_step(
         return [tuple(sums) for sums in own_step.dots(at, operands, 1, starts)]
 
     def evaluate(gate: int, block: Any, n: Any, sums: Sums) -> None:
-        """From the sums of sequence n to its gate's value, and after the last gate to its new state."""
+        """Compute a gate's value from the sums of sequence n, and after the last gate its new state."""
         step.args = given | {key: b.add(given[key], b.mul(n, stride[key])) for key in MOVING}
         found = [phase.value(step, sums, gate, block)] if gate in before else []
         if gate == gates[-1]:
@@ -77,7 +77,7 @@ def emit_gate_step(
         at_h = [b.add(given["now"], b.mul(n, stride["now"])) for n in numbers]
         xs, hs = sums_of(of_inputs, rows[0], gate, at_x), sums_of(step, rows[1], gate, at_h)
         for k, n in enumerate(numbers):
-            # Row parameters and tables are read for each sequence anew: there are too many for registers.
+            # Row parameters and tables are read anew for each sequence, since there are too many for registers.
             x = of_inputs.requantized(xs[k], of_inputs.factors(rows[0].params, gate))
             h = step.requantized(hs[k], step.factors(rows[1].params, gate))
             parts = x, h, step.pre_shift(rows[1].params, gate)

@@ -30,9 +30,9 @@ def emit_group_step(
     active: Any,
     last: Any,
 ) -> None:
-    """One time step of the first ``active`` sequences of a group, all blocks below ``last``.
+    """Emit one time step of the first ``active`` sequences of a group, all blocks below ``last``.
 
-    ``strides``: bytes between two sequences, for each of `MOVING`; ``sums`` as for `matrix.emit_product`.
+    ``strides`` are the bytes between two sequences, for each of `MOVING`. ``sums`` is as for `matrix.emit_product`.
     """
     phase = PHASES[name]
     given = dict(zip(STEP_ARGS, values, strict=True))

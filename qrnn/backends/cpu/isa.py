@@ -76,7 +76,7 @@ class Isa:
         return self.lanes * self.halves
 
     def with_int16_lanes(self) -> Isa:
-        """With blocks for 16-bit lanes, if it can."""
+        """Return the instruction set with blocks for 16-bit lanes, if it can have them."""
         return replace(self, halves=INT16_LANES // self.lanes) if self.int16_lanes else self
 
     def unit_order(self) -> list[int]:
@@ -108,26 +108,26 @@ class Isa:
         return self.group * self.operand_bits // 8
 
     def operands(self, builder: Any, address: Any) -> Any:
-        """One group's operands in every lane, as ``dot`` takes them."""
+        """Load one group's operands into every lane, as ``dot`` takes them."""
         return splat(builder, load(builder, address, I32), self.lanes)
 
     def weights(self, builder: Any, address: Any) -> Any:
-        """One group's weights of every row, as ``dot`` takes them, from bytes: as wide as operands."""
+        """Load one group's weights of every row, as ``dot`` takes them: bytes, widened to the width of operands."""
         count = self.lanes * self.group
         narrow = load(builder, address, vector_type(count, 8))
         return narrow if self.operand_bits == 8 else builder.sext(narrow, vector_type(count, self.operand_bits))
 
     def encoded_offset(self, byte_parts: int) -> int:
-        """What the offsets add to an operand that is stored in so many parts."""
+        """Return what the offsets add to an operand that is stored in so many parts."""
         return 256 * self.offset + self.low_offset if byte_parts == 2 else self.offset
 
     def available(self, features: dict[str, bool]) -> bool:
-        """Whether a processor with these LLVM features has it, and for AMX whether the kernel lets this process use it."""
+        """Return whether a processor with these LLVM features has it, and for AMX whether the kernel lets this process use it."""
         return all(features.get(name, False) for name in self.features) and (not self.amx or amx_permitted())
 
 
 def const(value: int) -> Any:
-    """An i64 constant."""
+    """Return an i64 constant."""
     return ir.Constant(I64, value)
 
 
@@ -136,7 +136,7 @@ def _bytes_pointer(builder: Any, address: Any, kind: Any) -> Any:
 
 
 def load(builder: Any, address: Any, kind: Any, align: int = 1) -> Any:
-    """A value of LLVM type ``kind`` at an address."""
+    """Load a value of LLVM type ``kind`` from an address."""
     value = builder.load(_bytes_pointer(builder, address, kind))
     value.align = align
     return value
@@ -148,7 +148,7 @@ def store(builder: Any, value: Any, address: Any, align: int = 1) -> None:
 
 
 def _vpdpbusd(lanes: int) -> Dot:
-    """Four unsigned bytes of operands times four signed bytes of weights, summed into 32 bits without saturation."""
+    """Return a ``dot`` of four unsigned bytes of operands and four signed bytes of weights, summed into 32 bits without saturation."""
     bits = 32 * lanes
 
     def dot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
@@ -160,28 +160,28 @@ def _vpdpbusd(lanes: int) -> Dot:
 
 
 def _vpmaddwd(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
-    """Two int16 operands times two weights, bytes widened to int16, summed into 32 bits: no sum can leave them."""
+    """Multiply two int16 operands by two weights, bytes widened to int16, and sum into 32 bits. No sum can leave them."""
     int16, kind = vector_type(16, 16), vector_type(8, 32)
     function = function_of(builder.module, "llvm.x86.avx2.pmadd.wd", kind, [int16, int16])
     return builder.add(acc, builder.call(function, [builder.bitcast(operands, int16), weights]))
 
 
 def _sdot(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
-    """Four signed bytes of operands times four of weights, summed into 32 bits without saturation."""
+    """Multiply four signed bytes of operands by four of weights, and sum into 32 bits without saturation."""
     quads, kind = vector_type(16, 8), vector_type(4, 32)
     function = function_of(builder.module, "llvm.aarch64.neon.sdot.v4i32.v16i8", kind, [kind, quads, quads])
     return builder.call(function, [acc, builder.bitcast(operands, quads), weights])
 
 
 def _smmla(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
-    """Eight signed bytes of two vectors of operands times those of two rows of weights, summed into [2, 2] of 32 bits."""
+    """Multiply eight signed bytes of two vectors of operands by those of two rows of weights, and sum into [2, 2] of 32 bits."""
     bytes_, kind = vector_type(16, 8), vector_type(4, 32)
     function = function_of(builder.module, "llvm.aarch64.neon.smmla.v4i32.v16i8", kind, [kind, bytes_, bytes_])
     return builder.call(function, [acc, operands, weights])
 
 
 def _pairs(builder: Any, acc: Any, operands: Any, weights: Any) -> Any:
-    """Two int16 operands times two weights of as many bits, summed into 32 bits, in the plain operations of LLVM."""
+    """Multiply two int16 operands by two weights of as many bits, and sum into 32 bits, in the plain operations of LLVM."""
     kind = weights.type
     words = builder.bitcast(operands, kind)
     for first in (0, 1):
@@ -195,7 +195,7 @@ _AVX512_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 
 
 def copy_int16(builder: Any, to: Any, at: Any, count: Any) -> None:
-    """``count`` int16 from one address to another."""
+    """Copy ``count`` int16 to one address from another."""
     pointers = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in (to, at)]
     kinds = [p.type for p in pointers]
     memcpy = builder.module.declare_intrinsic("llvm.memcpy", [*kinds, I64])
@@ -241,11 +241,11 @@ ISAS = (
     ),
     Isa("avxvnni", ("avx2", "avxvnni"), 8, 4, 8, 128, _vpdpbusd(8)),
     Isa("avx2", ("avx2",), 8, 2, 16, 0, _vpmaddwd, gate_by_gate=1 << 62),
-    # low bytes are unsigned, the operands of sdot and smmla are not
+    # Low bytes are unsigned, but the operands of sdot and smmla are signed.
     Isa("neon-i8mm", ("dotprod", "i8mm"), 4, 4, 8, 0, _sdot, low_offset=-128, machines=ARM, pair_dot=_smmla),
     Isa("neon-dotprod", ("dotprod",), 4, 4, 8, 0, _sdot, low_offset=-128, machines=ARM),
 )
-"""Best first."""
+"""The instruction sets, the best first."""
 
 EMULATED = "emulated-"
 """What stands before the name of an instruction set whose instructions are to be emulated."""
@@ -258,7 +258,7 @@ PORTABLE = Isa(PLAIN, (), 8, 2, 16, 0, _pairs, machines=())
 
 
 def isa_named(name: str) -> Isa:
-    """The instruction set of a name, emulated where the name says so, or `PORTABLE`; LookupError where there is none."""
+    """Return the instruction set of a name, emulated where the name says so, or `PORTABLE`. Raise LookupError where there is none."""
     own = name.removeprefix(EMULATED)
     found = next((isa for isa in (*ISAS, PORTABLE) if isa.name == own), None)
     if found is None or (found is PORTABLE and own != name):
@@ -315,21 +315,24 @@ I8MM_CPUS = (
     *(f"cortex-x{n}" for n in (2, 3, 4, 9)),
     *_ARMV9,
 )
-"""The same for products of matrices of bytes."""
+"""Names of AArch64 processors for which LLVM uses products of matrices of bytes, listed or not."""
 
 
 def available_isas() -> tuple[str, ...]:
-    """What this processor has, best first, `PLAIN` last."""
+    """Return the names of what this processor has, best first, `PLAIN` last."""
     return (*(isa.name for isa in ISAS if isa.available(host_features())), PLAIN)
 
 
 def is_emulated(name: str) -> bool:
-    """Whether an instruction set is named that is to be emulated."""
+    """Return whether an instruction set is named that is to be emulated."""
     return name.removeprefix(EMULATED) in {isa.name for isa in ISAS} and name.startswith(EMULATED)
 
 
 def choose_isa(name: str | None = None) -> Isa | None:
-    """The instruction set named, or by ``QRNN_CPU_ISA``, or the best; None for `PLAIN`. BackendError for one that is not to be had."""
+    """Return the instruction set named, or by ``QRNN_CPU_ISA``, or the best; None for `PLAIN`.
+
+    Raise BackendError for one that is not to be had.
+    """
     wanted = name or os.environ.get("QRNN_CPU_ISA") or None
     here = available_isas()
     if wanted is not None and is_emulated(wanted):
@@ -369,11 +372,11 @@ class Target:
 
 @cache
 def target_for(name: str) -> Target:
-    """What code for an instruction set, or for `PLAIN`, is compiled for: the same on every processor that has what is usual beside it.
+    """Return what code for an instruction set, or for `PLAIN`, is compiled for.
 
-    Of the psABI level that goes with an x86 instruction set, the features that this processor has, if it has the instruction set, and else
-    all: code is kept under their names, and so is used on no processor that lacks one. Plain loops are compiled for this processor's level,
-    and so is what is emulated.
+    It is the same on every processor that has what is usual beside the instruction set. Of the psABI level that goes with an x86 instruction
+    set, it takes the features that this processor has, if it has the instruction set, and else all. Code is kept under their names, and so is
+    used on no processor that lacks one. Plain loops are compiled for this processor's level, and so is what is emulated.
     """
     if is_emulated(name):
         return replace(target_for(PLAIN), emulated=True)
@@ -392,7 +395,10 @@ def target_for(name: str) -> Target:
 
 
 def find_isa(name: str | None) -> Isa | None:
-    """The instruction set named, of this architecture, whether or not this processor has it; as `choose_isa` without a name."""
+    """Return the instruction set named, of this architecture, whether or not this processor has it.
+
+    Without a name it is that of `choose_isa`.
+    """
     if name is None or name in available_isas() or is_emulated(name):
         return choose_isa(name)
     machine = platform.machine().lower()

@@ -35,17 +35,20 @@ for _function in (*arithmetic.CONTRACT, round_half_up, boundary.to_integers, bou
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Let compiled code call this function, which for Python stays what it is. No fastmath: the contract is integers, and exact."""
+    """Let compiled code call this function, which for Python stays what it is. There is no fastmath: the contract is integers, and exact."""
     return register_jitable(**_OPTIONS)(function)
 
 
 def for_python(function: Callable[..., Any]) -> Any:
-    """The function compiled by Numba alone, for Python to call, in this process: for tests of what compiled code calls."""
+    """Return the function compiled by Numba alone, for Python to call, in this process.
+
+    Tests of what compiled code calls use it.
+    """
     return numba.njit(nogil=True, boundscheck=False)(function)
 
 
 def emitted(emit: Callable[..., None], arity: int) -> Any:
-    """``emit(builder, *arguments)`` as a function for compiled code; arguments that are tuples arrive as lists of values."""
+    """Return ``emit(builder, *arguments)`` as a function for compiled code. Arguments that are tuples arrive as lists of values."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         unpacked = [
@@ -67,7 +70,7 @@ def emitted(emit: Callable[..., None], arity: int) -> Any:
 
 
 def renamed(function: Callable[..., Any], name: str, space: dict[str, Any]) -> Any:
-    """The function's code under another name, among the functions of ``space``."""
+    """Return the function's code under another name, among the functions of ``space``."""
     made = FunctionType(function.__code__.replace(co_name=name, co_qualname=name), space, name)
     made.__qualname__ = name
     return made
@@ -88,7 +91,7 @@ class _Library(codegen.CPUCodeLibrary):  # type: ignore[misc]
         self._finalized = True
 
     def get_pointer_to_function(self, name: str) -> int:
-        """None is called from Python."""
+        """Return 0, since Python calls none of the functions."""
         return 0
 
 
@@ -96,7 +99,7 @@ class _Codegen(codegen.JITCPUCodegen):  # type: ignore[misc]
     _library_class = _Library
 
     def set_env(self, env_name: str, env: Any) -> None:
-        """Nothing of Python's is used by what is compiled."""
+        """Do nothing, since what is compiled uses nothing of Python's."""
 
 
 _codegen = _Codegen("qrnn.kernels")
@@ -111,22 +114,22 @@ def _flags() -> Any:
 
 
 def _kernel(*_arguments: Any) -> None:
-    """What `_entry` calls."""
+    """Run the kernel that `_entry` calls. It takes the place of this function."""
     raise NotImplementedError
 
 
 def _arguments(_address: int) -> Any:
-    """Its arguments, from memory."""
+    """Read the kernel's arguments from memory. `reader` makes the function that takes the place of this one."""
     raise NotImplementedError
 
 
 def _entry(address: int) -> None:
-    """The kernel with the arguments that lie as words at ``address``."""
+    """Call the kernel with the arguments that lie as words at ``address``."""
     _kernel(*_arguments(address))
 
 
 def numba_types(kinds: Kinds) -> Any:
-    """Numba's types for `Kinds`."""
+    """Return Numba's types for `Kinds`."""
     if isinstance(kinds, tuple):
         return types.Tuple([numba_types(kind) for kind in kinds])
     if kinds in ("int", "bool"):
@@ -136,13 +139,13 @@ def numba_types(kinds: Kinds) -> Any:
 
 
 def function_of(kernel: Kernel) -> Any:
-    """The function that a kernel's name and variant stand for."""
+    """Return the function that a kernel's name and variant stand for."""
     found = getattr(importlib.import_module(kernel.module), kernel.name)
     return found(*kernel.variant) if kernel.variant else found
 
 
 def unit_of(wanted: Wanted) -> Unit:
-    """A kernel by Numba. Its target does not matter here: LLVM is given it with the unit."""
+    """Return a kernel as Numba makes it. Its target does not matter here: LLVM is given it with the unit."""
     kinds = numba_types(wanted.kinds)
     space = {"_kernel": function_of(wanted.kernel), "_arguments": reader(kinds)}
     symbol = symbol_of(wanted)
@@ -166,7 +169,10 @@ def unit_of(wanted: Wanted) -> Unit:
 
 
 def _wrapper(context: Any, described: Any, symbol: str) -> str:
-    """The function ``symbol``: calls the compiled `_entry` as Numba's functions are called, and does not look at its status."""
+    """Return the function ``symbol``, as text of LLVM.
+
+    It calls the compiled `_entry` as Numba's functions are called, and does not look at its status.
+    """
     kind = context.call_conv.get_function_type(described.restype, described.argtypes)
     module = ir.Module(symbol)
     module.triple, module.data_layout = llvm.get_process_triple(), _codegen._data_layout

@@ -53,7 +53,7 @@ from qrnn.model.cell_formats import (
 
 @jit
 def matvec(weight: Any, x: Any, acc: Any, r0: int, r1: int) -> None:
-    """acc[r] = weight[r] · x for rows r0 … r1 - 1, a plain loop: what is not fused (`qrnn.backends.cpu.blocks`) is done here.
+    """Write acc[r] = weight[r] · x for rows r0 … r1 - 1, by a plain loop. What is not fused (`qrnn.backends.cpu.blocks`) is done here.
 
     weight [R, K] int8, x [K] int16, acc [R] int32. Sums cannot overflow (proved), so any order gives the same bits.
     """
@@ -66,7 +66,7 @@ def matvec(weight: Any, x: Any, acc: Any, r0: int, r1: int) -> None:
 
 @jit
 def requantized_rows(matrix: Any, x: Any, out: Any, r0: int, r1: int) -> None:
-    """out[r] = requantize(weight[r] · x + bias[r], multiplier[r], left_shift[r]), int32, rows r0 … r1 - 1."""
+    """Write out[r] = requantize(weight[r] · x + bias[r], multiplier[r], left_shift[r]), int32, for rows r0 … r1 - 1."""
     weight, bias, multiplier, left_shift = matrix
     matvec(weight, x, out, r0, r1)
     for r in range(r0, r1):
@@ -79,7 +79,7 @@ _evaluate_int32 = emitted(lambda b, values, blocks: emit_rows(b, 32, values, blo
 
 @jit
 def activate(params: Any, tables: Any, role: int, pre: Any, out: Any, r0: int, r1: int) -> None:
-    """out[r] = gate function ``role`` at pre[r], int32 from int16, `LANES` at once; see `activate_in_place`."""
+    """Write out[r] = gate function ``role`` at pre[r], int32 from int16, `LANES` at once; see `activate_in_place`."""
     whole = (r1 - r0) // LANES
     values = (address(params) + role * params.strides[0], address(tables) + role * tables.strides[0])
     _evaluate_int16((*values, address(pre) + r0 * pre.itemsize, address(out) + r0 * out.itemsize), whole)
@@ -89,7 +89,7 @@ def activate(params: Any, tables: Any, role: int, pre: Any, out: Any, r0: int, r
 
 @jit
 def activate_in_place(params: Any, tables: Any, role: int, out: Any, r0: int, r1: int) -> None:
-    """out[r] = gate function ``role`` at out[r], int32 that hold int16."""
+    """Write out[r] = gate function ``role`` at out[r], int32 that hold int16."""
     whole = (r1 - r0) // LANES
     values = (address(params) + role * params.strides[0], address(tables) + role * tables.strides[0])
     at = address(out) + r0 * out.itemsize
@@ -100,7 +100,10 @@ def activate_in_place(params: Any, tables: Any, role: int, out: Any, r0: int, r1
 
 @jit
 def gate_rows(hh: Any, gates: Any, gate: int, xs: Any, now: Any, work: Any, H: int, u0: int, u1: int) -> None:
-    """Sums, arguments and outputs of one gate for units u0 … u1 - 1 of H, from the inputs' part xs and the operands ``now``."""
+    """Compute sums, arguments and outputs of one gate for units u0 … u1 - 1 of H.
+
+    They are made from the inputs' part xs and the operands ``now``.
+    """
     hs, pre, out = work
     a, b = gate * H + u0, gate * H + u1
     requantized_rows(hh, now, hs, a, b)
@@ -111,7 +114,10 @@ def gate_rows(hh: Any, gates: Any, gate: int, xs: Any, now: Any, work: Any, H: i
 
 @jit
 def add_peepholes(peephole: Any, c: Any, xs: Any, r0: int, u0: int, u1: int) -> None:
-    """xs[r0 + u] += the cell's part of a gate whose rows begin at r0, units u0 … u1 - 1; nothing where there are no peepholes."""
+    """Add the cell's part of a gate whose rows begin at r0 to xs[r0 + u], for units u = u0 … u1 - 1.
+
+    Nothing is added where there are no peepholes.
+    """
     weight, shift = peephole
     if weight.shape[0] > 0:
         for u in range(u0, u1):
@@ -122,7 +128,7 @@ def add_peepholes(peephole: Any, c: Any, xs: Any, r0: int, u0: int, u1: int) -> 
 def lstm_step(
     forget: int, hh: Any, gates: Any, formats: Any, xs: Any, h: Any, c: Any, now: Any, work: Any, u0: int, u1: int
 ) -> None:
-    """h, c [H] of units u0 … u1 - 1. Gate blocks i, f, g, o, without f unless ``forget`` is OWN_GATE."""
+    """Compute h, c [H] of units u0 … u1 - 1. Gate blocks are i, f, g, o, without f unless ``forget`` is OWN_GATE."""
     out = work[2]
     H, peephole = c.shape[0], gates[3]
     g, o = (2, 3) if forget == OWN_GATE else (1, 2)
@@ -141,7 +147,7 @@ def lstm_step(
         c[u] = lstm_cell_state(i, f, out[g * H + u], c[u], forget_frac, product)
     add_peepholes(peephole, c, xs, o * H, u0, u1)
     gate_rows(hh, gates, o, xs, now, work, H, u0, u1)
-    for u in range(u0, u1):  # i is used up: its places serve the output activation
+    for u in range(u0, u1):  # i is used up, so its places serve the output activation.
         out[u] = lstm_output_argument(c[u], formats[ARGUMENT])
     activate_in_place(gates[1], gates[2], o + 1, out, u0, u1)
     for u in range(u0, u1):
@@ -152,7 +158,7 @@ def lstm_step(
 def gru_reset_after_step(
     hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, work: Any, u0: int, u1: int
 ) -> None:
-    """linear_before_reset = 1: one matvec phase."""
+    """Compute h [H] of units u0 … u1 - 1 for linear_before_reset = 1, in one matvec phase."""
     hs, pre, out = work
     H = h.shape[0]
     gate_rows(hh, gates, 0, xs, now, work, H, u0, u1)
@@ -170,7 +176,7 @@ def gru_reset_after_step(
 def gru_reset_before_r(
     hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, reset: Any, work: Any, u0: int, u1: int
 ) -> None:
-    """linear_before_reset = 0, first phase: r, z, and the operands of r·h into ``reset`` [H]."""
+    """Compute r, z, and the operands of r·h into ``reset`` [H]: the first phase for linear_before_reset = 0."""
     out = work[2]
     H = h.shape[0]
     gate_rows(hh, gates, 0, xs, now, work, H, u0, u1)
@@ -183,7 +189,7 @@ def gru_reset_before_r(
 def gru_reset_before_n(
     hh: Any, gates: Any, formats: Any, xs: Any, h: Any, reset: Any, work: Any, u0: int, u1: int
 ) -> None:
-    """linear_before_reset = 0, second phase: n from all of ``reset``, then h."""
+    """Compute n from all of ``reset``, then h: the second phase for linear_before_reset = 0."""
     out = work[2]
     H = h.shape[0]
     gate_rows(hh, gates, 2, xs, reset, work, H, u0, u1)
@@ -202,7 +208,7 @@ def rnn_step(hh: Any, gates: Any, formats: Any, xs: Any, h: Any, now: Any, work:
 
 @jit
 def softmax_rows(table: Any, in_frac: int, x: Any, out: Any, weights: Any) -> None:
-    """Softmax of x [F] into out [F], Q1.14; x and out may be one array; weights [F] int64 is scratch."""
+    """Write the softmax of x [F] to out [F], Q1.14. x and out may be one array; weights [F] int64 is scratch."""
     F = x.shape[0]
     largest, total = -32768, 0
     for k in range(F):
@@ -252,7 +258,7 @@ def run_sequences(
     scratch: Any,
     place: Any,
 ) -> None:
-    """Sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
+    """Run sequences place[0] … place[1] - 1 of one direction, as thread place[2] of place[3].
 
     ih, hh: `plain.PlainMatrix`; gates: `plain.PlainGates`; projection: `plain.PlainProjection`; formats [12] int64 (`pack_formats`);
     x [N, T, I] int16; h [N, P], c [N, H or 0]: initial states, replaced by the final ones; y [N, T, P];

@@ -26,8 +26,8 @@ USERS = 1
 class Flow(NamedTuple):
     """The streams that have a new step of some tensors, whose rows are those of the tensors' arrays: rows control[FIRST] … control[LAST] - 1.
 
-    ``rows``: which row of the states each of them has; ``origins``: which row of the graph inputs. A layer that gives no step for some steps
-    of its input writes a flow of its own, where those streams are left out.
+    ``rows`` says which row of the states each of them has, and ``origins`` which row of the graph inputs. A layer that gives no step for some
+    steps of its input writes a flow of its own, where those streams are left out.
     """
 
     control: Int64Array
@@ -61,19 +61,19 @@ class LayerCalls(ABC):
 
     @abstractmethod
     def place(self, has_time: bool) -> Int64Array:
-        """The control (`qrnn.backends.cpu.calls`) of calls over tensors with or without time."""
+        """Return the control (`qrnn.backends.cpu.calls`) of calls over tensors with or without time."""
 
     def place_of(self, tensor: str) -> Int64Array:
-        """The control of calls over the rows of a tensor."""
+        """Return the control of calls over the rows of a tensor."""
         return self.place(self.model.tensors[tensor].has_time)
 
     def source(self, tensor: str) -> Any:
-        """The rows that a layer reads: of a tensor, or of a graph input of tokens, which no call writes to a tensor."""
+        """Return the rows that a layer reads: of a tensor, or of a graph input of tokens, which no call writes to a tensor."""
         given = self.rows.inputs.get(tensor)
         return given if given is not None and given.dtype == np.int64 else self.tensors[tensor]
 
     def input_call(self, name: str) -> Call:
-        """Checks and quantizes a graph input."""
+        """Return the call that checks and quantizes a graph input."""
         values, given = self.rows.inputs[name], next(i for i in self.model.inputs if i.name == name)
         place = self.place(given.has_time)
         if values.dtype == np.int64:
@@ -84,7 +84,7 @@ class LayerCalls(ABC):
         )
 
     def output_calls(self, name: str) -> list[Call]:
-        """Put a graph output together from its parts."""
+        """Return the calls that put a graph output together from its parts."""
         output = next(o for o in self.model.outputs if o.name == name)
         return self._put_together(output, self.place_of(output.parts[0][0]), self.rows.outputs[name])
 
@@ -140,7 +140,10 @@ class StreamCalls(LayerCalls):
         return own_flow and steps == 1 and self.model.whole_tensor(output) is not None
 
     def output_calls(self, name: str) -> list[Call]:
-        """Put a graph output together from its parts; it is zero, and its length as well, for streams without a new step of it."""
+        """Return the calls that put a graph output together from its parts.
+
+        The output is zero, and its length as well, for streams without a new step of it.
+        """
         output = next(o for o in self.model.outputs if o.name == name)
         flow, out = self.flow_of(output.parts[0][0]), self.streams.outputs[name]
         if flow is self._flow:
@@ -196,5 +199,5 @@ def whole_output(tasks: Tasks, place: Int64Array, fmt: TensorFormat, out: FloatA
 
 
 def as_int64(indices: Any) -> Int64Array:
-    """Indices as compiled code reads them."""
+    """Return indices as compiled code reads them."""
     return np.ascontiguousarray(indices, np.int64)

@@ -51,15 +51,15 @@ class LayerRun:
     """Whether the calls may write the output where the one input lies, which then nobody else reads."""
 
     def calls(self, walk: LayerCalls) -> list[Call]:
-        """The calls that compute its output in ``walk``, where streams and whole sequences do not differ."""
+        """Return the calls that compute its output in ``walk``, where streams and whole sequences do not differ."""
         raise NotImplementedError(f"{type(self).__name__} has no calls for streams and whole sequences alike")
 
     def stream_calls(self, walk: StreamCalls) -> list[Call]:
-        """The calls of one step of streams."""
+        """Return the calls of one step of streams."""
         return self.calls(walk)
 
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
-        """The calls of whole sequences."""
+        """Return the calls of whole sequences."""
         return self.calls(walk)
 
     def share_tensors(self, tensors: dict[str, Any]) -> None:
@@ -67,23 +67,26 @@ class LayerRun:
         return
 
     def rows(self, *inputs: Any) -> Int16Array:
-        """`Engine.rows`, for a layer with `by_rows`."""
+        """Return the rows of the output, for a layer with `by_rows`; see `Engine.rows`."""
         raise NotImplementedError(f"{type(self).__name__} does not run by rows")
 
     def recurrent(
         self, x: Int16Array, state: LayerState, lengths: IndexArray, trace: Trace | None
     ) -> tuple[Int16Array, LayerState]:
-        """`Engine.recurrent`, for a recurrent layer."""
+        """Run a recurrent layer over a padded batch; see `Engine.recurrent`."""
         raise NotImplementedError(f"{type(self).__name__} is not recurrent")
 
     def steps(
         self, inputs: Sequence[Int16Array], states: Sequence[Any], lengths: IndexArray, out_rows: int, past: int
     ) -> tuple[Int16Array, Int64Array]:
-        """`CpuEngine.steps`, for a layer with a `step_loop`."""
+        """Run a layer with a `step_loop` over a padded batch; see `CpuEngine.steps`."""
         raise NotImplementedError(f"{type(self).__name__} has no steps")
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
-        """Calls that ``runs`` of sequences and ``stepped`` streams may make, beside those of `stream_calls` and `sequence_calls`."""
+        """Yield calls that ``runs`` of sequences and ``stepped`` streams may make.
+
+        Those of `stream_calls` and `sequence_calls` are not among them.
+        """
         yield from ()
 
 

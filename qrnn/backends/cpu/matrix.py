@@ -43,7 +43,7 @@ AHEAD = 64
 """The most steps whose input products a sequence alone computes ahead in one go."""
 
 LARGE_AHEAD = 16
-"""The same where those of `AHEAD` steps would take too much of a cache (`Tuning.ahead_bytes`)."""
+"""The same number where the products of `AHEAD` steps would take too much of a cache (`Tuning.ahead_bytes`)."""
 
 ROWS_AHEAD = 64
 """The most steps times sequences whose input products a group computes ahead in one go. A larger number means fewer passes over the input
@@ -61,19 +61,19 @@ def _amx(builder: Any, name: str, *arguments: Any) -> None:
 
 
 def emit_configure(builder: Any, isa: Isa, config: Any) -> None:
-    """Before any product of a thread: the tiles' shapes, from the 64 bytes at ``config`` (`tile_config`)."""
+    """Set the tiles' shapes from the 64 bytes at ``config`` (`tile_config`), before any product of a thread."""
     if isa.amx:
         _amx(builder, "ldtilecfg", builder.inttoptr(config, _I8.as_pointer()))
 
 
 def emit_release(builder: Any, isa: Isa) -> None:
-    """After the last one."""
+    """Release the tiles after the last product of a thread."""
     if isa.amx:
         _amx(builder, "tilerelease")
 
 
 def tile_config() -> list[int]:
-    """64 bytes: palette 1, eight tiles of 16 rows of 64 bytes (Intel SDM, LDTILECFG)."""
+    """Return the 64 bytes of palette 1 with eight tiles of 16 rows of 64 bytes (Intel SDM, LDTILECFG)."""
     return [1] + [0] * 15 + [64, 0] * 8 + [0] * 16 + [16] * 8 + [0] * 8
 
 
@@ -88,16 +88,16 @@ class Rows:
 
 
 def rows_of(step: Step, block: Any, first: int, count: int) -> Rows:
-    """`Rows` of a block."""
+    """Return the `Rows` of a block."""
     return Rows(block_params(step, block), half_blocks(step, block, first, count), first, count)
 
 
 def accumulate(
     step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vectors: Any, wide_tiles: bool = False
 ) -> None:
-    """Sums and biases of a block's rows for ``vectors`` operand vectors, ``stride`` bytes apart, to int32 at ``out``.
+    """Write the sums and biases of a block's rows for ``vectors`` operand vectors, ``stride`` bytes apart, to int32 at ``out``.
 
-    Of vector v, gate g: ``units`` values at out + 4 · units · (v · count + g). Sums of up to `VECTORS` vectors may be written. With
+    Of vector v, gate g, the ``units`` values lie at out + 4 · units · (v · count + g). Sums of up to `VECTORS` vectors may be written. With
     ``wide_tiles``, operands in two parts go by AMX tiles as well, where a part has whole tiles of columns.
     """
     b = step.builder
@@ -132,7 +132,7 @@ def accumulate(
 
 
 def _by_registers(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, vectors: Any) -> None:
-    """`TILE` vectors at a time, or one alone."""
+    """Write the sums of `TILE` vectors at a time, or of one alone."""
     b = step.builder
     with b.if_else(b.icmp_signed("==", vectors, const(1))) as (alone, several):
         with alone:
@@ -146,7 +146,8 @@ def _by_registers(step: Step, rows: Rows, operands: Any, stride: Any, out: Any, 
 
 def _by_register_tile(step: Step, rows: Rows, operands: list[Any], out: Any, places: list[Any]) -> None:
     b, isa = step.builder, step.isa
-    of_address = isa.halves // len(rows.half_blocks)  # half blocks: lists of tiles are those of a whole block
+    # An address has so many half blocks. Lists of tiles are those of a whole block.
+    of_address = isa.halves // len(rows.half_blocks)
     for number, half_block in enumerate(rows.half_blocks):
         halves = range(number * of_address, (number + 1) * of_address)
         starts = step.biases(rows.params, rows.first, rows.count, halves)
@@ -174,13 +175,16 @@ class Start(Enum):
     BIASES = 0
     ZEROS = 1
     SUMS = 2
-    """Those that lie where the new ones go."""
+    """The sums that lie where the new ones go."""
 
 
 def _by_tiles(
     step: Step, rows: Rows, operands: Any, stride: Any, out: Any, row_tiles: int, start: Start = Start.BIASES
 ) -> None:
-    """The sums of ``row_tiles`` · `TILE_ROWS` vectors, of as many gates of a half block at once as there are accumulators."""
+    """Write the sums of ``row_tiles`` · `TILE_ROWS` vectors.
+
+    These are made for as many gates of a half block at once as there are accumulators.
+    """
     at_once = _OPERANDS // row_tiles
     for half in range(step.isa.halves):
         for first in range(0, rows.count, at_once):
@@ -216,9 +220,10 @@ def _tiles_of(
     row_tiles: int,
     start: Start,
 ) -> None:
-    """tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions. An accumulator's rows start with the biases.
+    """Write the sums by tdpbusd: unsigned operand bytes times signed weights, as in the vector instructions.
 
-    The last tile of weights may reach beyond the half block, whatever lies there: the operands that it is multiplied with are bytes of zeros.
+    An accumulator's rows start with the biases. The last tile of weights may reach beyond the half block, whatever lies there, since the
+    operands that it is multiplied with are bytes of zeros.
     """
     b, isa, count = step.builder, step.isa, rows.count
     places = [(k * row_tiles + v, gate, v) for k, gate in enumerate(gates) for v in range(row_tiles)]
@@ -268,7 +273,7 @@ PRODUCT_ARGS = (
     "byte_parts",
     "sums",
 )
-"""What `emit_product` takes by name; ``sums``: the address of int32 [VECTORS, gates, units] to work with."""
+"""What `emit_product` takes by name. ``sums`` is the address of int32 [VECTORS, gates, units] to work with."""
 
 
 def emit_product(
@@ -283,10 +288,10 @@ def emit_product(
     variant: KernelVariant,
     dense: bool = False,
 ) -> None:
-    """requantize(W·x + bias) of blocks first … last - 1 for ``vectors`` operand vectors, ``stride`` bytes apart, as int32.
+    """Write requantize(W·x + bias) of blocks first … last - 1 for ``vectors`` operand vectors, ``stride`` bytes apart, as int32.
 
-    ``dense``: shifted and saturated as a dense layer's result, int16. Of vector t, block k, gate g: ``units`` values of ``size`` bytes at
-    out + t · out_stride + k · out_block + size · units · g. The operands' buffer has room for a multiple of `VECTORS`.
+    With ``dense``, results are shifted and saturated as a dense layer's, int16. Of vector t, block k, gate g, the ``units`` values of ``size``
+    bytes lie at out + t · out_stride + k · out_block + size · units · g. The operands' buffer has room for a multiple of `VECTORS`.
     """
     args = dict(zip(PRODUCT_ARGS, values, strict=True))
     step = Step(builder, isa, args, gate_count, variant)

@@ -13,7 +13,7 @@ _WORD = ir.IntType(64)
 
 
 def _array(context: Any, builder: Any, kind: Any, at: Any, shape: list[Any]) -> Any:
-    """A contiguous array at an address."""
+    """Return a contiguous array at an address."""
     array = make_array(kind)(context, builder)
     itemsize = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
     strides = [itemsize]
@@ -25,7 +25,7 @@ def _array(context: Any, builder: Any, kind: Any, at: Any, shape: list[Any]) -> 
 
 
 def _read(context: Any, builder: Any, kind: Any, words: Any, at: int) -> tuple[Any, int]:
-    """A value of Numba type ``kind`` from the words at index ``at``, and the index after them."""
+    """Return a value of Numba type ``kind`` from the words at index ``at``, and the index after them."""
 
     def word(index: int) -> Any:
         return builder.load(builder.gep(words, [ir.Constant(_WORD, index)]))
@@ -43,7 +43,10 @@ def _read(context: Any, builder: Any, kind: Any, words: Any, at: int) -> tuple[A
 
 
 def reader(kinds: Any) -> Any:
-    """arguments(address) → the values of Numba types ``kinds`` that lie there as words (`qrnn.backends.cpu.calls.Frame`)."""
+    """Return the function that reads, from an address, the values of Numba types ``kinds`` that lie there as words.
+
+    `qrnn.backends.cpu.calls.Frame` lays them out.
+    """
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         words = builder.inttoptr(args[0], _WORD.as_pointer())
@@ -54,7 +57,7 @@ def reader(kinds: Any) -> Any:
 
 @intrinsic
 def address(_context: Any, array: Any) -> Any:
-    """The address of an array's first element."""
+    """Return the address of an array's first element."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = make_array(signature.args[0])(context, builder, args[0]).data
@@ -65,7 +68,7 @@ def address(_context: Any, array: Any) -> Any:
 
 @intrinsic
 def elements(_context: Any, array: Any, first: Any, last: Any) -> Any:
-    """Elements first … last - 1 of a contiguous array, [last - first]: a slice of ``reshape(-1)`` without its checks."""
+    """Return elements first … last - 1 of a contiguous array, [last - first]: a slice of ``reshape(-1)`` without its checks."""
     flat = types.Array(array.dtype, 1, "C")
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

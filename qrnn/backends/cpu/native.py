@@ -35,7 +35,7 @@ class Code:
         self._chosen = chosen
 
     def addresses(self, wanted: Sequence[Wanted]) -> list[int]:
-        """The addresses of their functions. What is not kept is compiled, by several threads, and kept."""
+        """Return the addresses of the functions that are wanted. What is not kept is compiled, by several threads, and kept."""
         with _lock:
             missing = [w for w in dict.fromkeys(wanted) if w not in _loaded]
             if missing:
@@ -56,7 +56,10 @@ class Code:
                 folder.write(*_place(w), content)
 
     def keep(self, wanted: Sequence[Wanted]) -> int:
-        """Compile what is not kept, and keep it, without bringing it into this process; how many were compiled. OSError where that fails."""
+        """Compile what is not kept, and keep it, without bringing it into this process.
+
+        Return how many functions were compiled. Raise OSError where that fails.
+        """
         folder = self.folder()
         missing = [w for w in dict.fromkeys(wanted) if folder.read(*_place(w)) is None]
         for w, content in compile_all(missing).items():
@@ -64,7 +67,7 @@ class Code:
         return len(missing)
 
     def folder(self) -> CodeFolder:
-        """Where the object files are."""
+        """Return the folder of the object files."""
         return CodeFolder(self._chosen or cache_directory(), f"{versions()}-{SOURCE_DIGEST[:16]}")
 
 
@@ -90,7 +93,7 @@ _lock = threading.RLock()
 
 
 def _renew_lock() -> None:
-    """A forked child has none of the threads that may hold it."""
+    """Make a new lock in a forked child, which has none of the threads that may hold the old one."""
     global _lock
     _lock = threading.RLock()
 
@@ -102,13 +105,13 @@ _loaded: dict[Wanted, int] = {}
 
 
 def _place(wanted: Wanted) -> tuple[str, str]:
-    """A file's name, and the key of what is in it."""
+    """Return a file's name, and the key of what is in it."""
     key = wanted.key
     return f"{wanted.kernel.name}-{short_hash(key)}.o", key
 
 
 def is_object(content: bytes, symbol: str) -> bool:
-    """Whether LLVM reads an object file with this function in it."""
+    """Return whether LLVM reads an object file with this function in it."""
     try:
         found = llvm.ObjectFileRef.from_data(content)
     except (RuntimeError, ValueError):
@@ -117,9 +120,12 @@ def is_object(content: bytes, symbol: str) -> bool:
 
 
 def compile_all(wanted: Iterable[Wanted]) -> dict[Wanted, bytes]:
-    """Their object files. Numba works in this thread, which holds the GIL, and LLVM in others meanwhile, which do not."""
+    """Return the object files of what is wanted.
+
+    Numba works in this thread, which holds the GIL. LLVM works meanwhile in others, which do not.
+    """
     global compilations
-    # the largest first: LLVM then has its share of them while Numba is at the others
+    # The largest come first, so that LLVM has its share of them while Numba is at the others.
     todo = sorted(wanted, key=lambda w: not w.kernel.variant)
     if not todo:
         return {}
@@ -143,7 +149,7 @@ def _initialize() -> None:
 
 
 def machine_of(target: Target) -> Any:
-    """LLVM's machine for a target, for one thread."""
+    """Return LLVM's machine for a target, for one thread."""
     _initialize()
     x86 = llvm.Target.from_default_triple().name.startswith("x86")
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
@@ -157,7 +163,10 @@ def machine_of(target: Target) -> Any:
 
 
 def _unlocked(name: str) -> Any:
-    """A function of LLVM's without llvmlite's lock, which allows one thread at a time: these threads share nothing that changes."""
+    """Return a function of LLVM's without llvmlite's lock.
+
+    That lock allows one thread at a time, but these threads share nothing that changes.
+    """
     locked = getattr(ffi.lib, name)
     return getattr(locked, "_cfn", locked)
 

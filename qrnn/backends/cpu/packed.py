@@ -41,7 +41,8 @@ class OperandCoding(NamedTuple):
 class PackedMatrix(NamedTuple):
     """A matrix as fused steps read it: weights in the order of their layout, and ``params`` [blocks, row parameters, gates, units] int32.
 
-    ``groups``: groups of columns that are multiplied. ``byte_parts``: see `byte_parts_of`, of the operands that it is multiplied with.
+    ``groups`` counts the groups of columns that are multiplied. ``byte_parts`` is that of the operands that it is multiplied with; see
+    `byte_parts_of`.
     """
 
     weights: npt.NDArray[Any]
@@ -115,7 +116,10 @@ def whole_blocks(isa: Isa, groups: int) -> int:
 
 
 def encoded_bytes(isa: Isa, columns: int, byte_parts: int, bits: int = 8) -> int:
-    """Bytes of one encoded operand vector, for weights of ``bits``; of one part, whole rows of AMX's tiles, the last filled up with zeros."""
+    """Return the bytes of one encoded operand vector, for weights of ``bits``.
+
+    An operand of one part has whole rows of AMX's tiles, the last of which is filled up with zeros.
+    """
     size = whole_blocks(isa, layout_of(isa, bits).groups(columns)) * isa.operand_size
     return size * byte_parts if byte_parts > 1 else -(-size // CACHE_LINE) * CACHE_LINE
 
@@ -131,7 +135,7 @@ def pack_matrix(
 ) -> PackedMatrix:
     """Pack a matrix in blocks of units, its weights of ``bits`` as `qrnn.backends.cpu.weight_layouts` lays them out.
 
-    ``phases``: how many gates each phase has. What the operands' offset adds to every sum is taken off the bias, modulo 2^32.
+    ``phases`` says how many gates each phase has. What the operands' offset adds to every sum is taken off the bias, modulo 2^32.
     Behind the weights lie as many bytes as a tile may read too much.
     """
     G = sum(phases)
@@ -166,7 +170,10 @@ def pack_matrix(
 
 
 def can_fuse(d: QuantDirection) -> bool:
-    """Whether fused steps have what this direction needs: all but a projection, which is left to `qrnn.backends.cpu.kernels`."""
+    """Return whether fused steps have what this direction needs.
+
+    They have all but a projection, which is left to `qrnn.backends.cpu.kernels`.
+    """
     return d.projection is None
 
 
@@ -186,12 +193,12 @@ def spans_of(layer: QuantRecurrentDefinition, d: QuantDirection) -> str:
 
 
 def function_variants_of(d: QuantDirection) -> tuple[int, ...]:
-    """What the steps of a simple direction are compiled for: the variants of its functions."""
+    """Return what the steps of a simple direction are compiled for: the variants of its functions."""
     return tuple(variant_of(function) for function in d.gates)
 
 
 def is_simple(layer: QuantRecurrentDefinition, d: QuantDirection) -> bool:
-    """Say whether a direction is as most are.
+    """Return whether a direction is as most are.
 
     The values of each gate function are in [0, 32768] or within ±32767, there is no pre_shift, and the cell is two bits or more finer than its
     function's argument. The steps of such a direction are compiled without what it does not need, and in 16-bit lanes where the instruction set
@@ -204,19 +211,21 @@ def is_simple(layer: QuantRecurrentDefinition, d: QuantDirection) -> bool:
 def kernel_variants_of(
     isa: Isa, layer: QuantRecurrentDefinition, d: QuantDirection, bits: tuple[int, int]
 ) -> tuple[steps.KernelVariant, steps.KernelVariant]:
-    """For the products of the inputs and for the steps, of a direction whose matrices are packed in so many bits."""
+    """Return the variants for the products of the inputs and for the steps.
+
+    They are those of a direction whose matrices are packed in so many bits.
+    """
     simple, spans, shifts = is_simple(layer, d), spans_of(layer, d), layer.shifts(d)
     lookup = lookup_of(d.gates, simple and isa.int16_lanes)
     gates = {role: f for role, f in zip(layer.roles, d.gates, strict=True) if role in "iforz"}
     q15 = all(f.out_frac == steps.Q15 for f in gates.values())
     ih, hh = (bool(m.left_shift.any()) for m in (d.ih, d.matrix_hh))
-    lists = LISTED in bits  # their tiles have the rows of a block in one order
+    lists = LISTED in bits  # Tiles of lists have the rows of a block in one order.
     tail = lookup.has_int16_lanes and not lists and isa.with_int16_lanes().leaves_half(layer.hidden_size)
     small = d.ih.weight.size + d.matrix_hh.weight.size <= isa.gate_by_gate
-    by_gates = (
-        small and bits == (8, 8) and not tail
-    )  # which has another order of units, and empty products to leave out
-    if not simple:  # what is not has few variants: for usual functions, and for any
+    # A half tail has another order of units, and empty products to leave out.
+    by_gates = small and bits == (8, 8) and not tail
+    if not simple:  # Other directions have few variants: for usual functions, and for any.
         usual = q15 and spans == "".join("u" if role in gates else "s" for role in layer.roles)
         narrow = usual and layer.declaration.state_gate is None and (not layer.has_cell_state or shifts.argument > 0)
         own = (lookup, spans if narrow else "", narrow)
@@ -263,7 +272,10 @@ def pack_direction(
     bits: tuple[int, int] = (8, 8),
     lookup: Lookup = Lookup.PAIRS,
 ) -> FusedDirection:
-    """Everything of one direction, the weights of ih and hh packed in so many bits; ``isa``: with blocks for the lanes of ``lookup``."""
+    """Pack everything of one direction, with the weights of ih and hh in so many bits.
+
+    ``isa`` is the instruction set with blocks for the lanes of ``lookup``.
+    """
     phases = [blocks.PHASES[name] for name in phases_of(layer)]
     functions = np.zeros((len(d.gates), GATE_FIELDS), np.int64)
     tables = []
@@ -327,7 +339,10 @@ def group_scratch(isa: Isa, layer: QuantRecurrentDefinition, bits: tuple[int, in
 
 
 def _sizes(isa: Isa, layer: QuantRecurrentDefinition, bits: tuple[int, int]) -> tuple[int, int, int]:
-    """Bytes of the encoded operands of h and of x, for weights of these ``bits`` of ih and hh; and H padded to blocks."""
+    """Return the bytes of the encoded operands of h and of x, and H padded to blocks.
+
+    The weights of ih and hh have these ``bits``.
+    """
     h_parts, x_parts = byte_parts_of(isa, layer.h_operand), byte_parts_of(isa, layer.x_operand)
     h_bytes = encoded_bytes(isa, layer.hidden_size, h_parts, bits[1])
     x_bytes = encoded_bytes(isa, layer.input_size, x_parts, bits[0])
@@ -335,14 +350,14 @@ def _sizes(isa: Isa, layer: QuantRecurrentDefinition, bits: tuple[int, int]) -> 
 
 
 def _places(isa: Isa, padded: int) -> Int64Array:
-    """Where c of each unit is kept: in the order of the half blocks' rows."""
+    """Return where c of each unit is kept: in the order of the half blocks' rows."""
     return np.argsort(isa.unit_places(padded // isa.units)).astype(np.int64)
 
 
 class FusedRun:
     """One direction, packed: calls of `fused.run`, `fused.run_group` and `fused.step_streams` with everything but the sequences filled in.
 
-    ``bits``: in which the weights of ih and hh are packed; 4 for a `QuantMatrix4` alone.
+    The weights of ih and hh are packed in ``bits``, which are 4 for a `QuantMatrix4` alone.
     """
 
     def __init__(
@@ -375,7 +390,7 @@ class FusedRun:
 
     def _call(self, template: str, *values: Any) -> Call:
         isa_name, phases, ih, hh = self._key
-        hh = replace(hh, by_gates=False) if template == "run" else hh  # which has one sequence at a time
+        hh = replace(hh, by_gates=False) if template == "run" else hh  # `run` has one sequence at a time.
         kernel = Kernel("qrnn.backends.cpu.fused", "compiled", (template, isa_name, phases, ih, hh))
         return Call(kernel, *values, isa=self._compiled_for)
 
@@ -389,12 +404,12 @@ class FusedRun:
         return Reused((self, template), make, len(self._parts) + DATA_FROM)
 
     def run_traced(self, *data: Any) -> None:
-        """Run a `traced` one at once: ``data`` are x, lengths, h, c, y, pre and cells of `fused.run_group`, and the first and last sequence."""
+        """Run a `traced` one at once. ``data`` are x, lengths, h, c, y, pre and cells of `fused.run_group`, and the first and last sequence."""
         *arrays, n0, n1 = data
         self._again(("run_group",), arrays, n0, n1, self._whole)
 
     def run_shared(self, data: Sequence[Any], threads: int, macs: int) -> None:
-        """`shared_call` at once."""
+        """Run `shared_call` at once."""
         self._again((threads, macs), data, 0, 1, self.shared_call)
 
     def _again(self, kind: tuple[Any, ...], data: Sequence[Any], n0: int, n1: int, make: Any) -> None:
@@ -414,12 +429,18 @@ class FusedRun:
         )
 
     def whole_call(self, control: Any, x: Any, lengths: Any, h: Any, c: Any, y: Any) -> Call:
-        """`fused.run` or `fused.run_group` of sequences control[FIRST] … control[LAST] - 1 by one thread, with a scratch of its own."""
+        """Return the call of `fused.run` or `fused.run_group` of sequences control[FIRST] … control[LAST] - 1.
+
+        One thread makes it, with a scratch of its own.
+        """
         template = "run" if len(lengths) < GROUP_LEAST else "run_group"
         return self._whole(control, (x, lengths, h, c, y), template)
 
     def shared_call(self, _control: Any, data: Sequence[Any], threads: int, macs: int) -> TeamCall:
-        """`fused.run` of one sequence, (x, lengths, h, c, y), of so many multiply-adds, by a team of so many workers."""
+        """Return the call of `fused.run` of one sequence by a team of so many workers.
+
+        ``data`` is (x, lengths, h, c, y), and ``macs`` counts the multiply-adds.
+        """
         own = scratch(self.isa, self.layer, threads, self._tuning, self.bits)
         fixed = (self.direction.reverse, *self._parts, *_with_traces(data), own)
         one = np.array([0, 1, 0])
@@ -428,12 +449,12 @@ class FusedRun:
         return TeamCall(workers, alone, own.flags, Spins.of(self._tuning, macs))
 
     def call(self, place: Any, rows: Any, x: Any, h: Any, c: Any, y: Any) -> Call:
-        """`fused.step_streams` with these arguments and a scratch of its own."""
+        """Return the call of `fused.step_streams` with these arguments and a scratch of its own."""
         own = group_scratch(self.isa, self.layer, self.bits)
         return self._call("step_streams", *self._parts, own, place, rows, x, h, c, y)
 
     def shared_step(self, workers: int, *data: Any) -> StepParts:
-        """Return the step of a team of so many workers; ``data`` are the arguments of `call`."""
+        """Return the step of a team of so many workers. ``data`` are the arguments of `call`."""
         own = group_scratch(self.isa, self.layer, self.bits)
         sums = aligned((workers, own.sums.size), np.int32)
 
@@ -446,7 +467,7 @@ class FusedRun:
 
 
 def _with_traces(data: Sequence[Any]) -> Sequence[Any]:
-    """Return the arrays of a run with the traces that it writes, which are empty where nobody gave them."""
+    """Return the arrays of a run with the traces that it writes. They are empty where nobody gave them."""
     return data if len(data) == 7 else (*data, np.zeros((0, 0, 0), np.int16), np.zeros((0, 0, 0), np.int32))
 
 

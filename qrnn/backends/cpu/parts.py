@@ -25,14 +25,20 @@ Parts = tuple[Any, ...]
 
 
 def function_of(module: Any, name: str, result: Any, kinds: Sequence[Any]) -> Any:
-    """The function ``name`` of a module, which is declared where it is not there yet: an intrinsic of LLVM, or one of the C library."""
+    """Return the function ``name`` of a module, which is declared where it is not there yet.
+
+    It is an intrinsic of LLVM, or a function of the C library.
+    """
     found = module.globals.get(name)
     return ir.Function(module, ir.FunctionType(result, list(kinds)), name) if found is None else found
 
 
 @contextmanager
 def for_range(builder: Any, first: Any, last: Any, step: int = 1) -> Iterator[Any]:
-    """A loop whose index goes from ``first`` by ``step`` while it is below ``last``; what is emitted in the context is its body."""
+    """Emit a loop whose index goes from ``first`` by ``step`` while it is below ``last``.
+
+    What is emitted in the context is its body.
+    """
     head, body, after = (builder.append_basic_block(name) for name in ("loop.head", "loop.body", "loop.after"))
     before = builder.basic_block
     builder.branch(head)
@@ -49,45 +55,45 @@ def for_range(builder: Any, first: Any, last: Any, step: int = 1) -> Iterator[An
 
 
 def vector_type(lanes: int, bits: int) -> ir.VectorType:
-    """<lanes x i``bits``>."""
+    """Return the type <lanes x i``bits``>."""
     return ir.VectorType(ir.IntType(bits), lanes)
 
 
 def constant(kind: Any, value: int) -> Any:
-    """The number in every lane."""
+    """Return the number in every lane."""
     return ir.Constant(kind, [value] * kind.count)
 
 
 def splat(builder: Any, scalar: Any, lanes: int) -> Any:
-    """The scalar in every lane."""
+    """Return the scalar in every lane."""
     kind = ir.VectorType(scalar.type, lanes)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, lanes), None))
 
 
 def count_of(lanes: int, bits: int) -> int:
-    """Registers of a vector of so many lanes of so many bits."""
+    """Return how many registers a vector of so many lanes of so many bits takes."""
     return bits // (16 if lanes == INT16_LANES else 32)
 
 
 def lanes_of(parts: Parts) -> int:
-    """How many lanes there are in all."""
+    """Return how many lanes there are in all."""
     return sum(int(p.type.count) for p in parts)
 
 
 def bits_of(parts: Parts) -> int:
-    """Bits of a lane."""
+    """Return the bits of a lane."""
     return int(parts[0].type.element.width)
 
 
 def call(builder: Any, name: str, kind: Any, *arguments: Any) -> Any:
-    """An LLVM intrinsic."""
+    """Call an LLVM intrinsic."""
     function = function_of(builder.module, f"llvm.{name}", kind, [a.type for a in arguments])
     return builder.call(function, list(arguments))
 
 
 def convert(builder: Any, parts: Parts, bits: int, low: int, high: int) -> Parts:
-    """In lanes of ``bits``: extended, or the low bits; of values within [low, high]."""
+    """Return values within [low, high] in lanes of ``bits``: extended, or their low bits."""
     now = bits_of(parts)
     if now == bits:
         return parts
@@ -102,20 +108,20 @@ def convert(builder: Any, parts: Parts, bits: int, low: int, high: int) -> Parts
 
 
 def _joined(builder: Any, even: Any, odd: Any) -> Any:
-    """The low 32 bits of even and odd lanes."""
+    """Return the low 32 bits of even and odd lanes."""
     up = builder.shl(odd, constant(odd.type, 32))
     return interleaved(builder, even, up)
 
 
 def interleaved(builder: Any, even: Any, odd: Any) -> Any:
-    """The low halves of one register's 64-bit lanes, the high halves of the other's."""
+    """Return the low halves of one register's 64-bit lanes, and the high halves of the other's."""
     lanes = 2 * even.type.count
     a, b = (builder.bitcast(v, vector_type(lanes, 32)) for v in (even, odd))
     return _shuffled(builder, a, b, [k + (lanes if k % 2 else 0) for k in range(lanes)])
 
 
 def high_halves(builder: Any, even: Any, odd: Any) -> Any:
-    """The high 32 bits of even and odd lanes."""
+    """Return the high 32 bits of even and odd lanes."""
     lanes = 2 * even.type.count
     a, b = (builder.bitcast(v, vector_type(lanes, 32)) for v in (even, odd))
     return _shuffled(builder, a, b, [k + lanes if k % 2 else k + 1 for k in range(lanes)])
@@ -132,7 +138,7 @@ def _halves(builder: Any, part: Any) -> Parts:
 
 
 def low_halves(builder: Any, part: Any) -> Any:
-    """The even lanes alone, as 64-bit ones, sign-extended."""
+    """Return the even lanes alone, as 64-bit ones, sign-extended."""
     return _halves(builder, part)[0]
 
 
@@ -143,7 +149,7 @@ def _unpacked(builder: Any, words: Any, signed: bool) -> Parts:
 
 
 def interleaved_int16(builder: Any, low: Any, high: Any) -> Parts:
-    """32-bit lanes of 16-bit halves: vpunpcklwd and vpunpckhwd."""
+    """Return 32-bit lanes of 16-bit halves, by vpunpcklwd and vpunpckhwd."""
     found = []
     for first in (0, 4):
         places = [
@@ -154,12 +160,12 @@ def interleaved_int16(builder: Any, low: Any, high: Any) -> Parts:
 
 
 def saturated_int16(builder: Any, parts: Parts) -> Any:
-    """32-bit lanes, clamped to int16: vpackssdw."""
+    """Return 32-bit lanes, clamped to int16, by vpackssdw."""
     return call(builder, "x86.avx512.packssdw.512", vector_type(INT16_LANES, 16), *parts)
 
 
 def _packed(builder: Any, parts: Parts, low: int, high: int) -> Any:
-    """The low 16 bits of 32-bit lanes; those instructions saturate, which changes nothing within their range."""
+    """Return the low 16 bits of 32-bit lanes. The instructions saturate, which changes nothing within their range."""
     if low >= -32768 and high <= 32767:
         return saturated_int16(builder, parts)
     if low < 0 or high > 65535:
@@ -168,13 +174,13 @@ def _packed(builder: Any, parts: Parts, low: int, high: int) -> Any:
 
 
 def multiplied_int16(builder: Any, a: Any, b: Any) -> Parts:
-    """Products of int16 as 32-bit lanes: vpmullw, vpmulhw, and their halves put together."""
+    """Return products of int16 as 32-bit lanes, by vpmullw and vpmulhw, whose halves are put together."""
     high = call(builder, "x86.avx512.pmulh.w.512", a.type, a, b)
     return interleaved_int16(builder, builder.mul(a, b), high)
 
 
 def multiplied_and_added_int16(builder: Any, a: Any, b: Any, c: Any, d: Any) -> Parts:
-    """Return a · b + c · d of int16 as 32-bit lanes, modulo 2^32: vpmaddwd."""
+    """Return a · b + c · d of int16 as 32-bit lanes, modulo 2^32, by vpmaddwd."""
     pairs = zip(interleaved_int16(builder, a, c), interleaved_int16(builder, b, d), strict=True)
     words, kind = vector_type(INT16_LANES, 16), vector_type(INT16_LANES // 2, 32)
     return tuple(
@@ -184,12 +190,12 @@ def multiplied_and_added_int16(builder: Any, a: Any, b: Any, c: Any, d: Any) -> 
 
 
 def multiplied_q15_int16(builder: Any, a: Any, b: Any) -> Any:
-    """(a · b + 2^14) >> 15 of int16, for results that fit: vpmulhrsw."""
+    """Return (a · b + 2^14) >> 15 of int16, for results that fit, by vpmulhrsw."""
     return call(builder, "x86.avx512.pmul.hr.sw.512", a.type, a, b)
 
 
 def permuted_int16(builder: Any, low: Any, k: Any, high: Any) -> Any:
-    """Pick, of 64 words in two registers, those that the low six bits of k number: vpermi2w."""
+    """Pick, of 64 words in two registers, those that the low six bits of k number, by vpermi2w."""
     return call(builder, "x86.avx512.vpermi2var.hi.512", k.type, low, k, high)
 
 
@@ -199,7 +205,8 @@ def added_saturated(builder: Any, a: Any, b: Any) -> Any:
     The sum has overflowed where both terms have the sign that it has not; the end on their side is then INT32_MAX, or one more, INT32_MIN.
     """
     total = builder.add(a, b)
-    if a.type.count == INT16_LANES // 2:  # vpternlogd: (a ^ total) & (b ^ total), which LLVM makes two instructions of
+    # LLVM makes two instructions of (a ^ total) & (b ^ total), which vpternlogd makes in one.
+    if a.type.count == INT16_LANES // 2:
         table = ir.Constant(I32, 0b01000010)
         wrong = call(builder, "x86.avx512.pternlog.d.512", a.type, a, b, total, table)
     else:
@@ -210,12 +217,15 @@ def added_saturated(builder: Any, a: Any, b: Any) -> Any:
 
 
 def extreme(builder: Any, name: str, a: Any, b: Any) -> Any:
-    """smin, smax, umin or umax of two registers."""
+    """Return smin, smax, umin or umax of two registers."""
     return call(builder, f"{name}.v{a.type.count}i{a.type.element.width}", a.type, a, b)
 
 
 def shifted_and_rounded(builder: Any, x: Any, by: Any, half: Any) -> Any:
-    """(x + half) >> by, half = (1 << by) >> 1, in lanes that x may fill: 1 is added to x >> by where x has the bit ``half``."""
+    """Return (x + half) >> by, with half = (1 << by) >> 1, in lanes that x may fill.
+
+    1 is added to x >> by where x has the bit ``half``, so that no sum leaves the lanes.
+    """
     down, one = builder.ashr(x, by), constant(x.type, 1)
     up = builder.icmp_signed("!=", builder.and_(x, half), ir.Constant(x.type, None))
     return builder.select(up, builder.add(down, one), down)

@@ -32,18 +32,18 @@ _FUNCTION = ir.FunctionType(_POINTER, [_POINTER, _POINTER])
 
 
 def _word(builder: Any, address: Any, index: int = 0) -> Any:
-    """Where the int64 ``index`` of those at an address lies."""
+    """Return where the int64 ``index`` of those at an address lies."""
     return builder.inttoptr(builder.add(address, ir.Constant(_WORD, 8 * index)), _WORD.as_pointer())
 
 
 def _data(builder: Any, array: Any) -> Any:
-    """The address of an array object's elements."""
+    """Return the address of an array object's elements."""
     at = builder.add(builder.ptrtoint(array, _WORD), ir.Constant(_WORD, HEADER))
     return builder.load(builder.inttoptr(at, _WORD.as_pointer()))
 
 
 def _emit_run(module: Any) -> None:
-    """qrnn_run: makes the calls of the words that its ``self`` holds, an array of int64 (`runner`)."""
+    """Emit qrnn_run, which makes the calls of the words that its ``self`` holds, an array of int64 (`runner`)."""
     made = ir.Function(module, _FUNCTION, "qrnn_run")
     b = ir.IRBuilder(made.append_basic_block())
     words = _data(b, made.args[0])
@@ -73,13 +73,13 @@ def _emit_run(module: Any) -> None:
             call = function_of(module, "PyObject_CallNoArgs", _POINTER, [_POINTER])
             result = b.call(call, [b.inttoptr(after, _POINTER)])
             with b.if_then(b.icmp_unsigned("==", result, ir.Constant(_POINTER, None))):
-                b.ret(result)  # an exception
+                b.ret(result)  # The function raised an exception.
             b.call(function_of(module, "Py_DecRef", ir.VoidType(), [_POINTER]), [result])
     b.ret(b.call(function_of(module, "PyLong_FromLongLong", _POINTER, [_WORD]), [found]))
 
 
 def _emit_address(module: Any) -> None:
-    """qrnn_address: the address of an array's elements."""
+    """Emit qrnn_address, which returns the address of an array's elements."""
     made = ir.Function(module, _FUNCTION, "qrnn_address")
     b = ir.IRBuilder(made.append_basic_block())
     b.ret(b.call(function_of(module, "PyLong_FromLongLong", _POINTER, [_WORD]), [_data(b, made.args[1])]))
@@ -108,7 +108,7 @@ _new_function.restype = ctypes.py_object
 
 
 def _compiled() -> Any:
-    """LLVM's engine with the functions of this module. Its code lives as long as it does."""
+    """Return LLVM's engine with the functions of this module. Its code lives as long as it does."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     for name in _NEEDED:
@@ -148,7 +148,7 @@ _making = threading.Lock()
 
 
 def _renew_lock() -> None:
-    """A forked child has none of the threads that may hold it."""
+    """Make a new lock in a forked child, which has none of the threads that may hold the old one."""
     global _making
     _making = threading.Lock()
 
@@ -171,7 +171,7 @@ def _made() -> _Functions:
 
 
 def address_of(values: npt.NDArray[Any]) -> int:
-    """Where an array begins: in a tenth of the time of ``values.ctypes.data``."""
+    """Return where an array begins, in a tenth of the time of ``values.ctypes.data``."""
     return _made().address_of(values)
 
 
@@ -184,10 +184,10 @@ class Words(np.ndarray[Any, np.dtype[np.int64]]):
 def runner(
     control: Int64Array, addresses: Int64Array, first: int, last: int, after: Callable[[], Any] | None = None
 ) -> tuple[Callable[[], int], Words]:
-    """A function that makes calls and returns the status at the end; and its words, of which `SPAN` may be changed.
+    """Return a function that makes calls and returns the status at the end, and its words, of which `SPAN` may be changed.
 
     ``control`` [3] and ``addresses`` [calls, 2], of the compiled functions and of their arguments, are int64. With ``after``, control is [4],
-    and that is called behind the calls where one of them has set `ASKED`.
+    and ``after`` is called behind the calls where one of them has set `ASKED`.
     """
     values = [
         address_of(control),

@@ -61,7 +61,7 @@ def _by_power_of_two(x: Any, factor: Any, offset: Any, limit: Any, half: Any, ou
 
 @jit
 def _exactly(x: Any, scale: Any, offset: Any, limit: int, out: Any) -> int:
-    """`to_integers`; how many values are not finite or not of float32's range."""
+    """Write `to_integers` of x, and return how many values are not finite or not of float32's range."""
     bad = 0
     for k in range(x.shape[0]):
         bad += not abs(x[k]) <= FLOAT32_MAX
@@ -72,12 +72,12 @@ def _exactly(x: Any, scale: Any, offset: Any, limit: int, out: Any) -> int:
 
 @jit
 def quantize_rows(scaling: Any, limit: int, x: Any, out: Any, m0: int, m1: int) -> int:
-    """Rows m0 … m1 - 1: x [M, F] float64 or float32 → out [M, F] int16. How many values are not of float32's range.
+    """Quantize rows m0 … m1 - 1 of x [M, F] float64 or float32 → out [M, F] int16.
 
-    ``scaling``: `qrnn.backends.cpu.scales.scaling`.
+    Return how many values are not of float32's range. ``scaling`` is what `qrnn.backends.cpu.scales.scaling` returns.
     """
     scale, offset, factor, near_offset, numbers = scaling
-    # ``sure`` is 1 where products are exact: the type of arrays then decides what is compiled
+    # ``sure`` is 1 where products are exact. The type of arrays then decides what is compiled.
     exact = numbers[2] == 1 and factor.itemsize == 4
     F = x.shape[1]
     flat, flat_out = elements(x, m0 * F, m1 * F), elements(out, m0 * F, m1 * F)

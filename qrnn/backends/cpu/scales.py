@@ -60,6 +60,6 @@ def scaling(fmt: TensorFormat, real: Any) -> Scaling:
     kind = np.float32 if narrow else np.float64
     error = (largest + 2) * (2.0**-22 if narrow else 2.0**-50)
     sure = 1.0 if exact else 0.5 - error if error < 2.0**-4 else 0.0
-    with np.errstate(over="ignore", under="ignore"):  # no product with such a reciprocal is sure
+    with np.errstate(over="ignore", under="ignore"):  # No product with such a reciprocal is sure.
         reciprocals = (1.0 / scales).astype(kind)
     return scales, offsets, reciprocals, offsets.astype(kind), np.array([fmt.limit, 0.5, sure], kind)

@@ -55,7 +55,7 @@ class CpuSequences(SequenceRows):
             for o in engine.model.outputs
             if len(np.unique(np.concatenate([p[2] for p in o.parts]))) == o.features
         )
-        # apart, for an output may be called as an input is
+        # Inputs and outputs are kept apart, for they may have the same names.
         self._readers = {name: [p for share in self.shares for p in share.readers(name)] for name in self.inputs}
         self._writers = {name: [p for share in self.shares for p in share.writers(name)] for name in self.outputs}
 
@@ -125,15 +125,15 @@ class _Share:
         self._first, self._of_all = first, rows
 
     def _offset(self, array: npt.NDArray[Any]) -> int:
-        """Bytes before this share of an array of all sequences."""
+        """Return the bytes before this share of an array of all sequences."""
         return int(self._first * (len(array) // self._of_all.size) * array[:1].nbytes)
 
     def readers(self, name: str) -> list[Place]:
-        """Where an input's values are read."""
+        """Return where an input's values are read."""
         return [(*self._reading[name].frame.place(USERS), self._offset(self._of_all.inputs[name]))]
 
     def writers(self, name: str) -> list[Place]:
-        """Where an output's values are written."""
+        """Return where an output's values are written."""
         offset = self._offset(self._of_all.outputs[name])
         return [(*call.frame.place(USERS), offset) for call in self._writing[name]]
 
@@ -148,13 +148,13 @@ class _Share:
         return self.calls.failed or (self._checks_without_time and bool(self._without_time[STATUS] != 0))
 
     def run(self) -> bool:
-        """False where an input is out of its range."""
+        """Run the share, and return False where an input is out of its range."""
         self.prepare()
         return self._run() == 0 and not self.failed
 
 
 def _part_of(rows: ModelRows, first: int, last: int) -> ModelRows:
-    """The rows with the inputs, outputs and states of these sequences alone, which stay where they are."""
+    """Return the rows with the inputs, outputs and states of these sequences alone, which stay where they are."""
     part = copy(rows)
     part.size = last - first
 

@@ -27,10 +27,10 @@ def step_part(
     coding: Any, ih: Any, hh: Any, functions: Any, formats: Any, scratch: Any, own_sums: Any, part: int, team: Any, place: Any, rows: Any,
     x: Any, h: Any, c: Any, y: Any,
 ) -> None:  # fmt: skip
-    """A part of one step of few streams, as worker team[0] of team[1], which has blocks of hidden units of its own.
+    """Compute a part of one step of few streams, as worker team[0] of team[1], which has blocks of hidden units of its own.
 
-    A worker begins a part when all have made the one before. Arguments else as for `fused.step_streams`; own_sums: the sums of each worker,
-    as those of the scratch.
+    A worker begins a part when all have made the one before. own_sums are the sums of each worker, as those of the scratch. The other arguments
+    are as for `fused.step_streams`.
     """
     me, threads = team
     operands, reset, z, h_now, c_now, xs, x_operands, tails, _, c_places, _, _ = scratch

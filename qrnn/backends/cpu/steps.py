@@ -163,18 +163,18 @@ class Step:
         return self.in_order(self.vector(address, low, high, 16), of_rows=False)
 
     def hold(self, *roles: int) -> None:
-        """Keep the tables of these gate functions in registers from here on, where they fit; and no others any longer."""
+        """Keep the tables of these gate functions in registers from here on, where they fit, and no others any longer."""
         for role, function in self._functions.items():
             function.hold(role in roles)
 
     def at(self, base: Any, index: Any, size: int, offset: int = 0) -> Any:
-        """Base + index · size + offset."""
+        """Return base + index · size + offset."""
         b = self.builder
         address = b.add(base, b.mul(index, const(size)))
         return b.add(address, const(offset)) if offset else address
 
     def vector(self, address: Any, low: int, high: int, bits: int = 32) -> Vec:
-        """A block's integers of ``bits``."""
+        """Load a block's integers of ``bits``."""
         b, units, lanes = self.builder, self.isa.units, self.isa.lanes
         if bits == 16:
             return self.of_int16(load(b, address, vector_type(units, 16)), low, high)
@@ -189,7 +189,7 @@ class Step:
         return Vec(b, value if units == INT16_LANES else b.sext(value, vector_type(units, 32)), low, high)
 
     def store(self, v: Vec, address: Any, bits: int = 32) -> None:
-        """A block's integers as ``bits``."""
+        """Store a block's integers as ``bits``."""
         b, units = self.builder, self.isa.units
         if bits == 32:
             for half, part in enumerate(v.like(32)):
@@ -200,7 +200,7 @@ class Step:
         store(b, value if bits == widest else b.trunc(value, vector_type(units, bits)), address)
 
     def format(self, place: int, low: int = 0, high: int = 30) -> Vec:
-        """An entry of the direction's formats."""
+        """Return an entry of the direction's formats."""
         return Vec.scalar(self.builder, self._formats[place], self.isa.units, low, high)
 
     def part_bytes(self) -> Any:
@@ -214,7 +214,8 @@ class Step:
     ) -> list[list[Any]]:
         """Emit the products of packed weights and operands, plus ``starts``: for each operand vector ``count`` accumulators of each half block.
 
-        Over all groups of columns and both parts of operands: the sums of the high bytes are raised, and those of the low ones added.
+        They are made over all groups of columns and both parts of operands. The sums of the high bytes are raised, and those of the low ones
+        added.
         """
         b, isa, args = self.builder, self.isa, self.args
         sums = list(starts) * len(operands)
@@ -286,17 +287,17 @@ class Step:
         return layout.leave(b, sums, vectors) if isinstance(layout, PairedProducts) else sums
 
     def row_address(self, params: Any, gate: int, which: int, half: int = 0) -> Any:
-        """Where a row parameter of the block's gate begins."""
+        """Return where a row parameter of the block's gate begins."""
         return self.builder.add(
             params, const(4 * ((which * self.gates + gate) * self.isa.units + half * self.isa.lanes))
         )
 
     def row_param(self, params: Any, gate: int, which: int, low: int, high: int) -> Vec:
-        """A row parameter of the block's gate."""
+        """Load a row parameter of the block's gate."""
         return self.vector(self.row_address(params, gate, which), low, high)
 
     def biases(self, params: Any, first: int, count: int, halves: Sequence[int]) -> list[Any]:
-        """What the accumulators of ``count`` gates start from."""
+        """Load what the accumulators of ``count`` gates start from."""
         kind = vector_type(self.isa.lanes, 32)
         return [
             load(self.builder, self.row_address(params, first + gate, BIAS, half), kind)
@@ -305,52 +306,52 @@ class Step:
         ]
 
     def _multiplier(self, params: Any, gate: int) -> Vec:
-        """In 64-bit lanes, of which those of odd rows were packed for themselves: loaded as they are needed."""
+        """Load the multipliers, when they are needed, in 64-bit lanes. Those of odd rows were packed for themselves."""
         b = self.builder
         both = (self.row_param(params, gate, which, *INT32).parts for which in (MULTIPLIER, ODD_MULTIPLIER))
         words = tuple(low_halves(b, part) for pair in zip(*both, strict=True) for part in pair)
         return Vec(b, words, 0, INT32[1] - 1)
 
     def factors(self, params: Any, gate: int) -> tuple[Vec, Vec | int]:
-        """The multipliers and left_shifts of a gate's rows."""
+        """Return the multipliers and left_shifts of a gate's rows."""
         left_shift = self.row_param(params, gate, LEFT_SHIFT, *SHIFT) if self.variant.shifts else 0
         return self._multiplier(params, gate), left_shift
 
     def requantized(self, sums: Parts, factors: tuple[Vec, Vec | int]) -> Vec:
-        """The partial sum of a gate's rows, requantized."""
-        total = Vec(self.builder, sums, *INT32)  # wraps to what the proof bounds
+        """Return the partial sum of a gate's rows, requantized."""
+        total = Vec(self.builder, sums, *INT32)  # The sum wraps to what the proof bounds.
         total.shifted = INT32
         found: Vec = lift(fixedpoint.requantize)(total, *factors)
         return found.proved(*REQUANTIZED)
 
     def pre_shift(self, params: Any, gate: int) -> Any:
-        """The pre_shift of a gate's rows."""
+        """Return the pre_shift of a gate's rows."""
         return 0 if self.simple else self.row_param(params, gate, PRE_SHIFT, *FRAC)
 
     def bounds(self, role: int) -> tuple[int, int]:
-        """The least and the largest value of a role's function."""
+        """Return the least and the largest value of a role's function."""
         if not self.variant.spans:
             return EITHER
         return UNIT if self.variant.spans[role] == "u" else SIGNED
 
     def gate_frac(self, place: int) -> Any:
-        """Fraction bits of a gate: an entry of the direction's formats."""
+        """Return the fraction bits of a gate, an entry of the direction's formats."""
         return Q15 if self.variant.q15 else self.format(place, *FRAC)
 
     def activate(self, role: int, x: Vec) -> Vec:
-        """The gate function ``role``, of whatever kind."""
-        # An argument is an int16, which its bounds do not say where it was shifted left.
+        """Return the gate function ``role``, of whatever kind, of x."""
+        # An argument is an int16. Its bounds do not say so where it was shifted left.
         return self._functions[role](x.proved(-32768, 32767), self.bounds(role))
 
     def keep(self, argument: Vec, block: Any, gate: int) -> None:
-        """Where the run is traced, put a gate's arguments as int16, in the order of the units, where its inputs' parts were."""
+        """Store a gate's arguments as int16, in the order of the units, where its inputs' parts were, if the run is traced."""
         if self.variant.traced:
             xs = self.builder.add(self.args["xs"], self.builder.mul(block, self.args["xs_block"]))
             place = self.builder.add(xs, const(4 * self.isa.units * gate))
             self.store(self.in_order(argument.proved(-32768, 32767)), place, 16)
 
     def store_operand(self, h: Vec, block: Any) -> None:
-        """The matvec operand of h, encoded for the dot product, into the block's place of the next operands."""
+        """Store the matvec operand of h, encoded for the dot product, in the block's place of the next operands."""
         operand = lift(fixedpoint.to_operand)(h, self.format(H_SHIFT, *FRAC), self.format(H_LIMIT, 1, 32767))
         self.store_encoded(operand, self.args["following"], block)
 
@@ -364,15 +365,15 @@ class Step:
         with b.if_else(b.icmp_signed("==", self.args["byte_parts"], const(1))) as (narrow, two):
             with narrow:
                 self.store(operand + isa.offset, place, 8)
-            with two:  # the high bytes first: `dots` raises their sums when it goes on to the low ones
+            with two:  # The high bytes come first: `dots` raises their sums before it adds the low ones.
                 self.store((operand >> 8) + isa.offset, place, 8)
                 self.store(operand + isa.low_offset, b.add(place, self.part_bytes()), 8)
 
 
 def half_blocks(step: Step, block: Any, first: int, count: int) -> list[Any]:
-    """Addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its half blocks; or that of its lists of tiles.
+    """Return the addresses of a block's packed weights of ``count`` gates from ``first`` on, of each of its half blocks.
 
-    Half blocks that lie together have one address.
+    Half blocks that lie together have one address. Lists of tiles have one address for a block.
     """
     b, isa = step.builder, step.isa
     if isinstance(step.layout, ListLayout):
@@ -384,5 +385,5 @@ def half_blocks(step: Step, block: Any, first: int, count: int) -> list[Any]:
 
 
 def block_params(step: Step, block: Any) -> Any:
-    """Address of a block's row parameters."""
+    """Return the address of a block's row parameters."""
     return step.at(step.args["params"], block, 4 * step.variant.row_params * step.gates * step.isa.units)

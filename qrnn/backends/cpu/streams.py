@@ -41,12 +41,12 @@ class CpuStreams(StreamRows):
         self._shared: tuple[ListsCall, ...] = ()
         if self._alone < capacity and most_workers(tuning) > 1:
             control, helpers = np.zeros(3, np.int64), min(workers, most_workers(tuning)) - 1
-            # no stream's state changes before all inputs are known to be good
+            # No stream's state changes before all inputs are known to be good.
             lists = [w.reading for w in self._workers], [w.step for w in self._workers]
             self._shared = tuple(ListsCall(control, each, helpers, tuning) for each in lists)
             self._together = CallList(self._shared, control, engine.code)
             self._shared_count = 0
-        # apart, for an output may be called as an input is
+        # Inputs and outputs are kept apart, for they may have the same names.
         self._readers = {name: [w.read_at[name] for w in self._workers] for name in self._workers[0].read_at}
         self._writers = {name: [w.written_at[name] for w in self._workers] for name in self._workers[0].written_at}
         self.read_in_place, self.written_in_place = frozenset(self._readers), frozenset(self._writers)
@@ -73,7 +73,7 @@ class CpuStreams(StreamRows):
         """Return a function that steps the first ``count`` streams; see `StreamRows.runner`."""
         if count > self._alone:
             return super().runner(count)
-        return self._workers[0].whole.runner(0, count)  # no Python between
+        return self._workers[0].whole.runner(0, count)  # No Python code runs between the calls.
 
     def layer_calls(self) -> CallList:
         """Return the calls of a step from integers to integers, for measuring: those of layers, without inputs' and outputs' real numbers."""
@@ -89,7 +89,7 @@ class CpuStreams(StreamRows):
                 self._shared_count = count
                 for call in self._shared:
                     call.share(self._spans(count), count * self._macs)
-            self._shared[0].wake()  # the same helper threads make both
+            self._shared[0].wake()  # The same helper threads make both.
             return self._together.run(0, count) == 0
         spans, pool = list(zip(self._workers, self._spans(count), strict=False)), shared_pool()
         if any(list(pool.map(lambda one: one[0].reading.run(*one[1]), spans))):

@@ -48,7 +48,10 @@ class Lookup(Enum):
 
 
 def tilt_of(differences: npt.NDArray[Any]) -> int | None:
-    """0, 1 or -1: so many times `TILT` taken off the differences leaves what 16 bits hold; None where nothing does."""
+    """Return how many times `TILT`, 0, 1 or -1, has to be taken off the differences to leave what 16 bits hold.
+
+    It is None where no number does.
+    """
     for tilt in (0, 1, -1):
         rest = differences - tilt * TILT
         if (rest >= -(1 << 15)).all() and (rest < 1 << 15).all():
@@ -57,7 +60,7 @@ def tilt_of(differences: npt.NDArray[Any]) -> int | None:
 
 
 def fits_pairs(entries: npt.NDArray[Any], differences: npt.NDArray[Any]) -> bool:
-    """Whether entries and differences are int16, the differences within ±32767."""
+    """Return whether entries and differences are int16, the differences within ±32767."""
     return bool((entries >= -(1 << 15)).all() and (entries < 1 << 15).all() and (np.abs(differences) < 1 << 15).all())
 
 
@@ -76,11 +79,11 @@ def window_of(entries: npt.NDArray[Any], differences: npt.NDArray[Any]) -> range
 def pack(
     entries: npt.NDArray[Any], differences: npt.NDArray[Any], offset: int, lookup: Lookup, first: int = 0
 ) -> tuple[npt.NDArray[np.int32], int]:
-    """A table as `Table` reads it but for `Lookup.WIDE`, and its tilt; entries and differences int64 of as many segments.
+    """Return a table as `Table` reads it but for `Lookup.WIDE`, and its tilt; entries and differences int64 of as many segments.
 
-    For 16-bit lanes (`Table.negative`): -(offset + entry), with the difference added to odd entries, and the differences less tilt · `TILT`.
-    For `Lookup.WINDOW` these are the segments of its window, ``first`` the number of its first one: entries have their number times the
-    difference taken off instead, and behind them come ``first`` and the number of segments less 1.
+    For 16-bit lanes (`Table.negative`) the table has -(offset + entry), with the difference added to odd entries, and the differences less
+    tilt · `TILT`. For `Lookup.WINDOW` these are the segments of its window, ``first`` the number of its first one: entries have their number
+    times the difference taken off instead, and behind them come ``first`` and the number of segments less 1.
     """
     if lookup is Lookup.PAIRS:
         return ((entries & 0xFFFF) | (differences << 16)).astype(np.int32), 0
@@ -117,7 +120,8 @@ def window(builder: Any, address: Any) -> tuple[Any, Any]:
 class Table:
     """A gate's table for `gates.piecewise_linear`: an entry and the difference to the next are found by one lookup.
 
-    ``outputs``: the bounds of the gate function's values, which 16-bit lanes are read by. ``tilt``: of those, where it is not known to be 0.
+    ``outputs`` are the bounds of the gate function's values, which 16-bit lanes are read by. ``tilt`` is that of these lanes, where it is not
+    known to be 0.
     """
 
     def __init__(
@@ -130,7 +134,10 @@ class Table:
         held: Sequence[Any] | None = None,
         window: tuple[Any, Any] | None = None,
     ) -> None:
-        """``held`` are the `registers` of the table, where they were loaded before; ``window``: what `window` loads."""
+        """Make the table at ``address``.
+
+        ``held`` are the `registers` of the table, where they were loaded before. ``window`` is what `window` loads.
+        """
         self._held, self._window = held, window
         self.builder, self.address, self.lookup, self.outputs, self._tilt = builder, address, lookup, outputs, tilt
         self.bounds = (-32768, 32768 if lookup is Lookup.WIDE else 32767)
@@ -162,7 +169,7 @@ class Table:
         return found, (Vec(self.builder, after, *self.bounds) - found).proved(-65534, 65534)
 
     def _gathered(self, k: Vec, beyond: int = 0) -> Parts:
-        """One load a lane, of the int32 that lies so many bytes beyond the segment's own."""
+        """Load, for each lane, the int32 that lies so many bytes beyond the segment's own."""
         return tuple(self._gathered_part(index, beyond) for index in k.like(32))
 
     def _gathered_part(self, index: Any, beyond: int) -> Any:
@@ -177,7 +184,7 @@ class Table:
         return call(b, name, kind, pointers, ir.Constant(I32, 4), every, ir.Constant(kind, ir.Undefined))
 
     def negative(self, m: Vec, segment_bits: Any) -> Any:
-        """-(offset + p(m)) in 16-bit lanes, modulo 2^16, for m in 0 … 65535; from what `pack` makes.
+        """Return -(offset + p(m)) in 16-bit lanes, modulo 2^16, for m in 0 … 65535, from what `pack` makes.
 
         p(m) = table[k] + ((D · fraction + 2^14) >> 15) with D = table[k+1] - table[k], and fraction the low 15 bits of
         m << (15 - segment_bits). Of these words bit 15 is the lowest bit of k: as int16 they are fraction where k is even, and
@@ -214,7 +221,10 @@ class Table:
         return b.sub(entry, b.mul(difference, even)), difference
 
     def _permuted(self, index: Any) -> tuple[Any, Any]:
-        """From registers: entries of `pack`, then differences, are four of AVX-512's each, of which one instruction permutes two."""
+        """Return entries and differences from registers.
+
+        Entries of `pack`, then differences, are four of AVX-512's each, of which one instruction permutes two.
+        """
         b, kind = self.builder, vector_type(INT16_LANES, 16)
         upper = b.icmp_signed("!=", b.and_(index, constant(kind, 64)), ir.Constant(kind, None))
 

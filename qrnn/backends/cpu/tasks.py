@@ -41,7 +41,7 @@ class Reused:
 
 
 class Tasks:
-    """The threads, the instruction set, the code and the thresholds of an engine; ``workers``: the most threads at once."""
+    """The threads, the instruction set, the code and the thresholds of an engine. ``workers`` is the most threads at once."""
 
     def __init__(self, workers: int, isa: Isa | None, code: Code, tuning: Tuning | None = None) -> None:
         self.workers, self.isa, self.code = workers, isa, code
@@ -52,7 +52,7 @@ class Tasks:
         self._idle: dict[Hashable, list[_Parts]] = {}
 
     def call(self, module: str, name: str, place: Any, *values: Any) -> Call:
-        """The function ``name`` of `qrnn.backends.cpu.rows`' ``module`` for rows place[FIRST] … place[LAST] - 1."""
+        """Return the call of the function ``name`` of `qrnn.backends.cpu.rows`' ``module`` for rows place[FIRST] … place[LAST] - 1."""
         return Call(Kernel(f"{ROWS}.{module}", name), place, *values, isa=self.isa)
 
     def parts(self, count: int, macs: int, task_macs: int, grain: int = 1) -> int:

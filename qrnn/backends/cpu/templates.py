@@ -1,6 +1,6 @@
 """What the templates of fused steps are made of: functions that are emitted anew for each cell and instruction set, and numbers of these.
 
-Here they raise NotImplementedError and stand for nothing; `qrnn.backends.cpu.fused.compiled` puts the others in their place.
+Here they raise NotImplementedError and do nothing; `qrnn.backends.cpu.fused.compiled` puts the others in their place.
 """
 
 from __future__ import annotations
@@ -15,62 +15,62 @@ from qrnn.backends.cpu.threads.atomics import fetch, fetch_ahead
 
 
 def step_blocks(values: Any, first: int, last: int, back: int) -> None:
-    """`blocks.emit_step` of the first phase."""
+    """Run what `blocks.emit_step` emits for the first phase."""
     raise NotImplementedError
 
 
 def step_beside(values: Any, tiles: Any, first: int, last: int, back: int) -> None:
-    """The same with `beside.Tiles`."""
+    """Run what `blocks.emit_step` emits for the first phase with `beside.Tiles`."""
     raise NotImplementedError
 
 
 def second_phase(values: Any, first: int, last: int, back: int) -> None:
-    """`blocks.emit_step` of the second phase of a GRU with linear_before_reset = 0."""
+    """Run what `blocks.emit_step` emits for the second phase of a GRU with linear_before_reset = 0."""
     raise NotImplementedError
 
 
 def group_step(values: Any, strides: Any, inputs: Any, active: int, last: int) -> None:
-    """`gate_steps.emit_gate_step` or `group_steps.emit_group_step` of the first phase."""
+    """Run what `gate_steps.emit_gate_step` or `group_steps.emit_group_step` emits for the first phase."""
     raise NotImplementedError
 
 
 def group_second_phase(values: Any, strides: Any, inputs: Any, active: int, last: int) -> None:
-    """Emit the same of the second."""
+    """Run what `gate_steps.emit_gate_step` or `group_steps.emit_group_step` emits for the second phase."""
     raise NotImplementedError
 
 
 def encode_vectors(values: Any, count: int) -> None:
-    """`blocks.emit_encode`."""
+    """Run what `blocks.emit_encode` emits."""
     raise NotImplementedError
 
 
 def input_product(values: Any, vectors: int, first: int, last: int) -> None:
-    """`matrix.emit_product`."""
+    """Run what `matrix.emit_product` emits."""
     raise NotImplementedError
 
 
 def into_rows(values: Any, count: int) -> None:
-    """`blocks.emit_reorder` of units into the order of the half blocks' rows."""
+    """Bring units into the order of the half blocks' rows, by what `blocks.emit_reorder` emits."""
     raise NotImplementedError
 
 
 def out_of_rows(values: Any, count: int) -> None:
-    """The way back."""
+    """Bring units back into their own order, by what `blocks.emit_reorder` emits."""
     raise NotImplementedError
 
 
 def configure(config: int) -> None:
-    """`matrix.emit_configure`."""
+    """Run what `matrix.emit_configure` emits."""
     raise NotImplementedError
 
 
 def release(config: int) -> None:
-    """`matrix.emit_release`."""
+    """Run what `matrix.emit_release` emits."""
     raise NotImplementedError
 
 
 def copy_units(values: Any) -> None:
-    """`blocks.emit_copy` to an address, from an address, of so many: compiled slices go element by element."""
+    """Copy so many units to an address, from an address, by `blocks.emit_copy`: compiled slices go element by element."""
     raise NotImplementedError
 
 
@@ -112,7 +112,7 @@ def fetch_row_ahead(at: int, size: int) -> None:
 
 
 def shared_parts(isa: Isa) -> dict[str, Any]:
-    """What every template for an instruction set needs: the operands' encoding, copies, AMX's tiles."""
+    """Return what every template for an instruction set needs: the operands' encoding, copies, AMX's tiles."""
     return {
         "encode_vectors": emitted(lambda b, *a: blocks.emit_encode(b, isa, *a), 2),
         "copy_units": emitted(blocks.emit_copy, 1),

@@ -31,7 +31,7 @@ class Mask:
         self.builder, self.parts = builder, parts
 
     def like(self, bits: int) -> Parts:
-        """For lanes of ``bits``."""
+        """Return the mask for lanes of ``bits``."""
         now = bits_in(p.lanes_of(self.parts), len(self.parts))
         if now == bits:
             return self.parts
@@ -76,7 +76,7 @@ class Vec:
 
     @classmethod
     def scalar(cls, builder: Any, scalar: Any, lanes: int, low: int, high: int) -> Vec:
-        """A run-time i32 in every lane."""
+        """Return a run-time i32 in every lane."""
         int16 = splat(builder, builder.trunc(scalar, ir.IntType(16)), lanes) if lanes == INT16_LANES else None
         if _bits(low, high, lanes) == 16:
             return cls(builder, int16, low, high)
@@ -96,7 +96,7 @@ class Vec:
         return p.bits_of(self.parts)
 
     def like(self, bits: int) -> Parts:
-        """In lanes of ``bits``: extended, or the low bits."""
+        """Return the lanes in ``bits``: extended, or their low bits."""
         if bits == 16 and self.low_int16 is not None:
             return (self.low_int16,)
         if bits == 64 and self.wide is not None:
@@ -104,7 +104,7 @@ class Vec:
         return p.convert(self.builder, self.parts, bits, self.low, self.high)
 
     def _int16(self) -> Any:
-        """The low 16 bits of every lane, or None where they would have to be taken out of wider ones."""
+        """Return the low 16 bits of every lane, or None where they would have to be taken out of wider ones."""
         return self.parts[0] if self.bits == 16 else self.low_int16
 
     def _other(self, other: Any) -> Vec:
@@ -116,15 +116,15 @@ class Vec:
         return Vec(self.builder, (p.constant(vector_type(lanes // count, bits), n),) * count, n, n)
 
     def _each(self, operation: str, other: Vec, bits: int) -> Parts:
-        """An LLVM operation on lanes of ``bits``."""
+        """Return the result of an LLVM operation on lanes of ``bits``."""
         emit = getattr(self.builder, operation)
         return tuple(emit(a, b) for a, b in zip(self.like(bits), other.like(bits), strict=True))
 
     def _low_bits(self, operation: str, other: Vec, low: int, high: int) -> Vec:
-        """An operation whose low bits depend on the low bits of its arguments alone."""
+        """Return the result of an operation whose low bits depend on the low bits of its arguments alone."""
         bits = _bits(low, high, self.lanes)
         if bits == 16 and (self._int16() is None or other._int16() is None):
-            bits = 32  # in the lanes that the arguments have
+            bits = 32  # These are the lanes that the arguments have.
         found = Vec(self.builder, self._each(operation, other, bits), low, high)
         return found if bits == 16 else found._with_int16(operation, self, other)
 
@@ -186,7 +186,7 @@ class Vec:
     def __eq__(self, other: object) -> bool:
         raise TypeError("a contract function compares for equality; lift an inequality")
 
-    __hash__ = None  # type: ignore[assignment]  # as there is no equality
+    __hash__ = None  # type: ignore[assignment]  # There is no equality either.
 
     def __lshift__(self, other: Any) -> Vec:
         o = self._shift(other)
@@ -198,7 +198,7 @@ class Vec:
         return found.narrowed()
 
     def _shift(self, other: Any) -> Vec:
-        """A number of bits to shift by."""
+        """Return a number of bits to shift by, as a vector."""
         o = self._other(other)
         if not 0 <= o.low <= o.high <= 63:
             raise AssertionError(f"shifts by {o.low}…{o.high} bits are not lifted")
@@ -218,7 +218,7 @@ class Vec:
         return Vec(self.builder, shifted, low, high).narrowed()
 
     def _shifted_to_32(self, by: Vec) -> Parts:
-        """Take the 32 bits from bit ``by`` on of 64-bit lanes: even lanes shifted down to the low half, odd ones up to the high half."""
+        """Take the 32 bits from bit ``by`` on of 64-bit lanes: even lanes are shifted down to the low half, odd ones up to the high half."""
         b, wide = self.builder, self.like(64)
         pairs = list(zip(wide[::2], wide[1::2], strict=True))
         if by.low == 32:
@@ -239,13 +239,13 @@ class Vec:
         return self._low_bits("and_", o, 0, o.high)
 
     def narrowed(self) -> Vec:
-        """The same values in the least lanes that hold them."""
+        """Return the same values in the least lanes that hold them."""
         found = Vec(self.builder, self.like(_bits(self.low, self.high, self.lanes)), self.low, self.high)
         found.low_int16 = self.low_int16 if found.bits > 16 else None
         return found
 
     def proved(self, low: int, high: int) -> Vec:
-        """The same values, of which it is known that they lie within [low, high]."""
+        """Return the same values, of which it is known that they lie within [low, high]."""
         found = Vec(self.builder, self.parts, low, high)
         found.low_int16, found.wide = self.low_int16, self.wide
         return found.narrowed()
@@ -258,7 +258,7 @@ class Vec:
             self.builder, tuple(compare(sign, a, b) for a, b in zip(self.like(bits), other.like(bits), strict=True))
         )
 
-    # What the bounds decide is decided here: no instruction is spent on it.
+    # What the bounds decide is decided here, so that no instruction is spent on it.
 
     def __lt__(self, other: Any) -> Any:
         o = self._other(other)
@@ -280,25 +280,31 @@ def _within(v: Vec, bounds: tuple[int, int]) -> bool:
 
 
 def _bits(low: int, high: int, lanes: int = 0) -> int:
-    """Bits of the least lanes that hold values in [low, high], in a vector of so many."""
+    """Return the bits of the least lanes that hold values in [low, high], in a vector of so many."""
     if lanes == INT16_LANES and any(least <= low and high <= most for least, most in (INT16, UINT16)):
         return 16
     return 32 if INT32[0] <= low and high <= INT32[1] else 64
 
 
 def bits_in(lanes: int, registers: int) -> int:
-    """Bits of a lane of a vector in so many registers."""
+    """Return the bits of a lane of a vector in so many registers."""
     return registers * (16 if lanes == INT16_LANES else 32)
 
 
 def _shift_bits(by: Vec, low: int, high: int, lanes: int) -> int:
-    """Lanes in which values within [low, high] can be shifted: LLVM leaves a shift by the lane's width or more undefined."""
+    """Return the bits of lanes in which values within [low, high] can be shifted.
+
+    LLVM leaves a shift by the lane's width or more undefined.
+    """
     least = 64 if by.high > 31 else 32 if by.high > 15 else 16
     return max(least, _bits(low, high, lanes)) if lanes == INT16_LANES else max(least, _bits(low, high), 32)
 
 
 def _factors(a: Vec, b: Vec) -> tuple[Any, Any] | None:
-    """A and b as int16, or else -a and -b, which have the same product: a gate that can be 1 = 32768 is an int16 when negative."""
+    """Return a and b as int16, or else -a and -b, which have the same product.
+
+    A gate that can be 1 = 32768 is an int16 when it is negative.
+    """
     u, v = a._int16(), b._int16()
     if u is None or v is None:
         return None
@@ -310,12 +316,12 @@ def _factors(a: Vec, b: Vec) -> tuple[Any, Any] | None:
 
 
 def _negative(x: Vec, int16: Any) -> Any:
-    """-x, of whose lanes ``int16`` are the low 16 bits."""
+    """Return -x, where ``int16`` are the low 16 bits of the lanes of x."""
     return x.builder.sub(ir.Constant(int16.type, None), int16) if x.negative_int16 is None else x.negative_int16
 
 
 def choose(condition: Any, yes: Any, no: Any) -> Any:
-    """`fixedpoint.choose`, lane by lane."""
+    """Choose lane by lane, as `fixedpoint.choose`."""
     if not isinstance(condition, Mask):
         return fixedpoint.choose(condition, yes, no)
     if not isinstance(yes, Vec) and not isinstance(no, Vec):
@@ -333,7 +339,7 @@ def choose(condition: Any, yes: Any, no: Any) -> Any:
 
 
 def saturate(x: Any, low: Any, high: Any) -> Any:
-    """`fixedpoint.saturate`: as it is there, and then its bounds are known to be those of the clamp."""
+    """Saturate as `fixedpoint.saturate` does, after which the bounds are known to be those of the clamp."""
     if not isinstance(x, Vec):
         return _SATURATE(x, low, high)
     if isinstance(low, int) and isinstance(high, int):
@@ -341,7 +347,7 @@ def saturate(x: Any, low: Any, high: Any) -> Any:
             pairs = zip(x.terms[0].parts, x.terms[1].parts, strict=True)
             return Vec(x.builder, tuple(p.added_saturated(x.builder, a, b) for a, b in pairs), low, high)
         if x.lanes == INT16_LANES and x.bits == 32 and INT16[0] <= low and high <= INT16[1]:
-            int16 = p.saturated_int16(x.builder, x.parts)  # to int16 first changes nothing: the clamp lies within
+            int16 = p.saturated_int16(x.builder, x.parts)  # This changes nothing, since the clamp lies within int16.
             x = Vec(x.builder, int16, *(min(INT16[1], max(INT16[0], end)) for end in (x.low, x.high)))
     least, most = x._other(low), x._other(high)
     in_order = least.high <= most.low or most.least is least
@@ -351,7 +357,10 @@ def saturate(x: Any, low: Any, high: Any) -> Any:
 
 
 def _clamped(x: Vec, least: Vec, most: Vec) -> Vec:
-    """X between ends of which the lower is nowhere above the upper: a maximum and a minimum, where the bounds do not decide."""
+    """Return x clamped between ends of which the lower is nowhere above the upper.
+
+    It takes a maximum and a minimum, where the bounds do not decide.
+    """
     for name, end, decided in (("max", least, x.low >= least.high), ("min", most, x.high <= most.low)):
         if decided:
             continue
@@ -369,7 +378,7 @@ def _clamped(x: Vec, least: Vec, most: Vec) -> Vec:
 
 
 def magnitude(x: Any) -> Any:
-    """`fixedpoint.magnitude`, as one instruction; of -32768 in 16-bit lanes it is 32768, a uint16."""
+    """Return `fixedpoint.magnitude`, as one instruction. For -32768 in 16-bit lanes it is 32768, a uint16."""
     if not isinstance(x, Vec):
         return fixedpoint.magnitude(x)
     ends = (abs(x.low), abs(x.high))
@@ -381,14 +390,17 @@ def magnitude(x: Any) -> Any:
 
 
 def shift_right_round(x: Any, shift: Any) -> Any:
-    """`fixedpoint.shift_right_round`, or `shift_right_round_narrow` where x plus the half would leave 32 bits; in 16-bit lanes vpmulhrsw."""
+    """Return `fixedpoint.shift_right_round`, or `shift_right_round_narrow` where x plus the half would leave 32 bits.
+
+    In 16-bit lanes it takes vpmulhrsw.
+    """
     if not isinstance(x, Vec):
         return _SHIFT_RIGHT_ROUND(x, shift)
     s = x._other(shift)
     if (found := _rounded_int16(x, s)) is not None:
         return found
     if s.low > 1 and s.high < x.bits and _bits(x.low, x.high + ((1 << s.high) >> 1)) > x.bits == 32:
-        return ((x >> (s - 1)) + 1) >> 1  # floor((floor(x / 2^(s-1)) + 1) / 2), where the sum fits
+        return ((x >> (s - 1)) + 1) >> 1  # This is floor((floor(x / 2^(s-1)) + 1) / 2), whose sum fits.
     if x.lanes == INT16_LANES and s.high < x.bits and _bits(x.low, x.high + ((1 << s.high) >> 1), INT16_LANES) > x.bits:
         ends = [_SHIFT_RIGHT_ROUND(end, by) for end in (x.low, x.high) for by in (s.low, s.high)]
         half = ((s._other(1) << s) >> 1).like(x.bits)
@@ -419,7 +431,7 @@ def _rounded_int16(x: Vec, s: Vec) -> Vec | None:
 
 
 def piecewise_linear(x: Any, table: Any, segment_bits: Any) -> Any:
-    """`gates.piecewise_linear`, within the table's ends: (D · fraction + 2^14) >> 15 is between 0 and D, as fraction < 2^15.
+    """Return `gates.piecewise_linear`, within the table's ends: (D · fraction + 2^14) >> 15 is between 0 and D, as fraction < 2^15.
 
     In 16-bit lanes the table is that of a gate function whose values these are (`evaluate_odd` has its own).
     """
@@ -430,9 +442,9 @@ def piecewise_linear(x: Any, table: Any, segment_bits: Any) -> Any:
 
 
 def evaluate_odd(x: Any, offset: Any, segment_bits: Any, cut: Any, table: Any) -> Any:
-    """`gates.evaluate_odd`; in 16-bit lanes by a table that brings v = -(offset + p) of a magnitude (`Table.negative`).
+    """Return `gates.evaluate_odd`; in 16-bit lanes by a table that brings v = -(offset + p) of a magnitude (`Table.negative`).
 
-    What an offset ≥ 0 makes of it is -y = v where x ≥ 0, and -2 · offset - v elsewhere; a negative one makes y of it. All modulo 2^16: y
+    What an offset ≥ 0 makes of it is -y = v where x ≥ 0, and -2 · offset - v elsewhere; a negative one makes y of it. All is modulo 2^16: y
     lies within ``table.outputs``, of uint16 or int16. -y is an int16 whichever they are, and what y is multiplied by wants that one
     (`_factors`).
     """
@@ -452,7 +464,7 @@ def evaluate_odd(x: Any, offset: Any, segment_bits: Any, cut: Any, table: Any) -
 
 
 def negative_of(minus: Vec, bounds: tuple[int, int]) -> Vec:
-    """-minus, within ``bounds``, of 16-bit lanes; it is known by both."""
+    """Return -minus, within ``bounds``, of 16-bit lanes. It is known by both."""
     b, (int16,) = minus.builder, minus.parts
     found = Vec(b, b.sub(ir.Constant(int16.type, None), int16), *bounds)
     found.negative_int16 = int16
@@ -460,7 +472,10 @@ def negative_of(minus: Vec, bounds: tuple[int, int]) -> Vec:
 
 
 def lift(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A contract function that also takes `Vec` arguments (and a lookup table with ``[k]``): its own code, run on them."""
+    """Return a contract function that also takes `Vec` arguments (and a lookup table with ``[k]``).
+
+    Its own code is run on them.
+    """
     return _SPECIAL.get(function) or _rebound(function)
 
 

@@ -25,7 +25,10 @@ Kinds = str | tuple["Kinds", ...]
 
 
 def source_digest() -> str:
-    """SHA-256 over the sources that the kernels are built from: the contract, the boundary, the formats, the codes and this package."""
+    """Return the SHA-256 over the sources that the kernels are built from.
+
+    These are the contract, the boundary, the formats, the codes and this package.
+    """
     digest = hashlib.sha256()
     folders = (Path(inspect.getfile(arithmetic)).parent, Path(__file__).parent)
     paths = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
@@ -39,7 +42,7 @@ SOURCE_DIGEST = source_digest()
 
 @cache
 def versions() -> str:
-    """The versions of the packages that compile kernels."""
+    """Return the versions of the packages that compile kernels."""
     return f"numba-{importlib.metadata.version('numba')}-llvmlite-{llvmlite.__version__}"
 
 
@@ -80,5 +83,5 @@ def short_hash(key: str) -> str:
 
 
 def symbol_of(wanted: Wanted) -> str:
-    """The name of a kernel's function in its object file, which no other has."""
+    """Return the name of a kernel's function in its object file, which no other has."""
     return ENTRY + short_hash(wanted.key)

@@ -26,10 +26,11 @@ REAL = (np.float32, np.float64)
 def wanted_by(
     engine: LayerRunner, batch: int | None = None, steps: int | None = None, streams: int | None = None
 ) -> list[Wanted]:
-    """The kernels for runs of so many sequences of so many steps, padded or not, and for so many streams.
+    """Return the kernels for runs of so many sequences of so many steps, padded or not, and for so many streams.
 
-    None stands for any number; where all three are None, for everything. With only ``streams``, nothing is compiled for runs, and with
-    only the others nothing for streams. What is not a matter of these numbers is always there, such as both types of real values.
+    None stands for any number. Where all three are None, kernels for everything are returned. With only ``streams``, nothing is compiled for
+    runs, and with only the others nothing for streams. What is not a matter of these numbers is always there, such as both types of real
+    values.
     """
     collector, own = Collector(), copy(engine)
     own.code = collector
@@ -44,7 +45,8 @@ def wanted_by(
     if stepped and forward and not engine.model.rows:
         for real in REAL:
             CpuStreams(own, 1, real)
-        if any(i.kind == "tokens" and i.has_time for i in engine.model.inputs):  # which may be fed what is drawn
+        # Such an input may be fed the tokens that are drawn.
+        if any(i.kind == "tokens" and i.has_time for i in engine.model.inputs):
             collector.addresses(choice_call(choice_loop(ChoiceNumbers(1), False), engine.tasks).wanted)
     if most_workers(engine.tasks.tuning) > 1:
         collector.addresses(ListsCall(np.zeros(3, np.int64), (), 1, engine.tasks.tuning).wanted)
@@ -54,7 +56,7 @@ def wanted_by(
 
 
 def _padded(engine: LayerRunner) -> Iterator[Call]:
-    """What runs of sequences of several lengths need beside: `Engine.run` goes from tensor to tensor."""
+    """Yield what runs of sequences of several lengths need beside: `Engine.run` goes from tensor to tensor."""
     place, model = np.zeros(3, np.int64), engine.model
     cells = {tensor for layer in model.layers for tensor in layer.cells}
     for output in model.outputs:

@@ -18,7 +18,10 @@ from qrnn.model.parts import Int8Array, Matrix
 
 
 def rows_of_units(isa: Isa, values: Int8Array, gates: int, columns: int) -> Int8Array:
-    """[gate, block, half, lane, ``columns``] of values [G·H, K], padded with zeros; of a block, in the order of its half blocks' rows."""
+    """Return [gate, block, half, lane, ``columns``] of values [G·H, K], padded with zeros.
+
+    The units of a block are in the order of its half blocks' rows.
+    """
     rows, K = values.shape
     H = rows // gates
     blocks = -(-H // isa.units)
@@ -58,14 +61,14 @@ class ByteLayout:
         return -(-columns // step) * step // self.isa.group
 
     def pack(self, matrix: Matrix, phases: tuple[int, ...]) -> Int8Array:
-        """All half blocks of a matrix, block after block."""
+        """Pack all half blocks of a matrix, block after block."""
         isa, gates, groups = self.isa, sum(phases), self.groups(matrix.weight.shape[1])
         split = rows_of_units(isa, matrix.weight, gates, groups * isa.group)
         split = split.reshape(*split.shape[:4], groups, isa.group)
         return by_phase([split.transpose(1, 2, 4, 0, 3, 5)], phases)
 
     def gate_bytes(self, builder: Any, groups: Any) -> Any:
-        """Bytes of one gate's rows in a half block."""
+        """Return the bytes of one gate's rows in a half block."""
         return builder.mul(groups, const(self.isa.lanes * self.isa.group))
 
     def side_by_side(self, count: int) -> int:
@@ -81,9 +84,9 @@ class ByteLayout:
         count: int,
         place: tuple[Any, Any],
     ) -> list[Any]:
-        """Accumulators [vector, gate, half block], flat, plus the products of ``unit`` groups: from group place[0] on, of place[1].
+        """Return accumulators [vector, gate, half block], flat, plus the products of ``unit`` groups: from group place[0] on, of place[1].
 
-        ``operands``: the addresses of the vectors' operands; ``half_blocks``: those of half blocks of ``count`` gates.
+        ``operands`` are the addresses of the vectors' operands, and ``half_blocks`` those of half blocks of ``count`` gates.
         """
         b, isa, group = builder, self.isa, place[0]
         row_bytes, width = isa.lanes * isa.group, len(half_blocks) * count
@@ -150,7 +153,7 @@ class PairedProducts:
         count: int,
         place: tuple[Any, Any],
     ) -> list[Any]:
-        """See `ByteLayout.products`."""
+        """Return accumulators plus products; see `ByteLayout.products`."""
         b, isa, group = builder, self.isa, place[0]
         assert isa.pair_dot is not None
         row_bytes = isa.lanes * isa.group
@@ -169,7 +172,7 @@ class PairedProducts:
         ]
 
     def _pair(self, builder: Any, one: Any, two: Any) -> Any:
-        """Eight bytes of each of two operand vectors."""
+        """Return eight bytes of each of two operand vectors."""
         kind = vector_type(8, 8)
         return _chosen(builder, load(builder, one, kind), load(builder, two, kind), range(16))
 
@@ -182,5 +185,5 @@ _ZIPPED = ((0, 4, 1, 5), (2, 6, 3, 7))
 
 
 def _chosen(builder: Any, one: Any, two: Any, places: Sequence[int]) -> Any:
-    """Lanes of two vectors."""
+    """Return lanes of two vectors."""
     return builder.shuffle_vector(one, two, ir.Constant(vector_type(len(places), 32), list(places)))

@@ -27,14 +27,14 @@ def _names() -> frozenset[str]:
 
 @cache
 def _own_run(kind: type[QuantLayer]) -> Any:
-    """The class for a kind of layer; None where the CPU has none."""
+    """Return the class for a kind of layer; None where the CPU has none."""
     if not kind.__module__.startswith(f"{kinds.__name__}.") or kind_name(kind) not in _names():
         return None
     return importlib.import_module(f"{__name__}.{kind_name(kind)}").RUN
 
 
 def run_of(layer: QuantLayer, model: QuantModel, tasks: Tasks) -> LayerRun:
-    """What the CPU does for a layer of a model."""
+    """Return what the CPU does for a layer of a model."""
     own = _own_run(type(layer))
     found: LayerRun = run_of_definition(layer, model, tasks) if own is None else own(layer, model, tasks)
     return found

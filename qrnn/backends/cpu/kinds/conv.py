@@ -32,7 +32,7 @@ LEAST_BYTES, MOST_TIMES = 1 << 24, 64
 """Weights and history may take so many bytes, and so many times the elements of a layer's matrix and ring."""
 
 ROW_UNIT = 16
-"""Bytes: a step's operands begin at a multiple of so many."""
+"""The bytes of which a step's operands begin at a multiple."""
 
 
 class StepPlan(NamedTuple):
@@ -116,7 +116,7 @@ class ConvRun(WindowRun):
         self._time = time.taps, time.stride, time.dilation
         self._part_bytes = _part_bytes(found)
         self._step = _step_plan(found, self._part_bytes)
-        # a stream's history has the taps of a window alone
+        # A stream's history has the taps of a window alone.
         self._products = [_product_plan(found, self._part_bytes, out_part, apart) for apart in (time.dilation, 1)]
 
     @property
@@ -151,7 +151,7 @@ class ConvRun(WindowRun):
         isa, found, part_step = self._isa, self._blocking, self._part_bytes
         row = part_step * found.byte_parts
         windows = max(1, min(most, AHEAD, (HISTORY_BYTES // row - window) // step + 1))
-        # a vector of the last place may read behind the last row, what is then multiplied by zeros
+        # A vector of the last place may read behind the last row. What it reads there is multiplied by zeros.
         behind = -(-(self._step.piece_step + self._products[0].bytes) // row) + 1
         rows = window + (windows - 1) * step
         history = aligned((rows + behind, row), np.uint8)
@@ -228,7 +228,7 @@ def _product_plan(found: Blocking, part: int, out_part: int, apart: int) -> Prod
         ]
     else:
         words = [at + word for at in segments for word in range(0, 1 if found.placed.own else segment, WORD)]
-        places = words + [0] * (len(words) % 2)  # the weights of a word more are 0
+        places = words + [0] * (len(words) % 2)  # The weights of the added word are 0.
     own = found.groups * (layer.channels // layer.groups) * size
     rows = layer.matrix.weight.shape[0] // found.chunks
     return ProductPlan(np.array(places, np.int64), segment, part, found.chunks, own, rows)

@@ -36,7 +36,10 @@ def parts_of(isa: Isa, rows: int) -> int:
 
 
 def _in_parts(isa: Isa, values: Any) -> Any:
-    """Values of rows, padded with zeros and in the order of (part, block, lane), so that a block's results of all parts are rows in order."""
+    """Return the values of rows, padded with zeros and in the order of (part, block, lane).
+
+    The results of all parts of a block are then rows in order.
+    """
     parts = parts_of(isa, len(values))
     blocks = -(-len(values) // (parts * isa.lanes))
     padded = np.zeros((blocks * parts * isa.lanes, *values.shape[1:]), values.dtype)
@@ -86,7 +89,7 @@ class PackedDense:
         )
 
     def call(self, place: Any, x: Any, out: Any) -> Call:
-        """Rows place[FIRST] … place[LAST] - 1, with a scratch of its own."""
+        """Return the call for rows place[FIRST] … place[LAST] - 1, with a scratch of its own."""
         kernel = Kernel(f"{ROWS}.dense", "compiled", (self._isa.name, self.bits, self._parts))
         return Call(kernel, place, *self.fixed, x, out, self.scratch(), isa=self._isa)
 
@@ -114,7 +117,7 @@ class DenseRun(LayerRun):
     def _packed_as(self, bits: int) -> PackedDense:
         """Return the layer packed so; it is packed when first needed."""
         assert self.tasks.isa is not None
-        if bits not in self._packed:  # two threads may both make it: either serves
+        if bits not in self._packed:  # Two threads may both make it, since either serves.
             self._packed[bits] = PackedDense(self.tasks.isa, self._layer, bits)
         return self._packed[bits]
 
@@ -126,7 +129,7 @@ class DenseRun(LayerRun):
         return self.tasks.call("dense", "dense", place, self._matrix, layer.pre_shift, *operand, x, out, own)
 
     def _packed_for(self, vectors: int) -> PackedDense | None:
-        """What a call of so many vectors goes by; None where that is the plain loops."""
+        """Return what a call of so many vectors goes by; None where that is the plain loops."""
         few = vectors * self._layer.matrix.weight.size < self.tasks.tuning.dense_macs
         return None if few or self.tasks.isa is None else self._packed_as(self._bits(vectors))
 
@@ -153,7 +156,7 @@ class DenseRun(LayerRun):
         return out
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
-        """Over many rows."""
+        """Yield the calls over many rows; see `LayerRun.ahead`."""
         if self.tasks.isa is not None:
             rows, columns = self._layer.matrix.weight.shape
             x, out = np.zeros((1, columns), np.int16), np.zeros((1, rows), np.int16)

@@ -25,7 +25,7 @@ class LastStepRun(LayerRun):
 
     def stream_calls(self, walk: StreamCalls) -> list[Call]:
         """Return the calls of one step of streams; see `LayerRun.stream_calls`."""
-        return []  # the one step is the last one
+        return []  # The one step is the last one.
 
     def sequence_calls(self, walk: SequenceCalls) -> list[Call]:
         """Return the calls of whole sequences; see `LayerRun.sequence_calls`."""

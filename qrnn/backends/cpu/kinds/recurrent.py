@@ -81,7 +81,7 @@ class RecurrentRun(LayerRun):
     # --- streams ----------------------------------------------------------------------------------------------------------------------
 
     def share_tensors(self, tensors: dict[str, Any]) -> None:
-        """h_n is y; c_n is int32."""
+        """Let h_n be the array of y, and c_n one of int32; see `LayerRun.share_tensors`."""
         layer = self._layer
         tensors[layer.h_n] = tensors[layer.output]
         if layer.c_n is not None:
@@ -138,7 +138,7 @@ class RecurrentRun(LayerRun):
     def _step_call(
         self, place: Int64Array, rows: Int64Array, x: Int16Array, h: Int16Array, c: Int32Array, y: Int16Array
     ) -> Call:
-        """One step of the one direction for streams ``rows``; see `fused.step_streams` and `rows.recurrent.sequences`."""
+        """Return the call of one step of the one direction for streams ``rows``; see `fused.step_streams` and `rows.recurrent.sequences`."""
         layer, M = self._layer, len(rows)
         d, variants = layer.directions[0], self.fused.get(0)
         if variants is not None:
@@ -199,7 +199,10 @@ class RecurrentRun(LayerRun):
         return fused.shared_call(place, data, workers, T * _macs(d))
 
     def plain_call(self, number: int, place: Int64Array, data: SequenceData, workers: int, traces: Any = None) -> Call:
-        """One direction by the plain loops; ``traces``: `plain.traces_of`, of no steps without it."""
+        """Return the call of one direction by the plain loops.
+
+        ``traces`` are those of `plain.traces_of`, which have no steps where none are given.
+        """
         layer, d, tuning = self._layer, self._layer.directions[number], self.tasks.tuning
         if traces is None:
             traces = plain.traces_of(d, data[3], len(data[0]), 0)
@@ -221,7 +224,7 @@ class RecurrentRun(LayerRun):
         """Run the layer over a padded batch; see `Engine.recurrent`."""
         P, D = self._layer.output_size, len(self._layer.directions)
         x = np.ascontiguousarray(x)
-        if D == 1:  # nothing to be put together
+        if D == 1:  # There is nothing to be put together.
             h, c = state[0][:, 0].copy(), state[1][:, 0].copy()
             return self._direction(0, x, h, c, lengths, trace), (h[:, None], c[:, None])
         y = np.empty((*x.shape[:2], D * P), np.int16)
@@ -235,10 +238,10 @@ class RecurrentRun(LayerRun):
     def _direction(
         self, number: int, x: Int16Array, h: Int16Array, c: Int32Array, lengths: IndexArray, trace: Trace | None
     ) -> Int16Array:
-        """One direction's Y [N, T, P]; h [N, P] and c [N, H or 0] are replaced by the final state.
+        """Return one direction's Y [N, T, P]; h [N, P] and c [N, H or 0] are replaced by the final state.
 
-        By fused steps where the instruction set and the cell allow it. Those that write traces too are code of their own, which is compiled
-        for long runs alone.
+        Fused steps are used where the instruction set and the cell allow it. Those that write traces too are code of their own, which is
+        compiled for long runs alone.
         """
         layer, tasks = self._layer, self.tasks
         if number in self._defined:
@@ -248,7 +251,7 @@ class RecurrentRun(LayerRun):
         if traced and N * T * _macs(d) < tasks.tuning.traced_macs:
             variants = None
         traces = plain.traces_of(d, c, N, T if traced else 0)
-        # of fused steps, only padding is not written
+        # Fused steps write everything but padding.
         y = (np.zeros if variants is None or shortest(lengths) < T else np.empty)((N, T, layer.output_size), np.int16)
         data = (x, np.ascontiguousarray(lengths), h, c, y)
         workers = 1 if traced and variants is not None else self._team_size(d, N, T, variants is not None)
@@ -283,7 +286,7 @@ class RecurrentRun(LayerRun):
     def _defined_direction(
         self, number: int, x: Int16Array, h: Int16Array, c: Int32Array, lengths: IndexArray, trace: Trace | None
     ) -> Int16Array:
-        """`_direction` by the layer's own ``direction_loop``, for a cell that the CPU has no kernel for."""
+        """Do as `_direction` by the layer's own ``direction_loop``, for a cell that the CPU has no kernel for."""
         layer, steps = self._layer, self._defined[number]
         y = np.zeros((*x.shape[:2], layer.output_size), np.int16)
         reverse = layer.directions[number].reverse
@@ -291,10 +294,10 @@ class RecurrentRun(LayerRun):
             steps.run((x,), (h, c), lengths, y, reverse)
             return y
         N, T, _ = x.shape
-        # the first scratch array of a direction's loop holds the arguments of the gates
+        # The first scratch array of a direction's loop holds the arguments of the gates.
         scratch = steps.scratch(N)
         pre, cells = np.zeros((N, T, scratch[0].shape[1]), np.int16), np.zeros((N, T, c.shape[1]), np.int32)
-        for i in range(T):  # one step of all sequences at a time
+        for i in range(T):  # Each turn takes one step of all sequences.
             here = np.flatnonzero(i < lengths)
             at = here, (lengths[here] - 1 - i if reverse else np.full(len(here), i))
             one, row = np.zeros((N, 1, x.shape[2]), np.int16), np.zeros((N, 1, y.shape[2]), np.int16)
@@ -317,7 +320,7 @@ class RecurrentRun(LayerRun):
         return StepCalls(layer.direction_loop(number), states, (layer.name, number), self.tasks)
 
     def _team_size(self, d: QuantDirection, sequences: int, steps: int, fused: bool) -> int:
-        """Threads that share a sequence alone, of so many steps. A projection reads all of h, so teams do not share it."""
+        """Return how many threads share a sequence alone, of so many steps. A projection reads all of h, so teams do not share it."""
         macs, tuning = _macs(d), self.tasks.tuning
         most = min(self.tasks.workers, most_workers(tuning))
         if most == 1 or sequences > 1 or d.projection is not None or steps * macs < tuning.team_run_macs:
@@ -329,7 +332,7 @@ class RecurrentRun(LayerRun):
     # --- what is compiled ahead -------------------------------------------------------------------------------------------------------
 
     def ahead(self, runs: bool, stepped: bool) -> Iterator[Call]:
-        """Every form that the weights are read in, alone and by a team."""
+        """Yield calls of every form that the weights are read in, alone and by a team."""
         yield from (steps.ahead() for steps in self._defined.values())
         place, data, teams = np.zeros(3, np.int64), self._one_step(), most_workers(self.tasks.tuning) > 1
         for number in self._packed:
@@ -350,7 +353,7 @@ class RecurrentRun(LayerRun):
                         yield StepCall(place, place, fused.shared_step(2, *step), self.tasks.tuning)
 
     def _one_step(self) -> SequenceData:
-        """x, lengths, h, c, y of one sequence of one step."""
+        """Make x, lengths, h, c and y of one sequence of one step."""
         layer = self._layer
         return (
             np.zeros((1, 1, layer.input_size), np.int16),
@@ -362,7 +365,7 @@ class RecurrentRun(LayerRun):
 
 
 def _macs(d: QuantDirection) -> int:
-    """Multiply-adds of a step of a direction."""
+    """Return the multiply-adds of a step of a direction."""
     return d.ih.weight.size + (0 if d.hh is None else d.hh.weight.size)
 
 

@@ -38,6 +38,6 @@ class RunningSumRun(SequenceLoop):
         return self.tasks.call("running", "add_up", place, last_alone, *self._numbers, *arrays, *scratch)
 
 
-def RUN(layer: QuantRunning, model: QuantModel, tasks: Tasks) -> LayerRun:  # noqa: N802  # the name that every module of this folder has
+def RUN(layer: QuantRunning, model: QuantModel, tasks: Tasks) -> LayerRun:  # noqa: N802  # Every module of this folder has this name.
     """Return the run of a layer: sums and means have loops of their own."""
     return (DefinedSteps if layer.compares else RunningSumRun)(layer, model, tasks)

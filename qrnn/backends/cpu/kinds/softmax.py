@@ -35,7 +35,7 @@ class SoftmaxRun(LayerRun):
         """Return the rows of the layer's output for rows of its inputs; see `Engine.rows`."""
         (x,) = inputs
         out: Int16Array = np.empty_like(x)
-        wide = np.zeros((1, x.shape[1]), np.int16)  # its scratch is as wide as a row
+        wide = np.zeros((1, x.shape[1]), np.int16)  # The scratch of the call is as wide as a row.
         self.tasks.alone((x, out), Reused(self._layer.name, lambda control, _: self._call(control, wide, wide), 3))
         return out
 

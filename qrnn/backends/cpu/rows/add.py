@@ -11,7 +11,7 @@ from qrnn.backends.cpu.python_calls import FIRST, LAST
 
 @jit
 def add(place: Any, a_shift: int, b_shift: int, out_shift: int, a: Any, b: Any, out: Any) -> None:
-    """out[m] = add16(a[m], b[m])."""
+    """Write out[m] = add16(a[m], b[m])."""
     for m in range(place[FIRST], place[LAST]):
         for k in range(a.shape[1]):
             out[m, k] = add16(a[m, k], b[m, k], a_shift, b_shift, out_shift)

@@ -27,7 +27,7 @@ MANTISSA, RISE, BELOW = 0, 1, 2
 
 @jit
 def weighted(totals: Any, values: Any, begin: int, end: int, first: int, mantissa: int, rise: int, below: int) -> None:
-    """totals[j] = `weighted_sum` of itself and of the value from ``first`` on, times the mantissa, for j = begin … end - 1.
+    """Set totals[j], j = begin … end - 1, to `weighted_sum` of itself and of the value from ``first`` on, times the mantissa.
 
     One of the shifts is 0 in every step: that of the sums, but where a score is the largest so far.
     """

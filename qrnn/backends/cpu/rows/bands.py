@@ -28,7 +28,7 @@ def group(place: Any, copies: int, each: Any) -> None:
 
 @jit
 def take_copies(place: Any, x: Any, out: Any) -> None:
-    """out[m // G, b, m % G] = x[m, b]; x [M, B, I], out [⌈M / G⌉, B, G, I]."""
+    """Write out[m // G, b, m % G] = x[m, b]; x [M, B, I], out [⌈M / G⌉, B, G, I]."""
     for m in range(place[FIRST], place[LAST]):
         for b in range(x.shape[1]):
             copy_row(out[m // out.shape[2], b, m % out.shape[2]], x[m, b])
@@ -36,7 +36,7 @@ def take_copies(place: Any, x: Any, out: Any) -> None:
 
 @jit
 def put_copies(place: Any, number: int, y: Any, out: Any) -> None:
-    """out[m, b, number] = y[m // G, b, m % G]; y [⌈M / G⌉, B, G, P], out [M, B, D, P]."""
+    """Write out[m, b, number] = y[m // G, b, m % G]; y [⌈M / G⌉, B, G, P], out [M, B, D, P]."""
     for m in range(place[FIRST], place[LAST]):
         for b in range(out.shape[1]):
             copy_row(out[m, b, number], y[m // y.shape[2], b, m % y.shape[2]])
@@ -44,7 +44,7 @@ def put_copies(place: Any, number: int, y: Any, out: Any) -> None:
 
 @jit
 def take_bands(place: Any, x: Any, out: Any) -> None:
-    """out[n, b, t] = x[n, t, b]."""
+    """Write out[n, b, t] = x[n, t, b]."""
     for n in range(place[FIRST], place[LAST]):
         for b in range(out.shape[1]):
             for t in range(out.shape[2]):
@@ -53,7 +53,7 @@ def take_bands(place: Any, x: Any, out: Any) -> None:
 
 @jit
 def put_bands(place: Any, number: int, y: Any, out: Any) -> None:
-    """out[n, t, b, number] = y[n, b, t]."""
+    """Write out[n, t, b, number] = y[n, b, t]."""
     for n in range(place[FIRST], place[LAST]):
         for b in range(y.shape[1]):
             for t in range(y.shape[2]):
@@ -62,6 +62,6 @@ def put_bands(place: Any, number: int, y: Any, out: Any) -> None:
 
 @jit
 def begin(place: Any, start: Any, out: Any) -> None:
-    """out[m] = start."""
+    """Write out[m] = start."""
     for m in range(place[FIRST], place[LAST]):
         copy_row(out[m], start)

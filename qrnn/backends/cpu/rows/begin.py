@@ -14,7 +14,10 @@ def begin(
     place: Any, rows: Any, begun: Any, x: Any, indices: Any, positions: Any, left_shift: int, right_shift: int, low: int, high: int,
     state: Any,
 ) -> None:  # fmt: skip
-    """state[n, positions[k]] = begin_state(x[m, indices[k]]) for the sequence n = rows[m] of each row m, where begun[n, 0] is 0."""
+    """Write state[n, positions[k]] = begin_state(x[m, indices[k]]) for the sequence n = rows[m] of each row m.
+
+    States are written where begun[n, 0] is 0.
+    """
     for m in range(place[FIRST], place[LAST]):
         n = rows[m]
         if begun[n, 0] == 0:
@@ -24,6 +27,6 @@ def begin(
 
 @jit
 def mark(place: Any, rows: Any, begun: Any) -> None:
-    """begun[rows[m], 0] = 1."""
+    """Set begun[rows[m], 0] = 1."""
     for m in range(place[FIRST], place[LAST]):
         begun[rows[m], 0] = 1

@@ -11,7 +11,7 @@ from qrnn.backends.cpu.python_calls import FIRST, LAST
 
 @jit
 def align(place: Any, from_frac: int, to_frac: int, x: Any, out: Any) -> None:
-    """out[m] = align16(x[m])."""
+    """Write out[m] = align16(x[m])."""
     for m in range(place[FIRST], place[LAST]):
         for k in range(x.shape[1]):
             out[m, k] = align16(x[m, k], from_frac, to_frac)
@@ -19,7 +19,7 @@ def align(place: Any, from_frac: int, to_frac: int, x: Any, out: Any) -> None:
 
 @jit
 def concat_part(place: Any, first: int, indices: Any, from_frac: int, to_frac: int, x: Any, out: Any) -> None:
-    """out[m, first + j] = align16(x[m, indices[j]]), or 0 for an index below 0."""
+    """Write out[m, first + j] = align16(x[m, indices[j]]), or 0 for an index below 0."""
     for m in range(place[FIRST], place[LAST]):
         for j in range(indices.shape[0]):
             if indices[j] < 0:

@@ -25,27 +25,27 @@ from qrnn.backends.cpu.templates import configure, encode_vectors, input_product
 
 
 def narrow(values: Any, count: int) -> None:
-    """`operands.emit_narrow`."""
+    """Run what `operands.emit_narrow` emits."""
     raise NotImplementedError
 
 
 def gather(values: Any, count: int) -> None:
-    """`operands.emit_gather`."""
+    """Run what `operands.emit_gather` emits."""
     raise NotImplementedError
 
 
 def scatter(values: Any, count: int) -> None:
-    """`operands.emit_scatter`."""
+    """Run what `operands.emit_scatter` emits."""
     raise NotImplementedError
 
 
 def placed_product(values: Any, count: int, blocks: int) -> None:
-    """`conv_products.emit_placed`."""
+    """Run what `conv_products.emit_placed` emits."""
     raise NotImplementedError
 
 
 def encode_steps(values: Any, count: int, lines: int, line_bytes: int) -> None:
-    """`blocks.emit_encode` of ``count`` steps of so many lines, each ``line_bytes`` behind the one before it."""
+    """Encode ``count`` steps of so many lines, each ``line_bytes`` behind the one before it; see `blocks.emit_encode`."""
     source, step, features, tail, to, row, shift, limit, part_groups, byte_parts = values
     if lines == 1:
         encode_vectors(values, count)
@@ -110,7 +110,7 @@ def multiply(filled: int, packed: Any, product: Any, scratch: Any) -> None:
 
 
 def multiply_placed(filled: int, packed: Any, product: Any, scratch: Any) -> None:
-    """Do as `multiply`, with operands read where they lie."""
+    """Do what `multiply` does, with operands read where they lie."""
     if filled == 0:
         return
     _, _, results, positions, _, _, _, _ = scratch
@@ -129,11 +129,12 @@ def convolve(
     place: Any, share: Any, past_end: int, packed: Any, formats: Any, time: Any, step: Any, product: Any, lengths: Any,
     _out_lengths: Any, x: Any, out: Any, past: Any, at: Any, wait: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """The outputs of sequences place[`FIRST`] … place[`LAST`] - 1, of which ``share`` (me, of) says which part; states stay as they are.
+    """Compute the outputs of sequences place[`FIRST`] … place[`LAST`] - 1; states stay as they are.
 
-    packed: `packed.PackedMatrix`; formats (shift, limit) of the operand; time (taps, stride, dilation); step, product:
-    `qrnn.backends.cpu.kinds.conv.StepPlan`, `ProductPlan`; x [N, T, F] int16, of each sequence lengths[n] steps and then ``past_end`` of
-    zeros; out [N, T', F'] int16; past, at, wait: the state; scratch: `qrnn.backends.cpu.kinds.conv.ConvScratch`.
+    ``share`` (me, of) says which part of them is computed. packed: `packed.PackedMatrix`; formats (shift, limit) of the operand; time (taps,
+    stride, dilation); step, product: `qrnn.backends.cpu.kinds.conv.StepPlan`, `ProductPlan`; x [N, T, F] int16, of each sequence lengths[n]
+    steps and then ``past_end`` of zeros; out [N, T', F'] int16; past, at, wait: the state; scratch:
+    `qrnn.backends.cpu.kinds.conv.ConvScratch`.
     """
     history, _, _, positions, tails, zeros, _, config = scratch
     (me, of), (_, stride, _), (shift, limit) = share, time, formats
@@ -147,7 +148,7 @@ def convolve(
         count = min(out.shape[1], windows_in(length + past_end, first_wait, stride))
         window, last = count * me // of, count * (me + 1) // of
         while window < last:
-            # as many windows as the history has room for, of which it begins anew where that is for few of them
+            # As many windows are taken as the history has room for. The history begins anew where that is for few of them.
             if used + span + (min(last - window, 16) - 1) * stride > most and used > 0:
                 multiply(filled, packed, product, scratch)
                 used, filled = 0, 0
@@ -185,10 +186,10 @@ def step_streams(
     before: Any, after: Any, packed: Any, formats: Any, time: Any, step: Any, product: Any, x: Any, out: Any, past: Any, at: Any, wait: Any,
     scratch: Any,
 ) -> None:  # fmt: skip
-    """One step of the streams of the flow ``before``; those that give a row of the output are the flow ``after``.
+    """Compute one step of the streams of the flow ``before``. Those that give a row of the output are the flow ``after``.
 
-    Of the stream with the state in row rows[k], the input is x[k] [F]; the outputs are rows of out [streams, F'] one after the other.
-    Arguments else as for `convolve`.
+    Of the stream with the state in row rows[k], the input is x[k] [F]. The outputs are rows of out [streams, F'] one after the other. The
+    other arguments are as for `convolve`.
     """
     history, _, _, positions, tails, _, _, config = scratch
     place, rows, origins = before
@@ -248,7 +249,10 @@ def advance(
     at: Any,
     wait: Any,
 ) -> None:
-    """The state after all steps of sequences place[`FIRST`] … place[`LAST`] - 1, whose outputs were computed from the state before."""
+    """Compute the state after all steps of sequences place[`FIRST`] … place[`LAST`] - 1.
+
+    Their outputs were computed from the state before.
+    """
     shift, limit = formats
     span = past.shape[1]
     for n in range(place[FIRST], place[LAST]):
@@ -272,7 +276,7 @@ def _emit_placed(isa: Isa, how: Placed, builder: Any, values: Any, vectors: Any,
 
 @cache
 def compiled(template: str, isa_name: str, parts: int, placed: Placed | None) -> Any:
-    """`convolve` or `step_streams` for an instruction set, with so many blocks of rows that are multiplied together.
+    """Return `convolve` or `step_streams` for an instruction set, with so many blocks of rows that are multiplied together.
 
     Operands are read where they lie as ``placed`` says, or put together.
     """

@@ -10,23 +10,26 @@ from qrnn.backends.cpu.python_calls import FIRST, LAST
 
 @jit
 def copy_row(to: Any, row: Any) -> None:
-    """to[k] = row[k]. An assignment of slices would be compiled with what it says to a user whose slices do not fit."""
+    """Write to[k] = row[k].
+
+    An assignment of slices would be compiled with what it says to a user whose slices do not fit.
+    """
     for k in range(to.shape[0]):
         to[k] = row[k]
 
 
 @jit
 def gather(place: Any, rows: Any, x: Any, out: Any) -> None:
-    """out[m] = x[rows[m]]."""
+    """Write out[m] = x[rows[m]]."""
     for m in range(place[FIRST], place[LAST]):
         copy_row(out[m], x[rows[m]])
 
 
 @jit
 def scatter(place: Any, some: Any, origins: Any, x: Any, out: Any, lengths: Any) -> None:
-    """Write rows place[FIRST] … place[LAST] - 1 of out: row origins[j] is x[j] for the rows j of the control ``some``, and the others are 0.
+    """Write rows place[FIRST] … place[LAST] - 1 of out.
 
-    lengths [N] is 1 for the former and 0 for the others.
+    Row origins[j] is x[j] for the rows j of the control ``some``, and the others are 0. lengths [N] is 1 for the former and 0 for the others.
     """
     for m in range(place[FIRST], place[LAST]):
         lengths[m] = 0
@@ -39,7 +42,7 @@ def scatter(place: Any, some: Any, origins: Any, x: Any, out: Any, lengths: Any)
 
 @jit
 def take_steps(place: Any, steps: int, x: Any, out: Any) -> None:
-    """out[n · steps + t] = x[n, t] for the first ``steps`` of the steps that x has."""
+    """Write out[n · steps + t] = x[n, t] for the first ``steps`` of the steps that x has."""
     for n in range(place[FIRST], place[LAST]):
         for t in range(steps):
             copy_row(out[n * steps + t], x[n, t])
@@ -47,13 +50,13 @@ def take_steps(place: Any, steps: int, x: Any, out: Any) -> None:
 
 @jit
 def take_part(place: Any, part: int, x: Any, out: Any) -> None:
-    """out[m] = x[m, part]."""
+    """Write out[m] = x[m, part]."""
     for m in range(place[FIRST], place[LAST]):
         copy_row(out[m], x[m, part])
 
 
 @jit
 def put_part(place: Any, part: int, x: Any, out: Any) -> None:
-    """out[m, part] = x[m]."""
+    """Write out[m, part] = x[m]."""
     for m in range(place[FIRST], place[LAST]):
         copy_row(out[m, part], x[m])

@@ -19,7 +19,7 @@ from qrnn.backends.cpu.python_calls import FIRST, LAST
 
 @jit
 def dot(weight: Any, r: int, x: Any, n: int) -> Any:
-    """weight[r] · x[n], int32. It is proved to fit, so that sums modulo 2^32 on the way to it do no harm."""
+    """Return weight[r] · x[n], int32. It is proved to fit, so that sums modulo 2^32 on the way to it do no harm."""
     total = int32(0)
     for k in range(weight.shape[1]):
         total = int32(total + int32(weight[r, k]) * int32(x[n, k]))
@@ -32,7 +32,7 @@ COMPILED = SimpleNamespace(**{function.__name__: function for function in CONTRA
 
 @cache
 def rows(definition: Definition) -> Any:
-    """The compiled loop (place, *parameters, *inputs, out) of a `RowLoop`."""
+    """Return the compiled loop (place, *parameters, *inputs, out) of a `RowLoop`."""
     loop = jit(definition.make()(COMPILED))
 
     def run(place: Any, *values: Any) -> None:
@@ -45,9 +45,10 @@ def rows(definition: Definition) -> Any:
 def stream_step(definition: Definition, inputs: int, states: int) -> Any:
     """Return the compiled step of streams by a `StepLoop` with so many ``inputs`` and ``states``, which writes at most one row in a step.
 
-    (before, after, parameters, *inputs, out, *own_inputs, own_out, *states, *scratch): the streams of the flow ``before`` read rows of the
-    inputs, and those that write a row write rows of out, one after the other, and are the flow ``after``. A step has one number for the rows
-    of all arrays, which is that of the states, so ``own_inputs`` and ``own_out`` [rows, 1, F] hold those rows in the order of the states.
+    Its arguments are (before, after, parameters, *inputs, out, *own_inputs, own_out, *states, *scratch). The streams of the flow ``before``
+    read rows of the inputs. Those that write a row write rows of out, one after the other, and are the flow ``after``. A step has one number
+    for the rows of all arrays, which is that of the states, so ``own_inputs`` and ``own_out`` [rows, 1, F] hold those rows in the order of
+    the states.
     """
     step = jit(definition.make()(COMPILED))
     own_from, own_to = inputs + 1, 2 * inputs + 1
@@ -62,7 +63,7 @@ def stream_step(definition: Definition, inputs: int, states: int) -> Any:
         given = place[FIRST]
         for i in range(place[FIRST], place[LAST]):
             n = rows[i]
-            for x, own_x in zip(given_rows, own_rows):  # noqa: B905  # Numba's zip is not strict
+            for x, own_x in zip(given_rows, own_rows):  # noqa: B905  # Numba's zip is not strict.
                 for k in range(x.shape[1]):
                     own_x[n, 0, k] = x[i, k]
             if step(n, 0, 0, *own_rows, own_out, *own) > 0:
@@ -77,12 +78,12 @@ def stream_step(definition: Definition, inputs: int, states: int) -> Any:
 
 @cache
 def steps(definition: Definition, inputs: int, states: int, before: Definition | None = None) -> Any:
-    """The compiled steps of sequences place[FIRST] … place[LAST] - 1 by a `StepLoop` with so many ``inputs`` and ``states``.
+    """Return the compiled steps of sequences by a `StepLoop` with so many ``inputs`` and ``states``.
 
-    (place, reverse, past, parameters, lengths, out_lengths, *inputs, out, *states, *scratch): sequence n takes lengths[n] steps, from the
-    last to the first where ``reverse`` says so, and then ``past`` steps past its end; out_lengths[n] becomes the number of rows of out[n]
-    that were written. They are written in order, and in reverse each step's one row has the step's number. The steps of ``before`` are taken
-    first, over the whole sequence.
+    Its arguments are (place, reverse, past, parameters, lengths, out_lengths, *inputs, out, *states, *scratch). Sequence n, of place[FIRST] …
+    place[LAST] - 1, takes lengths[n] steps, from the last to the first where ``reverse`` says so, and then ``past`` steps past its end.
+    out_lengths[n] becomes the number of rows of out[n] that were written. They are written in order, and in reverse each step's one row has
+    the step's number. The steps of ``before`` are taken first, over the whole sequence.
     """
     step = jit(definition.make()(COMPILED))
     last = inputs + 1 + states
@@ -115,7 +116,10 @@ def steps(definition: Definition, inputs: int, states: int, before: Definition |
 
 
 def _in_two_passes(step: Any, first: Any, last: int) -> Any:
-    """The compiled steps of `steps` where those of ``first`` are taken before those of ``step``; ``last``: the number of arrays but scratch."""
+    """Return the compiled steps of `steps` where those of ``first`` are taken before those of ``step``.
+
+    ``last`` is the number of arrays but scratch.
+    """
 
     def run(
         place: Any,

@@ -31,7 +31,7 @@ def dense(place: Any, matrix: Any, pre_shift: Any, shift: int, limit: int, x: An
 
 
 def run(place: Any, rows: Any, formats: Any, x: Any, out: Any, scratch: Any) -> None:
-    """Rows place[`FIRST`] … place[`LAST`] - 1 of x [M, K] int16 → out [M, R] int16.
+    """Compute rows place[`FIRST`] … place[`LAST`] - 1 of x [M, K] int16 → out [M, R] int16.
 
     rows: `packed.PackedMatrix`; formats (shift, limit) of the operand; scratch: `qrnn.backends.cpu.kinds.dense.DenseScratch`.
     """
@@ -63,7 +63,10 @@ def _emit_product(
 
 @cache
 def compiled(isa_name: str, bits: int, parts: int) -> Any:
-    """`run` for an instruction set, for weights packed in so many bits, and so many blocks of rows that are multiplied together."""
+    """Return `run` for an instruction set, for weights packed in so many bits.
+
+    ``parts`` blocks of rows are multiplied together.
+    """
     isa = isa_named(isa_name)
     space = globals() | shared_parts(isa)
     space["input_product"] = emitted(partial(_emit_product, isa, bits, parts), 4)

@@ -11,6 +11,6 @@ from qrnn.backends.cpu.rows.copying import copy_row
 
 @jit
 def embedding(place: Any, table: Any, tokens: Any, out: Any) -> None:
-    """out[m] = table[tokens[m]]."""
+    """Write out[m] = table[tokens[m]]."""
     for m in range(place[FIRST], place[LAST]):
         copy_row(out[m], table[tokens[m]])

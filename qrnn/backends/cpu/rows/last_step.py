@@ -11,6 +11,6 @@ from qrnn.backends.cpu.rows.copying import copy_row
 
 @jit
 def last_step(place: Any, steps: int, x: Any, out: Any) -> None:
-    """out[n] = x[n · steps + steps - 1]."""
+    """Write out[n] = x[n · steps + steps - 1]."""
     for n in range(place[FIRST], place[LAST]):
         copy_row(out[n], x[n * steps + steps - 1])

@@ -37,7 +37,7 @@ def pool_bands(bands: Any, channels: int, at: int, to: int) -> None:
     """Write the largest values over bands of the step at an address; bands: `qrnn.model.windowed.QuantWindowed.band_numbers`."""
     count, taps, stride, dilation, before, places = bands
     row = 2 * channels
-    # places whose taps are all inside of the bands
+    # The taps of these places are all inside of the bands.
     first = min(places, (before + stride - 1) // stride)
     reach = count - 1 - (taps - 1) * dilation + before
     last = max(first, min(places, reach // stride + 1)) if reach >= 0 else first
@@ -92,10 +92,11 @@ def pool(
     place: Any, share: Any, past_end: int, time: Any, bands: Any, lines: Any, lengths: Any, _out_lengths: Any, x: Any, out: Any, past: Any,
     real: Any, at: Any, wait: Any, scratch: Any, of_line: Any,
 ) -> None:  # fmt: skip
-    """The outputs of sequences place[`FIRST`] … place[`LAST`] - 1, of which ``share`` (me, of) says which part; states stay as they are.
+    """Compute the outputs of sequences place[`FIRST`] … place[`LAST`] - 1; states stay as they are.
 
-    time (taps, stride, dilation); arrays as for `qrnn.backends.cpu.rows.conv.convolve`, with ``real`` [N, span], 1 for the slots of the ring
-    that hold steps; scratch [F] int16; of_line as for `pool_lines`.
+    ``share`` (me, of) says which part of them is computed. time (taps, stride, dilation); arrays as for
+    `qrnn.backends.cpu.rows.conv.convolve`, with ``real`` [N, span], 1 for the slots of the ring that hold steps; scratch [F] int16; of_line as
+    for `pool_lines`.
     """
     me, of = share
     taps, stride, dilation = time
@@ -105,7 +106,7 @@ def pool(
         length, first_wait = lengths[n], wait[n, 0]
         count = min(out.shape[1], windows_in(length + past_end, first_wait, stride))
         begin, end = count * me // of, count * (me + 1) // of
-        # windows whose taps are all steps of x, which one call takes where nothing but time is pooled
+        # The taps of these windows are all steps of x. One call takes them where nothing but time is pooled.
         inner = max(begin, (span - 1 - first_wait + stride - 1) // stride)
         outer = min(end, (length - 1 - first_wait) // stride + 1) if alone else inner
         if inner < outer:
@@ -115,7 +116,7 @@ def pool(
         for number in range(end - begin - max(0, outer - inner)):
             window = begin + number if begin + number < inner else begin + number + max(0, outer - inner)
             oldest = first_wait + window * stride - (span - 1)
-            # the taps from t0 on are steps of x, up to t1
+            # The taps from t0 on, up to t1, are steps of x.
             t0 = min(taps, (-oldest + dilation - 1) // dilation) if oldest < 0 else 0
             t1 = max(t0, min(taps, (length - 1 - oldest) // dilation + 1) if length - 1 >= oldest else 0)
             source = address(x) + n * x.strides[0] + (oldest + t0 * dilation) * row
@@ -179,9 +180,9 @@ def step_streams(
     scratch: Any,
     of_line: Any,
 ) -> None:
-    """One step of the streams of the flow ``before``; those that give a row of the output are the flow ``after``.
+    """Compute one step of the streams of the flow ``before``. Those that give a row of the output are the flow ``after``.
 
-    Of the stream with the state in row rows[k], the input is x[k] [F]; the outputs are rows of out one after the other.
+    Of the stream with the state in row rows[k], the input is x[k] [F]. The outputs are rows of out one after the other.
     """
     place, rows, origins = before
     after_place, after_rows, after_origins = after
@@ -226,7 +227,10 @@ def advance(
     at: Any,
     wait: Any,
 ) -> None:
-    """The state after all steps of sequences place[`FIRST`] … place[`LAST`] - 1. Steps past the end leave what the ring holds, as no step."""
+    """Compute the state after all steps of sequences place[`FIRST`] … place[`LAST`] - 1.
+
+    Steps past the end leave what the ring holds, as no step.
+    """
     span = past.shape[1]
     for n in range(place[FIRST], place[LAST]):
         length = lengths[n]

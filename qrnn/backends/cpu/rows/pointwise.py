@@ -24,12 +24,12 @@ Bounds = tuple[int, int]
 
 
 def evaluate_blocks(values: Any, count: int) -> None:
-    """`emit_pointwise`."""
+    """Run what `emit_pointwise` emits."""
     raise NotImplementedError
 
 
 def copy_units(values: Any) -> None:
-    """`isa.copy_int16`."""
+    """Run what `isa.copy_int16` emits."""
     raise NotImplementedError
 
 
@@ -40,7 +40,7 @@ BLOCK = LANES
 def pointwise(place: Any, record: Any, table: Any, in_shift: int, out_shift: int, x: Any, out: Any, tail: Any) -> None:
     """Compute rows place[`FIRST`] … place[`LAST`] - 1 of out [M, F] from those of x [M, F], int16; tail [`BLOCK`] int16 is scratch.
 
-    record, table: what `functions.pack_function` makes of the function.
+    record and table are what `functions.pack_function` makes of the function.
     """
     first, last = place[FIRST] * x.shape[1], place[LAST] * x.shape[1]
     whole = (last - first) // BLOCK
@@ -76,9 +76,9 @@ class Formats:
 
 
 def emit_pointwise(builder: Any, formats: Formats, values: Sequence[Any], blocks: Any) -> None:
-    """``blocks`` times as many values as there are lanes, out = round(gate(align16(x)) / 2^out_shift), int16.
+    """Emit ``blocks`` times as many values as there are lanes, out = round(gate(align16(x)) / 2^out_shift), int16.
 
-    ``values``: addresses of the function's record and table, of x and of out, and the shifts.
+    ``values`` are the addresses of the function's record and table, of x and of out, and the shifts.
     """
     record, table, x, out, in_shift, out_shift = values
     b, lanes, kind = builder, formats.lanes, vector_type(formats.lanes, 16)
@@ -102,7 +102,7 @@ def emit_pointwise(builder: Any, formats: Formats, values: Sequence[Any], blocks
 
 @cache
 def compiled(*formats: Any) -> Any:
-    """`pointwise` for the fields of `Formats`."""
+    """Return `pointwise` compiled for the fields of `Formats`."""
     given = Formats(*formats)
     space = globals() | {
         "evaluate_blocks": emitted(partial(_emit, given), 2),

@@ -15,9 +15,9 @@ def sequences(
     place: Any, rows: Any, cell: int, forget: int, ih: Any, hh: Any, gates: Any, projection: Any, formats: Any, x: Any,
     h: Any, c: Any, y: Any, lengths: Any, own: Any, trace: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """`kernels.run_sequences` for one step: x [M, 1, I], y [M, 1, P]; the state of stream m is h[rows[m]], c[rows[m]].
+    """Run `kernels.run_sequences` for one step of streams, with x [M, 1, I] and y [M, 1, P].
 
-    own (h [M, P], c [M, H or 0]) is scratch; lengths [M] are 1.
+    The state of stream m is h[rows[m]], c[rows[m]]. own (h [M, P], c [M, H or 0]) is scratch; lengths [M] are 1.
     """
     h_own, c_own = own
     for m in range(place[FIRST], place[LAST]):
@@ -37,7 +37,7 @@ def whole_sequences(
     place: Any, team: Any, cell: int, forget: int, reverse: bool, ih: Any, hh: Any, gates: Any, projection: Any, formats: Any, x: Any,
     lengths: Any, h: Any, c: Any, y: Any, trace: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """`kernels.run_sequences` of sequences place[FIRST] … place[LAST] - 1, as thread team[0] of team[1]."""
+    """Run `kernels.run_sequences` on sequences place[FIRST] … place[LAST] - 1, as thread team[0] of team[1]."""
     span = (place[FIRST], place[LAST], team[0], team[1])
     kernels.run_sequences(
         cell, forget, reverse, ih, hh, gates, projection, formats, x, lengths, h, c, y, trace, scratch, span

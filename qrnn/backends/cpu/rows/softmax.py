@@ -11,6 +11,6 @@ from qrnn.backends.cpu.python_calls import FIRST, LAST
 
 @jit
 def softmax(place: Any, table: Any, in_frac: int, x: Any, out: Any, weights: Any) -> None:
-    """`kernels.softmax_rows`; weights [F] int64 is scratch."""
+    """Write `kernels.softmax_rows` of each row; weights [F] int64 is scratch."""
     for m in range(place[FIRST], place[LAST]):
         kernels.softmax_rows(table, in_frac, x[m], out[m], weights)

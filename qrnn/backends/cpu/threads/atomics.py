@@ -16,7 +16,7 @@ from qrnn.backends.cpu.threads.team import SUPPORTED
 
 @intrinsic
 def load_acquire(_context: Any, array: Any, index: Any) -> Any:
-    """flags[index], ordered before everything that follows."""
+    """Return flags[index], ordered before everything that follows."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         flags = context.make_array(signature.args[0])(context, builder, args[0])
@@ -27,7 +27,7 @@ def load_acquire(_context: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def store_release(_context: Any, array: Any, index: Any, value: Any) -> Any:
-    """flags[index] = value, ordered after everything that came before."""
+    """Set flags[index] = value, ordered after everything that came before."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         flags = context.make_array(signature.args[0])(context, builder, args[0])
@@ -39,7 +39,7 @@ def store_release(_context: Any, array: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def word_at(_context: Any, address: Any, index: Any) -> Any:
-    """The int64 number ``index`` of those at an address."""
+    """Return the int64 number ``index`` of those at an address."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         words = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
@@ -62,7 +62,7 @@ def put_word(_context: Any, address: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def yield_processor(_context: Any) -> Any:
-    """sched_yield(): give way when the other threads are not running, as on a busy machine."""
+    """Give way by sched_yield() when the other threads are not running, as on a busy machine."""
 
     def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         if SUPPORTED:
@@ -74,7 +74,10 @@ def yield_processor(_context: Any) -> Any:
 
 @intrinsic
 def read_byte(_context: Any, pipe: Any, into: Any) -> Any:
-    """read() of one byte from a pipe, by its number, to into[0]: the thread sleeps until another one writes it."""
+    """Read one byte from a pipe, by its number, to into[0] with read().
+
+    The thread sleeps until another one writes the byte.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if SUPPORTED:
@@ -89,7 +92,10 @@ def read_byte(_context: Any, pipe: Any, into: Any) -> Any:
 
 @intrinsic
 def nanoseconds(_context: Any) -> Any:
-    """Time by a clock that only goes on, clock_gettime(CLOCK_MONOTONIC); 0 on systems without thread teams."""
+    """Return the time by a clock that only goes on, clock_gettime(CLOCK_MONOTONIC).
+
+    It is 0 on systems without thread teams.
+    """
 
     def codegen(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         word, number = ir.IntType(64), ir.IntType(32)
@@ -108,7 +114,7 @@ def nanoseconds(_context: Any) -> Any:
 
 @intrinsic
 def exchange_if(_context: Any, array: Any, index: Any, expected: Any, value: Any) -> Any:
-    """array[index] = value if it is ``expected``, at once; whether it was."""
+    """Set array[index] = value if it is ``expected``, at once, and return whether it was."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         words = context.make_array(signature.args[0])(context, builder, args[0])
@@ -130,7 +136,7 @@ _PAUSES: dict[str, tuple[str, list[Any]]] = {
 
 @intrinsic
 def pause(_context: Any) -> Any:
-    """What a processor has for loops that wait."""
+    """Emit what a processor has for loops that wait."""
 
     def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         if found := _PAUSES.get(platform.machine().lower()):
@@ -142,7 +148,10 @@ def pause(_context: Any) -> Any:
 
 
 def _fetch(locality: int) -> Any:
-    """An intrinsic that begins to bring the cache line at an address here; ``locality``: that of LLVM's prefetch."""
+    """Return an intrinsic that begins to bring the cache line at an address here.
+
+    ``locality`` is that of LLVM's prefetch.
+    """
 
     def fetching(_context: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:

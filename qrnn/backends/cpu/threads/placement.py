@@ -44,6 +44,6 @@ class Placement:
         if others and others != self._cores:
             try:
                 os.sched_setaffinity(self._thread, others)
-            except OSError:  # a thread that has ended, or a system that allows none of this
+            except OSError:  # The thread has ended, or the system allows none of this.
                 return
             self._cores = others

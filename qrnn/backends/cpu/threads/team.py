@@ -305,7 +305,7 @@ class ListsCall(Call):
 
     def __init__(self, control: Int64Array, lists: Sequence[CallList], helpers: int, tuning: Tuning) -> None:
         self._tuning, self._lists = tuning, tuple(lists)
-        spins = Spins.of(tuning, 0)._replace(wake=0)  # the calling thread does not wait
+        spins = Spins.of(tuning, 0)._replace(wake=0)  # The calling thread does not wait.
         self._summons = Summons(helpers, spins)
         self._helpers, self._taken = helpers, np.zeros(2 * STRIDE, np.int64)[STRIDE:]
         self._words = np.array([(*made.words, 0, 0) for made in lists], np.int64).reshape(-1, 5)

@@ -62,7 +62,7 @@ def _until_asleep(mailboxes: Any, me: int) -> None:
     own, waited, since_yield = me * STRIDE, 0, 0
     while True:
         state = load_acquire(mailboxes, own + STATE)
-        if state == ASLEEP:  # at first, and where an offer was taken back
+        if state == ASLEEP:  # This is so at first, and where an offer was taken back.
             exchange_if(mailboxes, own + STATE, ASLEEP, mailboxes[own + BEGIN])
             continue
         if state == GIVEN or (state == OFFERED and exchange_if(mailboxes, own + STATE, OFFERED, GIVEN)):
@@ -83,7 +83,7 @@ def _until_asleep(mailboxes: Any, me: int) -> None:
 
 @jit
 def expect(place: Any, mailboxes: Any, me: int, state: int, spins: Any) -> None:
-    """Let helper thread ``me`` spin in ``state``; place[STATUS] = 1 where it sleeps and has to be woken. ``spins``: `team.Spins`."""
+    """Let helper thread ``me`` spin in ``state``; place[STATUS] = 1 where it sleeps and has to be woken. ``spins`` is a `team.Spins`."""
     own = me * STRIDE
     mailboxes[own + IDLE_SPINS] = spins[0]
     mailboxes[own + EXPECTED_SPINS] = spins[1]
@@ -95,7 +95,7 @@ def expect(place: Any, mailboxes: Any, me: int, state: int, spins: Any) -> None:
 
 @jit
 def _hold(mailboxes: Any, k: int, wake_spins: int, yield_spins: int) -> bool:
-    """Take helper thread ``k`` into this thread's team; False where it did not come in ``wake_spins`` pauses."""
+    """Take helper thread ``k`` into this thread's team. Return False where it did not come in ``wake_spins`` pauses."""
     own, since_yield = k * STRIDE + STATE, 0
     for _ in range(wake_spins + 1):
         state = load_acquire(mailboxes, own)
@@ -113,7 +113,7 @@ def _hold(mailboxes: Any, k: int, wake_spins: int, yield_spins: int) -> bool:
 def share(mailboxes: Any, workers: Any, alone: Any, flags: Any, wake_spins: int, yield_spins: int) -> None:
     """Make the calls of ``workers`` [workers, 2] at once, the first by this thread; or the call ``alone`` [1, 2] where no team comes together.
 
-    A call is the address of a function and that of its arguments. ``flags``: those of the workers' barrier, whose epochs are set to zero.
+    A call is the address of a function and that of its arguments. ``flags`` are those of the workers' barrier, whose epochs are set to zero.
     """
     mine = exchange_if(mailboxes, LOCK, FREE, TAKEN)
     held = 0
@@ -184,9 +184,10 @@ def _make_part(mailboxes: Any, workers: Any, offered: Any, yield_spins: int) -> 
 
 @jit
 def _together(mailboxes: Any, before: Any, parts: Any, offered: Any, often: Any, yield_spins: int) -> bool:
-    """Make the call ``before`` [1, 2], then the ``parts`` of a step [parts, workers, 2]; nothing where a helper thread sleeps. Say whether.
+    """Make the call ``before`` [1, 2], then the ``parts`` of a step [parts, workers, 2]; nothing where a helper thread sleeps.
 
-    Where a helper thread was waited for, often[4] becomes often[5], and a 16th where one did not come, which costs less.
+    Return whether the calls were made. Where a helper thread was waited for, often[4] becomes often[5], and a 16th where one did not come,
+    which costs less.
     """
     for k in range(1, parts.shape[1]):
         if _awake(mailboxes, k) == ASLEEP:
@@ -204,11 +205,13 @@ def _together(mailboxes: Any, before: Any, parts: Any, offered: Any, often: Any,
 def share_step(
     place: Any, control: Any, mailboxes: Any, before: Any, parts: Any, alone: Any, offered: Any, often: Any, most: int, yield_spins: int,
 ) -> None:  # fmt: skip
-    """A step of place[FIRST] … place[LAST] - 1: at most ``most`` together with helper threads, if these are awake; else the call ``alone``.
+    """Make a step of place[FIRST] … place[LAST] - 1 together with helper threads, if it has at most ``most`` and they are awake.
+
+    Else the call ``alone`` is made.
 
     control[ASKED] is set where they sleep, and each of the last ``often[2]`` steps began within ``often[1]`` ns of the end of the one before,
     which was at ``often[0]``; often[3] counts them. Where a helper thread was late, up to ``often[5]`` of the next steps are made alone, which
-    often[4] counts: others use the cores.
+    often[4] counts, since others use the cores.
     """
     few, asleep = 0 < place[LAST] - place[FIRST] <= most, False
     if often[4] > 0:
@@ -286,9 +289,9 @@ def help_with_lists(lists: Any, taken: Any) -> None:
 def make_lists(place: Any, mailboxes: Any, helping: Any, lists: Any, taken: Any, yield_spins: int) -> None:
     """Make taken[LISTS] lists of calls that have nothing in common, by this thread and by taken[HELPERS] helper threads if they come in time.
 
-    ``lists`` [lists, 5]: of each, the addresses of its control and of its calls, their number, and the control's `FIRST` and `LAST`; see
-    `qrnn.backends.cpu.calls.CallList`. ``helping`` [1, 2]: the call of `help_with_lists`. A helper thread that sleeps is offered it as well,
-    and the offer is taken back where all lists are made before it wakes up. This thread makes all lists where another team is at work.
+    ``lists`` [lists, 5] has, for each, the addresses of its control and of its calls, their number, and the control's `FIRST` and `LAST`; see
+    `qrnn.backends.cpu.calls.CallList`. ``helping`` [1, 2] is the call of `help_with_lists`. A helper thread that sleeps is offered it as
+    well, and the offer is taken back where all lists are made before it wakes up. This thread makes all lists where another team is at work.
     place[STATUS] is set where a list's own is set at the end.
     """
     helpers = taken[HELPERS]
