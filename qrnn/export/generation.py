@@ -26,6 +26,9 @@ MULTIPLIER_BITS = 46
 
 _BIAS = 1 << 61
 
+_ROUNDED = 1 << 14
+"""What the rounding of a multiplier, half a unit, comes to at the ends of int16. Halves between two integers are to go up all the same."""
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -152,7 +155,7 @@ def fed_numbers(
         multiplier, bias = floor(ratio * (1 << shift) + Fraction(1, 2)), floor(constant * (1 << shift) + Fraction(1, 2))
         if multiplier >= 1 << MULTIPLIER_BITS or abs(bias) >= _BIAS - 2:
             continue
-        for near in (bias, bias + 1, bias - 1):
+        for near in (bias, bias + 1, bias - 1, bias + _ROUNDED, bias - _ROUNDED):
             found = np.clip((every * multiplier + near) >> shift, -limit, limit)
             if (found == want).all():
                 assert fed_value(-(1 << 15), multiplier, near, shift, limit) == want[0]

@@ -6,6 +6,7 @@ in the peak of the process.
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ import qrnn
 from qrnn.data_files import opening, stores
 from qrnn.data_files.opening import open_data
 from qrnn.data_files.sinks import open_sink
+
+pytestmark = pytest.mark.skipif("coverage" in sys.modules, reason="coverage.py allocates for each line that it sees")
 
 STEPS, FEATURES = 20, 512
 FEW, MANY = 100, 800

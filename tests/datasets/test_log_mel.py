@@ -90,7 +90,7 @@ def sounds(draw: st.DrawFn, least: int) -> np.ndarray:
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: str(s.points))
 @given(data=st.data())
-@hypothesis_settings(max_examples=15)
+@hypothesis_settings(max_examples=15, deadline=None)
 def test_c_has_the_same_bits(settings: LogMel, program: Callable[[LogMel], Path], data: st.DataObject) -> None:
     sound = data.draw(sounds(settings.window))
     done = subprocess.run([program(settings)], input=sound.tobytes(), capture_output=True, check=False)

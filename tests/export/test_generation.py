@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from decoding_models import SCHEME, forecaster, language_model, one_hot_model, transducer
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from installed import SANITIZERS, compiler
 
@@ -213,6 +213,7 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path) -> None:
     st.sampled_from([127, 32767]),
 )
 @settings(max_examples=60, deadline=None)
+@example(1, 0, 3.0, 0, 127)
 def test_fed_integers_are_those_of_the_boundary(
     frac: int, offset: int, to_scale: float, to_offset: int, limit: int
 ) -> None:

@@ -60,7 +60,7 @@ def test_parts_are_chosen_by_name() -> None:
     [
         ({"density": 0}, "density = 0, expected a number above 0 and at most 1"),
         ({"block": (0, 4)}, r"block = \(0, 4\), expected two whole numbers"),
-        ({"parts": ["rnn.Q"]}, "parts: rnn.Q not found among the layers with weights, which are rnn, head"),
+        ({"parts": ["rnn.Q"]}, "parts: rnn.Q not found, expected some of the layers with weights: rnn, head"),
     ],
 )
 def test_refusals(given: dict[str, Any], said: str) -> None:
