@@ -55,7 +55,7 @@ def held(work: Callable[[], None]) -> Held:
 
 def check_alike(few: Held, many: Held) -> None:
     """Compare what two files took, of which one is 29 MB larger."""
-    assert many.allocated < few.allocated + 100_000  # a fourth of a piece
+    assert many.allocated < few.allocated + 400_000  # a piece, which may still wait for the collector of cycles
     assert many.pages < few.pages + 10_000_000
 
 
