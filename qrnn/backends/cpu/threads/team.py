@@ -56,6 +56,14 @@ it is `HELD` for a team that is not yet complete. `GIVEN` a call, it makes the c
 when it looks into its mailbox, unless the offer has been taken back."""
 
 
+LAST_END, CLOSE_NS, CLOSE_STEPS, CLOSE, RESTING, REST = range(6)
+"""The words of the pace of single steps.
+
+They say when the last step that was made alone ended, the most ns to the next one that follows it closely, after how many of these helper
+threads are woken, and how many there have been; how many steps are still left to one thread, and how many will be after one for which a
+helper thread was late.
+"""
+
 LATE_YIELDS = 400
 """So often at most a thread offers its core to others while it waits for a helper thread that is in time with its part of a step.
 
@@ -270,10 +278,11 @@ class StepCall(Call):
         self._summons = Summons(workers - 1, spins)
         self._addresses = np.zeros((len(self._calls), 2), np.int64)
         parts = self._addresses[1:-1].reshape(len(step.parts), workers, 2)
-        often = np.array([0, 1000 * tuning.close_step_us, tuning.close_steps, 0, 0, tuning.rest_steps], np.int64)
+        pace = np.zeros(6, np.int64)
+        pace[[CLOSE_NS, CLOSE_STEPS, REST]] = 1000 * tuning.close_step_us, tuning.close_steps, tuning.rest_steps
         super().__init__(
             _SHARE_STEP, place, control, _MAILBOXES, self._addresses[:1], parts, self._addresses[-1:],
-            np.zeros(workers, np.int64), often, step.most, spins.between_yields,
+            np.zeros(workers, np.int64), pace, step.most, spins.between_yields,
         )  # fmt: skip
 
     @property

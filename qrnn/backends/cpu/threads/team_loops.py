@@ -26,6 +26,9 @@ from qrnn.backends.cpu.threads.team import (
     ASLEEP,
     BARRIER_SPINS,
     BEGIN,
+    CLOSE,
+    CLOSE_NS,
+    CLOSE_STEPS,
     ENTRY,
     EXPECTED,
     EXPECTED_SPINS,
@@ -34,12 +37,15 @@ from qrnn.backends.cpu.threads.team import (
     HELD,
     HELPERS,
     IDLE_SPINS,
+    LAST_END,
     LATE_YIELDS,
     LISTS,
     LISTS_BY_HELPERS,
     LOCK,
     OFFERED,
     READY,
+    REST,
+    RESTING,
     STATE,
     STRIDE,
     TAKEN,
@@ -183,11 +189,11 @@ def _make_part(mailboxes: Any, workers: Any, offered: Any, yield_spins: int) -> 
 
 
 @jit
-def _together(mailboxes: Any, before: Any, parts: Any, offered: Any, often: Any, yield_spins: int) -> bool:
+def _together(mailboxes: Any, before: Any, parts: Any, offered: Any, pace: Any, yield_spins: int) -> bool:
     """Make the call ``before`` [1, 2], then the ``parts`` of a step [parts, workers, 2]; nothing where a helper thread sleeps.
 
-    Return whether the calls were made. Where a helper thread was waited for, often[4] becomes often[5], and a 16th where one did not come,
-    which costs less.
+    Return whether the calls were made. Where a helper thread was waited for, pace[REST] of the next steps are made alone, and a 16th of them
+    where one did not come, which costs less.
     """
     for k in range(1, parts.shape[1]):
         if _awake(mailboxes, k) == ASLEEP:
@@ -196,38 +202,37 @@ def _together(mailboxes: Any, before: Any, parts: Any, offered: Any, often: Any,
     for part in range(parts.shape[0]):
         late = _make_part(mailboxes, parts[part], offered, yield_spins)
         if late > 0:
-            often[4] = max(often[4], often[5] if late > 1 else often[5] // 16)
+            pace[RESTING] = max(pace[RESTING], pace[REST] if late > 1 else pace[REST] // 16)
     mailboxes[TEAM_WORKERS] += parts.shape[1]
     return True
 
 
 @jit
 def share_step(
-    place: Any, control: Any, mailboxes: Any, before: Any, parts: Any, alone: Any, offered: Any, often: Any, most: int, yield_spins: int,
+    place: Any, control: Any, mailboxes: Any, before: Any, parts: Any, alone: Any, offered: Any, pace: Any, most: int, yield_spins: int,
 ) -> None:  # fmt: skip
     """Make a step of place[FIRST] … place[LAST] - 1 together with helper threads, if it has at most ``most`` and they are awake.
 
     Else the call ``alone`` is made.
 
-    control[ASKED] is set where they sleep, and each of the last ``often[2]`` steps began within ``often[1]`` ns of the end of the one before,
-    which was at ``often[0]``; often[3] counts them. Where a helper thread was late, up to ``often[5]`` of the next steps are made alone, which
-    often[4] counts, since others use the cores.
+    control[ASKED] is set where they sleep, and each of the last pace[CLOSE_STEPS] steps began within pace[CLOSE_NS] of the end of the one
+    before. Where a helper thread was late, since others use the cores, some of the next steps are made alone: pace[RESTING] counts them down.
     """
     few, asleep = 0 < place[LAST] - place[FIRST] <= most, False
-    if often[4] > 0:
-        often[4] -= 1
+    if pace[RESTING] > 0:
+        pace[RESTING] -= 1
     elif few and exchange_if(mailboxes, LOCK, FREE, TAKEN):
-        asleep = not _together(mailboxes, before, parts, offered, often, yield_spins)
+        asleep = not _together(mailboxes, before, parts, offered, pace, yield_spins)
         store_release(mailboxes, LOCK, FREE)
         if not asleep:
             return
     begin = nanoseconds() if asleep else 0
     call_at(alone[0, 0], alone[0, 1])
     if asleep:
-        often[3] = often[3] + 1 if begin - often[0] < often[1] else 0
-        often[0] = nanoseconds()
-        if often[3] >= often[2]:
-            often[3] = 0
+        pace[CLOSE] = pace[CLOSE] + 1 if begin - pace[LAST_END] < pace[CLOSE_NS] else 0
+        pace[LAST_END] = nanoseconds()
+        if pace[CLOSE] >= pace[CLOSE_STEPS]:
+            pace[CLOSE] = 0
             control[ASKED] = 1
 
 
