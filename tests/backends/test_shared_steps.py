@@ -43,7 +43,7 @@ def nobody_comes(state: int = team.READY) -> Iterator[Any]:
 
 
 def check_steps(model: QuantModel, stream: Stream, steps: int = 5, seed: int = 0) -> None:
-    """So many steps, as the reference makes them."""
+    """Compare the outputs of so many steps, and the states after them, with the reference's."""
     want = Session(model, "reference").stream(stream.size)
     stream.reset()
     rng = np.random.default_rng(seed)

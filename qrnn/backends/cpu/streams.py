@@ -118,8 +118,8 @@ class _Worker(StreamCalls):
         self.read_at = {
             name: call.frame.place(USERS) for name, call in of_inputs.items() if streams.inputs[name].dtype != np.int64
         }
-        """Of the inputs of real numbers, the word that is the address of the values."""
+        """The words that hold the addresses of the values of inputs of real numbers, by the inputs' names."""
         self.written_at = {
             name: calls[0].frame.place(USERS) for name, calls in of_outputs.items() if self.written_at_once(name)
         }
-        """The same of the outputs that one call writes."""
+        """The words that hold the addresses of the values of outputs that one call writes, by the outputs' names."""

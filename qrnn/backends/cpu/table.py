@@ -28,7 +28,7 @@ class Lookup(Enum):
     REGISTERS = "r"
     """In 16-bit lanes: `SMALL_TABLE` segments at most, permuted in registers."""
     WINDOW = "v"
-    """The same of a longer table that goes on as a line on both sides of so many segments, as that of hard-swish does."""
+    """In 16-bit lanes: `SMALL_TABLE` segments at most of a longer table, permuted in registers; the lines on both sides are computed."""
     GATHERED = "w"
     """In 16-bit lanes: one gathered load a lane, of an entry and a difference of 16 bits."""
     PAIRS = "p"
